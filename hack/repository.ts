@@ -27,5 +27,5 @@ export function workspaceFolders(): string[] {
 
 /** Environment in which `#!/usr/bin/env node` finds the Node that runs us and not the one that npm runs on. */
 export function environmentOfThisNode(): NodeJS.ProcessEnv {
-  return { ...process.env, PATH: [dirname(process.execPath), process.env['PATH'] ?? ''].join(delimiter) };
+  return { ...process.env, PATH: [dirname(process.execPath), process.env.PATH ?? ''].join(delimiter) };
 }
