@@ -1,0 +1,93 @@
+/**
+ * All tables of the coordinator: prefix, key layout, value type; nothing else. The layout is part of the on-disk
+ * format: prefixes and key shapes never change meaning, new ones are added (see docs/formats/metadata.md).
+ */
+import type { ChunkId, InodeNumber, NodeName, RealmId, SessionId } from '@collective/base/ids';
+import { bigEndian, byteString, bytesOf, defineTable } from './table.ts';
+import {
+  AnswerRow,
+  BlockRow,
+  ChunkRow,
+  CookieRow,
+  DentryRow,
+  EpochRow,
+  EventRow,
+  GarbageRow,
+  InodeRow,
+  LockRow,
+  MemberRow,
+  NodeRow,
+  OrphanRow,
+  RangeRow,
+  RealmRow,
+  SessionRow,
+  SubjectRow,
+  TokenRow,
+  UsageRow,
+  XattrRow,
+} from './gen/tables.ts';
+
+const ino = (inode: InodeNumber): string => bigEndian(inode, 6);
+const utf8 = (text: string): string => byteString(Buffer.from(text, 'utf8'));
+const chunkKey = (chunk: ChunkId): string => byteString(Buffer.from(chunk, 'hex'));
+
+/** Names are byte strings (latin-1 image of the UTF-8 bytes), as keys are. */
+export type NameKey = string;
+
+// The namespace
+export const INODES = defineTable('inode', 'I', InodeRow, (inode: InodeNumber) => ino(inode));
+export const DENTRIES = defineTable('dentry', 'D', DentryRow, (parent: InodeNumber, name: NameKey) => ino(parent) + name);
+/** Index of a directory by creation sequence: its offsets (M8). */
+export const COOKIES = defineTable('cookie', 'K', CookieRow, (parent: InodeNumber, cookie: number) => ino(parent) + bigEndian(cookie, 8));
+export const XATTRS = defineTable('xattr', 'X', XattrRow, (inode: InodeNumber, name: string) => ino(inode) + utf8(name));
+export const ORPHANS = defineTable('orphan', 'O', OrphanRow, (inode: InodeNumber) => ino(inode));
+export const LOCKS = defineTable('lock', 'L', LockRow, (inode: InodeNumber) => ino(inode));
+
+// Data
+export const BLOCKS = defineTable('block', 'B', BlockRow, (inode: InodeNumber, block: number) => ino(inode) + bigEndian(block, 4));
+export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => chunkKey(chunk));
+export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
+/** Chunks with fewer replicas than wanted: repaired first (D8). */
+export const UNDER_REPLICATED = defineTable('under-replicated', 'U', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
+/** Replicas not yet reported stable (D3), by node, incarnation and sequence. The value names the chunk. */
+export const UNSTABLE = defineTable(
+  'unstable',
+  'W',
+  XattrRow,
+  (node: NodeName, incarnation: number, sequence: number, chunk: ChunkId) =>
+    `${utf8(node)}\0${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
+);
+
+// Who
+export const REALMS = defineTable('realm', 'R', RealmRow, (realm: RealmId) => bigEndian(realm, 6));
+export const USAGE = defineTable('usage', 'Q', UsageRow, (realm: RealmId) => bigEndian(realm, 6));
+export const SUBJECTS = defineTable('subject', 'P', SubjectRow, (uri: string) => utf8(uri));
+export const TOKENS = defineTable('token', 'T', TokenRow, (sha256Hex: string) => sha256Hex);
+export const SESSIONS = defineTable('session', 'S', SessionRow, (session: SessionId) => bigEndian(session, 6));
+export const ANSWERS = defineTable(
+  'answer',
+  'A',
+  AnswerRow,
+  (session: SessionId, number: number, step: number) => bigEndian(session, 6) + bigEndian(number, 8) + bigEndian(step, 4),
+);
+export const NODES = defineTable('node', 'N', NodeRow, (name: NodeName) => utf8(name));
+
+// The coordinator itself
+export const EPOCHS = defineTable('epoch', 'E', EpochRow, () => '');
+/** Reserved number ranges by kind: 'inode', 'session', 'fence', 'promise', 'event' (M2a). */
+export const RANGES = defineTable('range', 'Z', RangeRow, (kind: string) => utf8(kind));
+export const MEMBER = defineTable('member', 'M', MemberRow, () => '');
+export const EVENTS = defineTable('event', 'V', EventRow, (number: number) => bigEndian(number, 8));
+
+/** The name of a dentry from its key. */
+export function dentryName(key: string): NameKey {
+  return key.slice(1 + 6);
+}
+
+export function nameKey(name: Uint8Array): NameKey {
+  return byteString(name);
+}
+
+export function nameBytes(name: NameKey): Buffer {
+  return bytesOf(name);
+}
