@@ -1,0 +1,489 @@
+/**
+ * The public shapes of the SDK: what a program sees of a member. Types only; `connect()` makes the one implementation.
+ *
+ * Paths are absolute, with '/', in UTF-8 and from the member's root (`/photos/a.raw`); '.' and empty parts are dropped,
+ * '..' is refused (`invalid_name`). Sizes and offsets are bytes, times are wall time in seconds and nanoseconds.
+ * Every call takes an AbortSignal: an aborted call rejects with the signal's reason, and what it asked for either took
+ * effect as a whole or will never take effect (M5). All other failures are a `CollectiveError` whose `code` is in the
+ * error catalogue and whose message names the path.
+ */
+import type { Timestamp } from '@collective/base/clock';
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+
+// ---- a member ----
+
+export interface Member extends AsyncDisposable {
+  readonly files: Files;
+  readonly admin: Admin;
+  /** What the coordinator said when the session was attached; fresh after each re-attach. */
+  readonly session: SessionFacts;
+  /** Ends the session in order: open handles are released, locks are given up. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface SessionFacts {
+  readonly session: number;
+  /** How often this session was attached. */
+  readonly incarnation: number;
+  readonly member: string;
+  /** `<member>.<collective>` (T1). */
+  readonly trustDomain: string;
+  /** Version of the coordinator's program. */
+  readonly version: string;
+  readonly features: readonly string[];
+  readonly realms: readonly RealmAccess[];
+  /** False: all operations run as `uid` (T3a). */
+  readonly trusted: boolean;
+  readonly uid: number;
+  readonly gid: number;
+  readonly state: 'attached' | 'reconnecting' | 'closed';
+}
+
+export interface RealmAccess {
+  readonly realm: number;
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly replicas: number;
+  readonly minReplicas: number;
+}
+
+// ---- files ----
+
+export type InodeType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'character' | 'block';
+
+export interface Attributes {
+  readonly inode: number;
+  readonly realm: number;
+  readonly type: InodeType;
+  /** Permission bits with set-id and sticky bits, without the type: 0o644. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly links: number;
+  readonly sizeBytes: number;
+  /** Bytes that the file occupies, before replication; below `sizeBytes` when sparse. */
+  readonly storedBytes: number;
+  readonly modified: Timestamp;
+  readonly changed: Timestamp;
+  readonly birth: Timestamp;
+  readonly rdev: number;
+  /** Grows with each change of content. */
+  readonly version: number;
+  /** Of a directory: how many entries it has. */
+  readonly entries: number;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  /** Absolute path. */
+  readonly path: string;
+  readonly inode: number;
+  readonly type: InodeType;
+  /** Unset when `attributes: false` was asked. */
+  readonly attributes?: Attributes;
+}
+
+export interface WalkEntry extends DirectoryEntry {
+  readonly attributes: Attributes;
+  /** 0 for the starting point itself. */
+  readonly depth: number;
+}
+
+/** 'stable': on stable storage of the coordinator and the nodes (fsync), the default. 'written': survives killed processes, not power loss of all. */
+export type Durability = 'stable' | 'written';
+
+export interface MutationOptions extends CallOptions {
+  readonly durability?: Durability;
+}
+
+export interface ReadOptions extends CallOptions {
+  /** Default 0. */
+  readonly offset?: number;
+  /** Default: to the end of the file as it was when the read began. */
+  readonly length?: number;
+}
+
+export type WriteSource = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+export interface WriteProgress {
+  /** Bytes of the source that are on their nodes; includes what a resumed upload found there. */
+  readonly storedBytes: number;
+  /** The hint that the caller gave, if any. */
+  readonly totalBytes?: number;
+}
+
+/** What identifies a source over several tries: an interrupted upload goes on only if both are the same. */
+export interface SourceIdentity {
+  readonly sizeBytes: number;
+  readonly modified: Timestamp;
+}
+
+export interface WriteOptions extends MutationOptions {
+  /** Permission bits of a new file; default 0o644. A replaced file's name keeps its old mode and owner unless this is set. */
+  readonly mode?: number;
+  /** False: `exists` if there is something of that name. Default true: the new content takes the name in one step. */
+  readonly replace?: boolean;
+  /** Size of the source if known: lets progress show a total. */
+  readonly sizeHintBytes?: number;
+  /** Time of modification to set; default: now. */
+  readonly modified?: Timestamp;
+  /** Calls back after each stored block. */
+  readonly onProgress?: (progress: WriteProgress) => void;
+  /**
+   * Goes on with an interrupted upload of the same source to the same path. `source(offset)` is asked for the bytes
+   * from `offset` on; the plain source argument is then only used from the start.
+   */
+  readonly resume?: ResumeOptions;
+}
+
+export interface ResumeOptions {
+  readonly identity: SourceIdentity;
+  readonly source: (offset: number) => WriteSource;
+}
+
+export interface SmallFile {
+  readonly path: string;
+  readonly content: Uint8Array;
+  readonly mode?: number;
+  readonly modified?: Timestamp;
+}
+
+export interface WriteManyOptions extends MutationOptions {
+  readonly replace?: boolean;
+  /** Files under way at once; default 32. */
+  readonly depth?: number;
+}
+
+/** One per input file, in the order in which they were done. */
+export type WriteManyOutcome =
+  | { readonly path: string; readonly attributes: Attributes }
+  | { readonly path: string; readonly error: Error };
+
+export interface OpenOptions extends MutationOptions {
+  /** 'read' (default): the file must exist. 'write': opened for reading and writing, created if `create`. */
+  readonly access?: 'read' | 'write';
+  readonly create?: boolean;
+  /** With `create`: `exists` if there is a file of that name. */
+  readonly exclusive?: boolean;
+  readonly truncate?: boolean;
+  readonly mode?: number;
+}
+
+export interface SetAttributes {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Truncates or grows with zeros. */
+  readonly sizeBytes?: number;
+  readonly modified?: Timestamp | 'now';
+}
+
+export type RenameMode = 'replace' | 'no-replace' | 'exchange';
+
+export interface LockRequest {
+  readonly type: 'read' | 'write';
+  /** 'posix' locks ranges, 'bsd' the whole file. Default 'posix'. */
+  readonly family?: 'posix' | 'bsd';
+  /** Who owns it within this session; default 0. Locks of one owner never conflict. */
+  readonly owner?: number;
+  /** First byte; default 0. */
+  readonly start?: number;
+  /** Last byte, inclusive; default: to the end of the file, however it grows. */
+  readonly end?: number;
+  /** Waits until it is granted or the signal aborts; else `would_block`. */
+  readonly wait?: boolean;
+}
+
+export interface LockGrant {
+  /** Grows with each grant on the file: lets a store behind the lock refuse a late holder. */
+  readonly fence: number;
+}
+
+export interface HeldLock {
+  readonly type: 'read' | 'write';
+  readonly family: 'posix' | 'bsd';
+  readonly owner: number;
+  readonly start: number;
+  readonly end: number;
+  readonly pid: number;
+}
+
+/** An open file. Reads and writes go by explicit offset; there is no hidden position. Writes are stable when `sync` or `close` has returned, or per call. */
+export interface FileHandle extends AsyncDisposable {
+  readonly inode: number;
+  readonly path: string;
+  attributes(options?: CallOptions): Promise<Attributes>;
+  setAttributes(changes: SetAttributes, options?: MutationOptions): Promise<Attributes>;
+  /** Fewer bytes only at the end of the file. At most 64 MiB at once (`range`). */
+  read(offset: number, length: number, options?: CallOptions): Promise<Buffer>;
+  /** Bytes from `offset` on in order, read ahead within a bound. */
+  stream(options?: ReadOptions): AsyncIterable<Buffer>;
+  /** All of `bytes` or an error; default durability 'stable'. */
+  write(offset: number, bytes: Uint8Array, options?: MutationOptions): Promise<void>;
+  /** Adds at the end, atomic against other appenders (F7); resolves to the offset where the bytes lie. At most 4 MiB (`range`). */
+  append(bytes: Uint8Array, options?: MutationOptions): Promise<number>;
+  truncate(sizeBytes: number, options?: MutationOptions): Promise<void>;
+  /** Makes a hole of zeros. */
+  punchHole(offset: number, length: number, options?: MutationOptions): Promise<void>;
+  /** Everything that was written through this session to the file is stable when this resolves. */
+  sync(options?: CallOptions): Promise<void>;
+  lock(request: LockRequest, options?: CallOptions): Promise<LockGrant>;
+  unlock(request: Omit<LockRequest, 'type' | 'wait'>, options?: CallOptions): Promise<void>;
+  /** The lock that stands in the way of the request, if any. */
+  testLock(request: LockRequest, options?: CallOptions): Promise<HeldLock | undefined>;
+  close(): Promise<void>;
+}
+
+export interface FileSystemTotals {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly totalInodes: number;
+  readonly freeInodes: number;
+}
+
+export interface UsageTotals {
+  readonly files: number;
+  readonly directories: number;
+  readonly bytes: number;
+  readonly storedBytes: number;
+}
+
+export interface ReplicaFinding {
+  readonly chunk: string;
+  /** Offset of the chunk's block in the file. */
+  readonly offset: number;
+  readonly node: string;
+  readonly error: Error;
+}
+
+export interface VerifyReport {
+  readonly path: string;
+  readonly chunks: number;
+  readonly replicas: number;
+  /** Bytes read, all replicas counted. */
+  readonly bytesRead: number;
+  /** Replicas that are missing, damaged or out of reach. Empty: all is well. */
+  readonly bad: readonly ReplicaFinding[];
+  /** Chunks with fewer readable replicas than their realm wants. */
+  readonly underReplicated: number;
+  /** Chunks without any readable replica. */
+  readonly lost: number;
+}
+
+export interface Files {
+  /** Follows symbolic links. */
+  stat(path: string, options?: CallOptions): Promise<Attributes>;
+  /** Does not follow a symbolic link at the end of the path. */
+  lstat(path: string, options?: CallOptions): Promise<Attributes>;
+  exists(path: string, options?: CallOptions): Promise<boolean>;
+  /** Entries in the order of their creation, read in pages; a directory of any size. */
+  list(path: string, options?: CallOptions & { readonly attributes?: boolean }): AsyncIterable<DirectoryEntry>;
+  /** The starting point and all below it, parents before children; symbolic links are not followed. */
+  walk(path: string, options?: CallOptions & { readonly depthMax?: number }): AsyncIterable<WalkEntry>;
+
+  open(path: string, options?: OpenOptions): Promise<FileHandle>;
+  /** The content in order, in pieces of at most 4 MiB, read ahead within a bound. */
+  read(path: string, options?: ReadOptions): AsyncIterable<Buffer>;
+  /** The whole content in memory; `range` if it has more than `bytesMax` (default 64 MiB). */
+  readAll(path: string, options?: ReadOptions & { readonly bytesMax?: number }): Promise<Buffer>;
+  /** Stores a whole file. The name shows the old content until all is there, then the new. */
+  write(path: string, source: WriteSource, options?: WriteOptions): Promise<Attributes>;
+  /** Stores many small files (at most 4 MiB each) at once; one that fails does not stop the others. */
+  writeMany(
+    files: AsyncIterable<SmallFile> | Iterable<SmallFile>,
+    options?: WriteManyOptions,
+  ): AsyncIterable<WriteManyOutcome>;
+
+  /** With `recursive`, parents are made and an existing directory is no error. */
+  mkdir(
+    path: string,
+    options?: MutationOptions & { readonly recursive?: boolean; readonly mode?: number },
+  ): Promise<Attributes>;
+  /** A file, link or empty directory; with `recursive` all below it. With `force`, no error if there is nothing. */
+  remove(
+    path: string,
+    options?: MutationOptions & { readonly recursive?: boolean; readonly force?: boolean },
+  ): Promise<void>;
+  rename(from: string, to: string, options?: MutationOptions & { readonly mode?: RenameMode }): Promise<void>;
+  /** A second name for a file. */
+  link(existing: string, path: string, options?: MutationOptions): Promise<Attributes>;
+  symlink(target: string, path: string, options?: MutationOptions): Promise<Attributes>;
+  readlink(path: string, options?: CallOptions): Promise<string>;
+  setAttributes(
+    path: string,
+    changes: SetAttributes,
+    options?: MutationOptions & { readonly followLinks?: boolean },
+  ): Promise<Attributes>;
+  truncate(path: string, sizeBytes: number, options?: MutationOptions): Promise<Attributes>;
+
+  getXattr(path: string, name: string, options?: CallOptions): Promise<Buffer>;
+  setXattr(
+    path: string,
+    name: string,
+    value: Uint8Array,
+    options?: MutationOptions & { readonly mode?: 'any' | 'create' | 'replace' },
+  ): Promise<void>;
+  listXattrs(path: string, options?: CallOptions): Promise<string[]>;
+  removeXattr(path: string, name: string, options?: MutationOptions): Promise<void>;
+
+  /** Reads every replica of every chunk of the file and names what is bad. Does not follow links. */
+  verify(
+    path: string,
+    options?: CallOptions & { readonly onProgress?: (progress: { readonly bytesRead: number }) => void },
+  ): Promise<VerifyReport>;
+  /** Sums of a directory tree, counted by the coordinator in bounded steps. */
+  usage(path: string, options?: CallOptions): Promise<UsageTotals>;
+  /** Room in the realm of the path. */
+  statFileSystem(path: string, options?: CallOptions): Promise<FileSystemTotals>;
+}
+
+// ---- administration ----
+
+export type SubjectRole = 'user' | 'client' | 'node';
+export type NodeHealth = 'ready' | 'away' | 'full' | 'unknown';
+
+export interface NodeStatus {
+  readonly name: string;
+  readonly state: NodeHealth;
+  readonly zone: string;
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly freeBytes: number;
+  readonly lastHeartbeat?: Timestamp;
+  readonly version: string;
+  /** uuid */
+  readonly disk: string;
+  readonly chunks: number;
+  readonly addresses: readonly { readonly listener: string; readonly host: string; readonly port: number }[];
+  readonly certificateExpires?: Timestamp;
+}
+
+export interface MemberStatus {
+  readonly member: string;
+  readonly trustDomain: string;
+  readonly version: string;
+  readonly epoch: { readonly generation: number; readonly start: number };
+  readonly started?: Timestamp;
+  /** The coordinator's clock. */
+  readonly time?: Timestamp;
+  readonly logPosition: number;
+  readonly stablePosition: number;
+  readonly sessions: number;
+  readonly nodes: readonly NodeStatus[];
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly files: number;
+  readonly directories: number;
+  readonly replication: {
+    readonly chunks: number;
+    readonly underReplicated: number;
+    readonly unstable: number;
+    readonly lost: number;
+  };
+  readonly certificates: readonly {
+    readonly subject: string;
+    readonly issuer: string;
+    readonly notAfter?: Timestamp;
+    readonly kind: string;
+  }[];
+  /** Newest first, at most 20. */
+  readonly events: readonly {
+    readonly time?: Timestamp;
+    readonly kind: string;
+    readonly message: string;
+    readonly details: Readonly<Record<string, string>>;
+  }[];
+}
+
+export interface Identity {
+  /** URI SAN of the certificate. */
+  readonly subject: string;
+  readonly role: string;
+  readonly name: string;
+  readonly admin: boolean;
+  readonly trusted: boolean;
+  readonly uid: number;
+  readonly gid: number;
+  readonly realms: readonly { readonly realm: number; readonly path: string; readonly readOnly: boolean }[];
+  readonly member: string;
+  readonly trustDomain: string;
+}
+
+export interface TokenRequest {
+  readonly role: SubjectRole;
+  readonly name: string;
+  readonly ttlSeconds: number;
+  readonly admin?: boolean;
+  /** Default: the root realm, read-write. */
+  readonly realms?: readonly { readonly path: string; readonly readOnly?: boolean }[];
+  /** Squash to this uid; default: one of its own. */
+  readonly uid?: number;
+  readonly trusted?: boolean;
+}
+
+export interface CreatedToken {
+  /** Secret, shown once. */
+  readonly token: string;
+  readonly expires?: Timestamp;
+  readonly subject: string;
+}
+
+export interface RealmRequest {
+  readonly path: string;
+  /** 0 or unset: no quota. */
+  readonly quotaBytes?: number;
+  readonly quotaInodes?: number;
+  readonly replicas?: number;
+  readonly minReplicas?: number;
+  readonly compression?: boolean;
+}
+
+export interface Realm {
+  readonly realm: number;
+  readonly path: string;
+  readonly root: number;
+  readonly quotaBytes: number;
+  readonly quotaInodes: number;
+  readonly usedBytes: number;
+  readonly usedInodes: number;
+  readonly replicas: number;
+  readonly minReplicas: number;
+  readonly compression: boolean;
+}
+
+/** Unary calls; what they need is in the error: `permission_denied` when the subject is no admin. */
+export interface Admin {
+  status(options?: CallOptions): Promise<MemberStatus>;
+  nodes(options?: CallOptions): Promise<readonly NodeStatus[]>;
+  whoAmI(options?: CallOptions): Promise<Identity>;
+  createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
+  subjects(options?: CallOptions): Promise<readonly Identity[]>;
+  createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
+  realms(options?: CallOptions): Promise<readonly Realm[]>;
+}
+
+// ---- connecting ----
+
+export interface ConnectOptions {
+  /** Host and port of the coordinator: `localhost:7420`, `[::1]:7420`. */
+  readonly coordinator: string;
+  /** `<member>.<collective>`: the name that the coordinator must prove (T2). */
+  readonly trustDomain: string;
+  /** Folder with `tls.crt`, `tls.key` and `trust.pem`. */
+  readonly credentials: string;
+  /** Which address of the nodes to use (D10); default 'external'. */
+  readonly listener?: string;
+  /** Keep attributes, entries and block maps under promises (M7); default false. */
+  readonly cache?: boolean;
+  /** How long a call waits for a lost coordinator before it fails with `unavailable`; default 30 s. */
+  readonly reconnectWithinMs?: number;
+  /** Bytes of chunks in flight for uploads; default 32 MiB. */
+  readonly uploadBytesMax?: number;
+  /** Bytes read ahead for downloads; default 32 MiB. */
+  readonly downloadBytesMax?: number;
+  /** Name and version of the program, shown in the member's status. */
+  readonly program?: string;
+}
