@@ -1,0 +1,96 @@
+/**
+ * The life of a server process: start its parts, run until it is asked to stop, stop them within a deadline. SIGTERM and
+ * SIGINT ask; a second signal ends at once. What ends by itself (a failed disk, a broken invariant) ends the process with
+ * a code, so that whoever watches it starts it again: nothing is half alive.
+ *
+ * Who creates, disposes: the parts are one AsyncDisposable (use `AsyncDisposableStack` to build it from many).
+ */
+import type { Clock } from './clock.ts';
+import { CollectiveError, toCollectiveError } from './errors/index.ts';
+import type { Log } from './log.ts';
+
+/** Exit codes of a server. Supervisors start it again after the last three only. */
+export const SERVER_EXIT = {
+  stopped: 0,
+  /** A part reported that it cannot go on; a new start may. */
+  failed: 69,
+  /** A defect: an exception that nobody caught. */
+  crashed: 70,
+  /** It did not stop within its deadline. */
+  stopTimedOut: 75,
+} as const;
+
+export interface Running extends AsyncDisposable {
+  /** Resolves with the reason when a part cannot go on; the process then stops what is left and ends with `failed`. */
+  readonly failed?: Promise<CollectiveError>;
+}
+
+export interface ServeOptions {
+  readonly log: Log;
+  readonly clock: Clock;
+  /** From the request to stop until the process is ended by force. */
+  readonly stopWithinMs: number;
+  /** Starts all parts. `stopping` is aborted when the process is asked to stop, also in the middle of the start. */
+  start(stopping: AbortSignal): Promise<Running>;
+  /** A second way to be asked, e.g. the end of the process that supervises this one. */
+  readonly stopOn?: AbortSignal;
+}
+
+/** Runs until asked to stop; the result is the exit code. What `start` throws is thrown on: nothing runs then. */
+export async function serve(options: ServeOptions): Promise<number> {
+  const { log, clock, stopWithinMs } = options;
+  const stopping = new AbortController();
+  const asked = Promise.withResolvers<string>();
+  const ask = (why: string): void => {
+    stopping.abort(new CollectiveError('shutting_down', `Stop because of ${why}`));
+    asked.resolve(why);
+  };
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping.signal.aborted) process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
+    ask(signal);
+  };
+  const onDefect = (thrown: unknown): void => {
+    log.fatal({ err: thrown }, 'defect');
+    process.exit(SERVER_EXIT.crashed);
+  };
+  const onStop = (): void => ask(String(options.stopOn?.reason ?? 'its supervisor'));
+
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('uncaughtException', onDefect);
+  process.on('unhandledRejection', onDefect);
+  if (options.stopOn?.aborted) onStop();
+  else options.stopOn?.addEventListener('abort', onStop, { once: true });
+  try {
+    const running = await options.start(stopping.signal);
+    const failed = (running.failed ?? new Promise<never>(() => undefined)).then((error) => ({ error }));
+    const end = await Promise.race([asked.promise.then((why) => ({ why })), failed]);
+    if ('error' in end) log.error({ err: end.error }, 'part failed');
+    else log.info({ why: end.why }, 'stopping');
+
+    const force = clock.setTimer(
+      stopWithinMs,
+      () => {
+        log.error({ stopWithinMs }, 'stop took too long');
+        process.exit(SERVER_EXIT.stopTimedOut);
+      },
+      { background: true },
+    );
+    try {
+      await running[Symbol.asyncDispose]();
+    } catch (thrown) {
+      log.error({ err: toCollectiveError(thrown, 'Stop the process') }, 'stop failed');
+      return SERVER_EXIT.failed;
+    } finally {
+      force.cancel();
+    }
+    log.info({}, 'stopped');
+    return 'error' in end ? SERVER_EXIT.failed : SERVER_EXIT.stopped;
+  } finally {
+    process.off('SIGTERM', onSignal);
+    process.off('SIGINT', onSignal);
+    process.off('uncaughtException', onDefect);
+    process.off('unhandledRejection', onDefect);
+    options.stopOn?.removeEventListener('abort', onStop);
+  }
+}
