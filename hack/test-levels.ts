@@ -1,0 +1,25 @@
+// Which tests exist and on which level each stands: beside the source (unit), several rooms in one simulated process (sim),
+// or real processes of a member (integration). A level says how much runs, not how long it may take.
+
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+
+export const TEST_LEVELS = ['unit', 'sim', 'integration'] as const;
+export type TestLevel = (typeof TEST_LEVELS)[number];
+
+/** Every test file below the given folders of the root, relative to the root, sorted. */
+export function findTestFiles(root: string, folders: readonly string[]): string[] {
+  return folders
+    .flatMap((folder) =>
+      globSync('**/*.test.ts', { cwd: join(root, folder), exclude: ['**/node_modules/**'] }).map(
+        (path) => `${folder}/${path}`,
+      ),
+    )
+    .sort();
+}
+
+export function levelOf(path: string): TestLevel {
+  if (path.startsWith('test/integration/')) return 'integration';
+  if (path.startsWith('test/sim/')) return 'sim';
+  return 'unit';
+}
