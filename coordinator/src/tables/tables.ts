@@ -10,6 +10,7 @@ import {
   ChunkRow,
   CookieRow,
   DentryRow,
+  DoomedRow,
   EpochRow,
   EventRow,
   GarbageRow,
@@ -34,6 +35,9 @@ const chunkKey = (chunk: ChunkId): string => byteString(Buffer.from(chunk, 'hex'
 /** Names are byte strings (latin-1 image of the UTF-8 bytes), as keys are. */
 export type NameKey = string;
 
+/** Names the blocks of a file; drawn from the inode numbers. */
+export type DataNumber = number;
+
 // The namespace
 export const INODES = defineTable('inode', 'I', InodeRow, (inode: InodeNumber) => ino(inode));
 export const DENTRIES = defineTable('dentry', 'D', DentryRow, (parent: InodeNumber, name: NameKey) => ino(parent) + name);
@@ -44,7 +48,8 @@ export const ORPHANS = defineTable('orphan', 'O', OrphanRow, (inode: InodeNumber
 export const LOCKS = defineTable('lock', 'L', LockRow, (inode: InodeNumber) => ino(inode));
 
 // Data
-export const BLOCKS = defineTable('block', 'B', BlockRow, (inode: InodeNumber, block: number) => ino(inode) + bigEndian(block, 4));
+export const BLOCKS = defineTable('block', 'B', BlockRow, (data: DataNumber, block: number) => bigEndian(data, 6) + bigEndian(block, 4));
+export const DOOMED = defineTable('doomed', 'F', DoomedRow, (data: DataNumber) => bigEndian(data, 6));
 export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => chunkKey(chunk));
 export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
 /** Chunks with fewer replicas than wanted: repaired first (D8). */
@@ -73,7 +78,7 @@ export const ANSWERS = defineTable(
 export const NODES = defineTable('node', 'N', NodeRow, (name: NodeName) => utf8(name));
 
 // The coordinator itself
-export const EPOCHS = defineTable('epoch', 'E', EpochRow, () => '');
+export const EPOCHS = defineTable('epoch', 'E', EpochRow, (generation: number, start: number) => bigEndian(generation, 4) + bigEndian(start, 4));
 /** Reserved number ranges by kind: 'inode', 'session', 'fence', 'promise', 'event' (M2a). */
 export const RANGES = defineTable('range', 'Z', RangeRow, (kind: string) => utf8(kind));
 export const MEMBER = defineTable('member', 'M', MemberRow, () => '');

@@ -320,7 +320,20 @@ export interface Attach {
   /** what the client still caches, for a restarted coordinator */
   held: HeldPromise[];
   openInodes: number[];
-  credential: Credential | undefined;
+  credential:
+    | Credential
+    | undefined;
+  /** of the coordinator that answered last; unset: none */
+  lastEpoch:
+    | Epoch
+    | undefined;
+  /** M10: what is still granted to this session */
+  space: SpaceHeld[];
+}
+
+export interface SpaceHeld {
+  realm: number;
+  bytes: number;
 }
 
 export interface HeldPromise {
@@ -335,7 +348,7 @@ export interface Attached {
   epoch:
     | Epoch
     | undefined;
-  /** of the log at this start: later answers are lost and must be sent again (M4) */
+  /** answers of `last_epoch` above this log position are lost and must be sent again (M4) */
   recoveredPosition: number;
   member: string;
   trustDomain: string;
@@ -1247,6 +1260,8 @@ function createBaseAttach(): Attach {
     held: [],
     openInodes: [],
     credential: undefined,
+    lastEpoch: undefined,
+    space: [],
   };
 }
 
@@ -1288,6 +1303,12 @@ export const Attach: MessageFns<Attach> = {
     }
     if (message.credential !== undefined) {
       Credential.encode(message.credential, writer.uint32(90).fork()).join();
+    }
+    if (message.lastEpoch !== undefined) {
+      Epoch.encode(message.lastEpoch, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.space) {
+      SpaceHeld.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -1403,6 +1424,22 @@ export const Attach: MessageFns<Attach> = {
             message.credential = Credential.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.lastEpoch = Epoch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.space.push(SpaceHeld.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1450,6 +1487,12 @@ export const Attach: MessageFns<Attach> = {
     if (message.credential !== undefined) {
       obj.credential = Credential.toJSON(message.credential);
     }
+    if (message.lastEpoch !== undefined) {
+      obj.lastEpoch = Epoch.toJSON(message.lastEpoch);
+    }
+    if (message.space?.length) {
+      obj.space = message.space.map((e) => SpaceHeld.toJSON(e));
+    }
     return obj;
   },
 
@@ -1471,6 +1514,88 @@ export const Attach: MessageFns<Attach> = {
     message.credential = (object.credential !== undefined && object.credential !== null)
       ? Credential.fromPartial(object.credential)
       : undefined;
+    message.lastEpoch = (object.lastEpoch !== undefined && object.lastEpoch !== null)
+      ? Epoch.fromPartial(object.lastEpoch)
+      : undefined;
+    message.space = object.space?.map((e) => SpaceHeld.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSpaceHeld(): SpaceHeld {
+  return { realm: 0, bytes: 0 };
+}
+
+export const SpaceHeld: MessageFns<SpaceHeld> = {
+  encode(message: SpaceHeld, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.realm !== 0) {
+      writer.uint32(8).uint64(message.realm);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SpaceHeld {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSpaceHeld();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SpaceHeld): unknown {
+    const obj: any = {};
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SpaceHeld>): SpaceHeld {
+    return SpaceHeld.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SpaceHeld>): SpaceHeld {
+    const message = createBaseSpaceHeld();
+    message.realm = object.realm ?? 0;
+    message.bytes = object.bytes ?? 0;
     return message;
   },
 };

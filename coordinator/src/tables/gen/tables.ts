@@ -33,6 +33,8 @@ export interface InodeRow {
   linkTarget: Buffer;
   /** how many, so that none costs no look */
   xattrs: number;
+  /** names the file's blocks; drawn anew when a file is emptied, so that this costs one row */
+  data: number;
 }
 
 export interface DentryRow {
@@ -43,6 +45,8 @@ export interface DentryRow {
 
 export interface CookieRow {
   name: Buffer;
+  inode: number;
+  type: number;
 }
 
 export interface XattrRow {
@@ -151,6 +155,14 @@ export interface OrphanRow {
   holders: number[];
 }
 
+/** Blocks whose file is gone: their chunks become garbage in bounded steps. */
+export interface DoomedRow {
+  since: Stamp | undefined;
+  inode: number;
+  size: number;
+  realm: number;
+}
+
 export interface LockRow {
   locks: HeldLock[];
 }
@@ -188,7 +200,11 @@ export interface NodeAddressRow {
 export interface EpochRow {
   generation: number;
   start: number;
-  started: Stamp | undefined;
+  started:
+    | Stamp
+    | undefined;
+  /** log position that this start found; what earlier epochs wrote above it is lost (M4) */
+  recovered: number;
 }
 
 export interface RangeRow {
@@ -213,16 +229,6 @@ export interface EventRow {
 export interface EventRow_DetailsEntry {
   key: string;
   value: string;
-}
-
-export interface BatchPayload {
-  changes: KeyChange[];
-}
-
-export interface KeyChange {
-  key: Buffer;
-  value: Buffer;
-  removed: boolean;
 }
 
 function createBaseStamp(): Stamp {
@@ -323,6 +329,7 @@ function createBaseInodeRow(): InodeRow {
     parent: 0,
     linkTarget: Buffer.alloc(0),
     xattrs: 0,
+    data: 0,
   };
 }
 
@@ -381,6 +388,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     }
     if (message.xattrs !== 0) {
       writer.uint32(144).uint32(message.xattrs);
+    }
+    if (message.data !== 0) {
+      writer.uint32(152).uint64(message.data);
     }
     return writer;
   },
@@ -542,6 +552,14 @@ export const InodeRow: MessageFns<InodeRow> = {
             message.xattrs = reader.uint32();
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.data = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -610,6 +628,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     if (message.xattrs !== 0) {
       obj.xattrs = Math.round(message.xattrs);
     }
+    if (message.data !== 0) {
+      obj.data = Math.round(message.data);
+    }
     return obj;
   },
 
@@ -636,6 +657,7 @@ export const InodeRow: MessageFns<InodeRow> = {
     message.parent = object.parent ?? 0;
     message.linkTarget = object.linkTarget ?? Buffer.alloc(0);
     message.xattrs = object.xattrs ?? 0;
+    message.data = object.data ?? 0;
     return message;
   },
 };
@@ -734,13 +756,19 @@ export const DentryRow: MessageFns<DentryRow> = {
 };
 
 function createBaseCookieRow(): CookieRow {
-  return { name: Buffer.alloc(0) };
+  return { name: Buffer.alloc(0), inode: 0, type: 0 };
 }
 
 export const CookieRow: MessageFns<CookieRow> = {
   encode(message: CookieRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name.length !== 0) {
       writer.uint32(10).bytes(message.name);
+    }
+    if (message.inode !== 0) {
+      writer.uint32(16).uint64(message.inode);
+    }
+    if (message.type !== 0) {
+      writer.uint32(24).uint32(message.type);
     }
     return writer;
   },
@@ -766,6 +794,22 @@ export const CookieRow: MessageFns<CookieRow> = {
             message.name = Buffer.from(reader.bytes());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.type = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -783,6 +827,12 @@ export const CookieRow: MessageFns<CookieRow> = {
     if (message.name.length !== 0) {
       obj.name = base64FromBytes(message.name);
     }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.type !== 0) {
+      obj.type = Math.round(message.type);
+    }
     return obj;
   },
 
@@ -792,6 +842,8 @@ export const CookieRow: MessageFns<CookieRow> = {
   fromPartial(object: DeepPartial<CookieRow>): CookieRow {
     const message = createBaseCookieRow();
     message.name = object.name ?? Buffer.alloc(0);
+    message.inode = object.inode ?? 0;
+    message.type = object.type ?? 0;
     return message;
   },
 };
@@ -2310,6 +2362,114 @@ export const OrphanRow: MessageFns<OrphanRow> = {
   },
 };
 
+function createBaseDoomedRow(): DoomedRow {
+  return { since: undefined, inode: 0, size: 0, realm: 0 };
+}
+
+export const DoomedRow: MessageFns<DoomedRow> = {
+  encode(message: DoomedRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== undefined) {
+      Stamp.encode(message.since, writer.uint32(10).fork()).join();
+    }
+    if (message.inode !== 0) {
+      writer.uint32(16).uint64(message.inode);
+    }
+    if (message.size !== 0) {
+      writer.uint32(24).uint64(message.size);
+    }
+    if (message.realm !== 0) {
+      writer.uint32(32).uint64(message.realm);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoomedRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoomedRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.size = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: DoomedRow): unknown {
+    const obj: any = {};
+    if (message.since !== undefined) {
+      obj.since = Stamp.toJSON(message.since);
+    }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.size !== 0) {
+      obj.size = Math.round(message.size);
+    }
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DoomedRow>): DoomedRow {
+    return DoomedRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoomedRow>): DoomedRow {
+    const message = createBaseDoomedRow();
+    message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
+    message.inode = object.inode ?? 0;
+    message.size = object.size ?? 0;
+    message.realm = object.realm ?? 0;
+    return message;
+  },
+};
+
 function createBaseLockRow(): LockRow {
   return { locks: [] };
 }
@@ -2830,7 +2990,7 @@ export const NodeAddressRow: MessageFns<NodeAddressRow> = {
 };
 
 function createBaseEpochRow(): EpochRow {
-  return { generation: 0, start: 0, started: undefined };
+  return { generation: 0, start: 0, started: undefined, recovered: 0 };
 }
 
 export const EpochRow: MessageFns<EpochRow> = {
@@ -2843,6 +3003,9 @@ export const EpochRow: MessageFns<EpochRow> = {
     }
     if (message.started !== undefined) {
       Stamp.encode(message.started, writer.uint32(26).fork()).join();
+    }
+    if (message.recovered !== 0) {
+      writer.uint32(32).uint64(message.recovered);
     }
     return writer;
   },
@@ -2884,6 +3047,14 @@ export const EpochRow: MessageFns<EpochRow> = {
             message.started = Stamp.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.recovered = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2907,6 +3078,9 @@ export const EpochRow: MessageFns<EpochRow> = {
     if (message.started !== undefined) {
       obj.started = Stamp.toJSON(message.started);
     }
+    if (message.recovered !== 0) {
+      obj.recovered = Math.round(message.recovered);
+    }
     return obj;
   },
 
@@ -2920,6 +3094,7 @@ export const EpochRow: MessageFns<EpochRow> = {
     message.started = (object.started !== undefined && object.started !== null)
       ? Stamp.fromPartial(object.started)
       : undefined;
+    message.recovered = object.recovered ?? 0;
     return message;
   },
 };
@@ -3296,162 +3471,6 @@ export const EventRow_DetailsEntry: MessageFns<EventRow_DetailsEntry> = {
     const message = createBaseEventRow_DetailsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
-    return message;
-  },
-};
-
-function createBaseBatchPayload(): BatchPayload {
-  return { changes: [] };
-}
-
-export const BatchPayload: MessageFns<BatchPayload> = {
-  encode(message: BatchPayload, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    for (const v of message.changes) {
-      KeyChange.encode(v!, writer.uint32(10).fork()).join();
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchPayload {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseBatchPayload();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.changes.push(KeyChange.decode(reader, reader.uint32()));
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  toJSON(message: BatchPayload): unknown {
-    const obj: any = {};
-    if (message.changes?.length) {
-      obj.changes = message.changes.map((e) => KeyChange.toJSON(e));
-    }
-    return obj;
-  },
-
-  create(base?: DeepPartial<BatchPayload>): BatchPayload {
-    return BatchPayload.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<BatchPayload>): BatchPayload {
-    const message = createBaseBatchPayload();
-    message.changes = object.changes?.map((e) => KeyChange.fromPartial(e)) || [];
-    return message;
-  },
-};
-
-function createBaseKeyChange(): KeyChange {
-  return { key: Buffer.alloc(0), value: Buffer.alloc(0), removed: false };
-}
-
-export const KeyChange: MessageFns<KeyChange> = {
-  encode(message: KeyChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.key.length !== 0) {
-      writer.uint32(10).bytes(message.key);
-    }
-    if (message.value.length !== 0) {
-      writer.uint32(18).bytes(message.value);
-    }
-    if (message.removed !== false) {
-      writer.uint32(24).bool(message.removed);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): KeyChange {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseKeyChange();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.key = Buffer.from(reader.bytes());
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.value = Buffer.from(reader.bytes());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.removed = reader.bool();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  toJSON(message: KeyChange): unknown {
-    const obj: any = {};
-    if (message.key.length !== 0) {
-      obj.key = base64FromBytes(message.key);
-    }
-    if (message.value.length !== 0) {
-      obj.value = base64FromBytes(message.value);
-    }
-    if (message.removed !== false) {
-      obj.removed = message.removed;
-    }
-    return obj;
-  },
-
-  create(base?: DeepPartial<KeyChange>): KeyChange {
-    return KeyChange.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<KeyChange>): KeyChange {
-    const message = createBaseKeyChange();
-    message.key = object.key ?? Buffer.alloc(0);
-    message.value = object.value ?? Buffer.alloc(0);
-    message.removed = object.removed ?? false;
     return message;
   },
 };

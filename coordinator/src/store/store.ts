@@ -1,0 +1,31 @@
+/**
+ * The materialised view of the log (M2): an ordered key-value store that records which log position it has applied. It
+ * is given stable batches only. `sqlite-store.ts` is the real one, `memory-store.ts` its twin for simulation, which after
+ * a power loss returns any state since the last checkpoint, as SQLite with synchronous=NORMAL may.
+ */
+import type { LogPosition } from '@collective/base/ids';
+
+export interface KeyRange {
+  readonly from: string;
+  /** Exclusive. */
+  readonly to: string;
+  readonly limit: number;
+}
+
+export interface StoredRow {
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+export interface Store {
+  /** Log position that the view had applied when it was opened. */
+  readonly applied: LogPosition;
+  /** Values in the order of the keys; undefined where there is none. */
+  get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]>;
+  scan(ranges: readonly KeyRange[]): Promise<StoredRow[][]>;
+  /** Applies one batch as one transaction; batches come in order of position. */
+  apply(batch: Uint8Array, position: LogPosition): Promise<void>;
+  /** Makes what was applied durable; returns the position up to which that holds, undefined if it could not be finished now. */
+  checkpoint(): Promise<LogPosition | undefined>;
+  close(): Promise<void>;
+}
