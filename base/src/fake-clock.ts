@@ -134,8 +134,10 @@ export class FakeClock implements Clock {
     await promisesHaveRun();
     while (!condition()) {
       const next = this.nextAtMs();
-      if (next === undefined) throw new Error(`Wait on the fake clock: nothing is left to happen at ${this.#elapsedMs} ms`);
-      if (next > startedMs + withinMs) throw new Error(`Wait on the fake clock: not within ${withinMs} ms of virtual time`);
+      if (next === undefined)
+        throw new Error(`Wait on the fake clock: nothing is left to happen at ${this.#elapsedMs} ms`);
+      if (next > startedMs + withinMs)
+        throw new Error(`Wait on the fake clock: not within ${withinMs} ms of virtual time`);
       await this.step();
     }
   }
