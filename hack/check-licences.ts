@@ -4,6 +4,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Lock } from './check-lock.ts';
 import type { Finding } from './finding.ts';
 
 const ALLOWED = new Set([
@@ -18,10 +19,6 @@ const ALLOWED = new Set([
   'Python-2.0',
   'Unlicense',
 ]);
-
-type LockedPackage = { readonly version?: string; readonly license?: unknown; readonly link?: boolean };
-
-export type Lock = { readonly packages: Readonly<Record<string, LockedPackage>> };
 
 export function findUnwantedLicences(lock: Lock, installedLicence: (path: string) => unknown): Finding[] {
   const found: Finding[] = [];

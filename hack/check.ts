@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { findHouseRuleBreaches, isRuledByTheHouse } from './check-house-rules.ts';
 import { findLayerBreaches } from './check-layers.ts';
-import { findUnwantedLicences, type Lock, readInstalledLicence } from './check-licences.ts';
+import { findUnwantedLicences, readInstalledLicence } from './check-licences.ts';
+import { findLockFaults, type Lock } from './check-lock.ts';
 import { type Finding, formatFinding, type SourceFile } from './finding.ts';
 import { environmentOfThisNode, isGenerated, listFiles, REPOSITORY_ROOT } from './repository.ts';
 
@@ -56,10 +57,12 @@ const CHECKS: readonly Check[] = [
   {
     name: 'licences',
     remedy: 'choose a dependency under one of the licences in hack/check-licences.ts',
-    run: async () => {
-      const lock = JSON.parse(readFileSync(join(REPOSITORY_ROOT, 'package-lock.json'), 'utf8')) as Lock;
-      return say(findUnwantedLicences(lock, (path) => readInstalledLicence(REPOSITORY_ROOT, path)));
-    },
+    run: async () => say(findUnwantedLicences(readLock(), (path) => readInstalledLicence(REPOSITORY_ROOT, path))),
+  },
+  {
+    name: 'lock',
+    remedy: 'npm ci would refuse package-lock.json, or tie it to one registry',
+    run: async () => say(findLockFaults(readLock())),
   },
   {
     name: 'house-rules',
@@ -112,6 +115,10 @@ async function tool(entry: string, ...tail: string[]): Promise<string> {
 async function sources(wanted: (path: string) => boolean): Promise<SourceFile[]> {
   const paths = (await listFiles()).filter(wanted);
   return paths.map((path) => ({ path, text: readFileSync(join(REPOSITORY_ROOT, path), 'utf8') }));
+}
+
+function readLock(): Lock {
+  return JSON.parse(readFileSync(join(REPOSITORY_ROOT, 'package-lock.json'), 'utf8')) as Lock;
 }
 
 function say(findings: readonly Finding[]): string {
