@@ -35,6 +35,7 @@ const CHECKS: readonly Check[] = [
         'check',
         '--error-on-warnings',
         '--max-diagnostics=50',
+        '--diagnostic-level=warn',
         '--colors=off',
         '.',
       ),
