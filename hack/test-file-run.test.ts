@@ -74,6 +74,13 @@ test('a test file that hangs is killed at its deadline and names the test that w
   assert.match(outcome.failures[0]?.detail ?? '', /did not end within 2000 ms and was killed; still running: waits/);
 });
 
+test('a test file that never gives way is killed at its deadline', async () => {
+  const outcome = await run(`process.on('SIGTERM', () => {});\ntest('spins', () => { for (;;); });`, {
+    deadlineMs: 2_000,
+  });
+  assert.match(outcome.failures[0]?.detail ?? '', /killed; it had reported no test yet/);
+});
+
 test('a test file that leaves something open is killed at its deadline and says so', async () => {
   const outcome = await run(`test('good', () => { setInterval(() => {}, 1000); });`, { deadlineMs: 2_000 });
   assert.equal(outcome.passed, 1);

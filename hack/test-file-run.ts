@@ -136,12 +136,7 @@ function failureOfFile(
   options: RunOptions,
 ): string | undefined {
   if (ending.timedOut) {
-    const pending = unended(notices);
-    const where =
-      pending.length > 0
-        ? `still running: ${pending.join(', ')}`
-        : 'all its tests ended, but something open (server, timer, child) kept the process alive';
-    return `did not end within ${options.deadlineMs} ms and was killed; ${where}`;
+    return `did not end within ${options.deadlineMs} ms and was killed; ${whereItStood(notices)}`;
   }
   if (notices.length === 0 && ending.code === 0)
     return 'it reported no test: it holds none, or it ended its process before they did';
@@ -151,6 +146,13 @@ function failureOfFile(
   if (ending.code !== 0 && failedTests === 0) return `no test failed, but the process did: ${describe(ending)}`;
   const ran = notices.some(({ notice }) => notice === 'passed' || notice === 'failed' || notice === 'skipped');
   return ran || options.namePattern !== undefined ? undefined : 'it holds no test';
+}
+
+function whereItStood(notices: readonly TestNotice[]): string {
+  const pending = unended(notices);
+  if (pending.length > 0) return `still running: ${pending.join(', ')}`;
+  if (notices.length === 0) return 'it had reported no test yet: something before or in the first test never gave way';
+  return 'all its tests ended, but something open (server, timer, child) kept the process alive';
 }
 
 function describe({ code, signal }: Ending): string {

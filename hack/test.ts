@@ -15,10 +15,11 @@ const CONCURRENT_FILES = 2;
 
 type Counts = { passed: number; failed: number; skipped: number };
 
+let stoppedBy: 'SIGINT' | 'SIGTERM' | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
+    stoppedBy = signal;
     killRunningFiles();
-    process.exit(signal === 'SIGINT' ? 130 : 143);
   });
 }
 
@@ -41,6 +42,7 @@ async function main(): Promise<number> {
   for (const level of TEST_LEVELS.filter((known) => values.level.includes(known))) {
     outcomes.push(...(await runLevel(level, files, Number(values.concurrency), options)));
   }
+  if (stoppedBy !== undefined) return stoppedBy === 'SIGINT' ? 130 : 143;
   return summarise(outcomes, performance.now() - startMs);
 }
 
@@ -62,7 +64,7 @@ async function runLevel(
   const startMs = performance.now();
   const outcomes: FileOutcome[] = [];
   const work = async (): Promise<void> => {
-    for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
+    for (let path = waiting.shift(); path !== undefined && stoppedBy === undefined; path = waiting.shift()) {
       const outcome = await runTestFile(path, options);
       outcomes.push(outcome);
       printFile(outcome);
