@@ -1,0 +1,807 @@
+/**
+ * One client's session with its coordinator: the only way by which files are seen and changed (M1).
+ *
+ * Callers pipeline operations; all of one turn leave in one message. A broken stream is attached again with back-off, and
+ * what was not answered is sent again under its number, so that every change takes effect once (M5). Changes that were
+ * answered but not yet stable are made again first if the coordinator lost them (M4, `replay-log.ts`). Promise and session
+ * leases are counted from the sending of the renewal, on boot time (M6). Recalls are answered after whatever the layer
+ * above must do first (M7).
+ *
+ * Wait, then apply: `#run` waits for links and messages; everything it calls from there on is synchronous.
+ */
+import { assert } from '@collective/base/assert';
+import { type Clock, sleep, type Timer } from '@collective/base/clock';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { compareEpochs, type Epoch } from '@collective/base/ids';
+import { SESSION_OPERATIONS_MAX, WIRE_VERSION } from '@collective/base/limits';
+import type { Random } from '@collective/base/random';
+import { randomUnit } from '@collective/base/random';
+import { fromFailure } from '@collective/protocol/errors/grpc-status';
+import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
+import {
+  type Attached,
+  type ClientMessage,
+  type Credential,
+  Durability,
+  type Operation,
+  type Recall,
+  type Reply,
+} from '@collective/protocol/gen/session';
+import { PromiseCache } from '../cache/promise-cache.ts';
+import { Acknowledgements } from './acknowledgements.ts';
+import { isRead, type OperationBody, subjectInode, weightBytes } from './operation-kinds.ts';
+import type { PendingRequest } from './pending-request.ts';
+import { ReplayLog, sameOutcome } from './replay-log.ts';
+import type { SessionConnector, SessionLink } from './session-connector.ts';
+
+/** Operations in one message. */
+const MESSAGE_OPERATIONS_MAX = 256;
+/** Calls that wait for room; beyond that the caller is told `overloaded`. */
+const QUEUED_CALLS_MAX = 65_536;
+/** Answered changes that wait for the coordinator's log to be stable; new operations wait beyond that. */
+const REPLAY_CHANGES_MAX = 16_384;
+/** Inodes in doubt after a replay that differed. */
+const DOUBTFUL_INODES_MAX = 1_024;
+const TICK_MS = 500;
+const ATTACH_WITHIN_MS = 10_000;
+const DETACH_WITHIN_MS = 2_000;
+const BACKOFF_FIRST_MS = 50;
+const BACKOFF_MAX_MS = 2_000;
+const OPERATION_WITHIN_MS = 120_000;
+export const CONNECT_WITHIN_MS = 10_000;
+export const RECONNECT_WITHIN_MS = 30_000;
+const FEATURES: readonly string[] = [];
+
+export interface RecallRequest {
+  readonly inode: number;
+  /** Bits of PromiseKind. */
+  readonly kinds: number;
+  /** Of entries: which changed; empty: all. */
+  readonly names: readonly Uint8Array[];
+}
+
+export interface RecallAnswer {
+  /** Asked with PROMISE_OPEN: the inode is open here (M8). */
+  readonly open?: boolean;
+  /** Requests that the coordinator must answer before the recall can be carried out (F4). */
+  readonly blockedBy?: readonly number[];
+}
+
+/** What happened to the session, for the layers above and for logs. */
+export type SessionEvent =
+  | { readonly kind: 'attached'; readonly attached: Attached }
+  | { readonly kind: 'routes'; readonly nodes: readonly NodeRoute[] }
+  | { readonly kind: 'access'; readonly access: AccessToken }
+  | { readonly kind: 'link-lost'; readonly error: CollectiveError }
+  | { readonly kind: 'lease-ended' }
+  | { readonly kind: 'session-lost'; readonly changesInDoubt: number }
+  | { readonly kind: 'replay-differs'; readonly inode: number; readonly error: CollectiveError };
+
+export interface SessionOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly connector: SessionConnector;
+  /** Name and version, shown in the member's status. */
+  readonly program: string;
+  readonly listener: string;
+  /** Wants promises (M7). */
+  readonly caches?: boolean;
+  readonly credential?: Credential;
+  readonly bundleHash?: () => string;
+  /** From the first try to attach until it is given up. */
+  readonly connectWithinMs?: number;
+  /** How long a call waits for a coordinator that is out of reach. */
+  readonly reconnectWithinMs?: number;
+  /** Called after what was cached is dropped; the recall is acknowledged when it resolves (M7). */
+  readonly onRecall?: (recall: RecallRequest) => Promise<RecallAnswer>;
+  /** For attaching: inodes that the layer above has open (M8). */
+  readonly openInodes?: () => number[];
+  readonly onEvent?: (event: SessionEvent) => void;
+}
+
+export interface CallSettings {
+  readonly signal?: AbortSignal;
+  /** Default 'stable' (M4). */
+  readonly durability?: 'stable' | 'written';
+  /** Unset: the session's. Never answered from the cache when set. */
+  readonly credential?: Credential;
+  /** Waits for ever, until the signal: for locks. */
+  readonly unlimited?: boolean;
+}
+
+type State =
+  | { readonly name: 'detached' }
+  | { readonly name: 'attached'; readonly link: SessionLink }
+  | { readonly name: 'closed'; readonly error: CollectiveError };
+
+export class Session implements AsyncDisposable {
+  readonly #options: SessionOptions;
+  readonly #clock: Clock;
+  readonly #clientId: Buffer;
+  readonly #stop = new AbortController();
+  readonly #cache: PromiseCache | undefined;
+  readonly #replays = new ReplayLog();
+  readonly #acknowledgements = new Acknowledgements();
+  /** By number, in the order of sending. */
+  readonly #sent = new Map<number, PendingRequest>();
+  readonly #doubtful = new Map<number, CollectiveError>();
+  #queue: PendingRequest[] = [];
+  #cancels: PendingRequest[] = [];
+  #state: State = { name: 'detached' };
+  #attached: Attached | undefined;
+  #generation = 0;
+  #nextNumber = 1;
+  #flushing = false;
+  #linkSeenMs: number;
+  #lostSinceMs: number;
+  #renewalNumber = 0;
+  #renewalSentMs = 0;
+  #renewalAnswered = true;
+  #sessionUntilMs = Number.POSITIVE_INFINITY;
+  #tick: Timer | undefined;
+  #running: Promise<void> | undefined;
+  #detached: (() => void) | undefined;
+  #renewed: (() => void)[] = [];
+
+  /** Attaches a new session. Throws what refused it, or `unavailable` after `connectWithinMs`. */
+  static async attach(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
+    signal?.throwIfAborted();
+    const session = new Session(options);
+    try {
+      await session.#firstAttach(signal);
+      return session;
+    } catch (error) {
+      session.#end(toCollectiveError(error, 'Attach a session'));
+      throw error;
+    }
+  }
+
+  private constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#clientId = options.random.bytes(16);
+    this.#cache = options.caches ? new PromiseCache({ clock: options.clock }) : undefined;
+    this.#linkSeenMs = this.#lostSinceMs = this.#clock.bootMs();
+  }
+
+  /** What the coordinator said at the last attach. */
+  get attached(): Attached {
+    assert(this.#attached !== undefined, 'a session that was handed out has been attached');
+    return this.#attached;
+  }
+
+  get state(): State['name'] {
+    return this.#state.name;
+  }
+
+  /** Grows when a session was lost: locks and open files of an earlier generation are gone. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Whether the session's lease holds by the client's own count (M6). */
+  get leaseHolds(): boolean {
+    return this.#clock.bootMs() < this.#sessionUntilMs;
+  }
+
+  get inFlight(): number {
+    return this.#sent.size;
+  }
+
+  /** Runs one operation. Resolves with an answer that is no failure; a failure is thrown as its error. */
+  call(body: OperationBody, settings: CallSettings = {}): Promise<Reply> {
+    const { signal } = settings;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#state.name === 'closed') return Promise.reject(this.#state.error);
+    const known = settings.credential === undefined ? this.#cache?.answer(body) : undefined;
+    if (known !== undefined) {
+      if (known.$case === 'failure') return Promise.reject(fromFailure(known.value));
+      return Promise.resolve({ number: 0, step: 0, position: 0, drawn: undefined, promises: [], result: known });
+    }
+    if (this.#queue.length >= QUEUED_CALLS_MAX) {
+      const what = `Queue an operation: ${QUEUED_CALLS_MAX} wait already`;
+      return Promise.reject(new CollectiveError('overloaded', what));
+    }
+    if (body.$case === 'sync') {
+      const doubt = this.#doubtful.get(body.value.inode);
+      this.#doubtful.delete(body.value.inode);
+      if (doubt !== undefined) return Promise.reject(doubt);
+    }
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => this.#giveUp(request, signal?.reason);
+      const nowMs = this.#clock.bootMs();
+      const request: PendingRequest = {
+        operation: this.#operation(body, settings),
+        state: 'queued',
+        stamp: 0,
+        startedMs: nowMs,
+        deadlineMs: settings.unlimited ? undefined : nowMs + OPERATION_WITHIN_MS,
+        settle: (outcome) => {
+          signal?.removeEventListener('abort', onAbort);
+          if ('error' in outcome) reject(outcome.error);
+          else if (outcome.reply.result?.$case === 'failure') reject(fromFailure(outcome.reply.result.value));
+          else resolve(outcome.reply);
+        },
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#queue.push(request);
+      this.#flushSoon();
+    });
+  }
+
+  /** Renews now and resolves with the answer: fresh routes of the nodes, a fresh token, the stable position. */
+  async renew(signal?: AbortSignal): Promise<void> {
+    if (this.#state.name === 'closed') throw this.#state.error;
+    await abortable(
+      new Promise<void>((resolve) => {
+        this.#renewed.push(resolve);
+        if (this.#state.name === 'attached') this.#sendRenewal(this.#state.link);
+      }),
+      signal,
+    );
+  }
+
+  /** Ends the session in order; calls under way are given up. Safe to call twice. */
+  async close(): Promise<void> {
+    const state = this.#state;
+    if (state.name === 'attached') {
+      this.#failAll(new CollectiveError('interrupted', 'Close the session: the operation had no answer yet'));
+      await this.#untilStable();
+      await this.#detach();
+    }
+    this.#end(new CollectiveError('interrupted', 'Use a session that was closed'));
+    await this.#running;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // ---- the loop ----
+
+  async #firstAttach(signal: AbortSignal | undefined): Promise<void> {
+    const withinMs = this.#options.connectWithinMs ?? CONNECT_WITHIN_MS;
+    let timer: Timer | undefined;
+    let onAbort: (() => void) | undefined;
+    let lastError: CollectiveError | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        timer = this.#clock.setTimer(withinMs, () => {
+          const what = `Attach to the coordinator at ${this.#options.connector.address}: not within ${withinMs} ms`;
+          reject(new CollectiveError(lastError?.code ?? 'unavailable', what, { cause: lastError }));
+        });
+        onAbort = () => reject(signal?.reason);
+        signal?.addEventListener('abort', onAbort, { once: true });
+        this.#running = this.#run({
+          attached: resolve,
+          failed: (error) => {
+            lastError = error;
+            if (isFinal(error)) reject(error);
+          },
+        });
+      });
+    } finally {
+      timer?.cancel();
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+    }
+    this.#scheduleTick();
+  }
+
+  async #run(first: { attached: () => void; failed: (error: CollectiveError) => void }): Promise<void> {
+    let backoffMs = BACKOFF_FIRST_MS;
+    while (!this.#stop.signal.aborted) {
+      let link: SessionLink | undefined;
+      try {
+        link = await this.#options.connector.open(this.#stop.signal);
+        await this.#attachOver(link);
+        backoffMs = BACKOFF_FIRST_MS;
+        first.attached();
+        await this.#receiveAll(link);
+      } catch (thrown) {
+        if (this.#stop.signal.aborted) break;
+        const error = toCollectiveError(
+          thrown,
+          `Use the session with ${this.#options.connector.address}`,
+          'unavailable',
+        );
+        this.#linkLost(error);
+        first.failed(error);
+      } finally {
+        link?.close();
+      }
+      if (this.#isEnded()) break;
+      // Half fixed, half random, so that many clients of a restarted coordinator do not come at once.
+      const waitMs = backoffMs * (0.5 + randomUnit(this.#options.random) / 2);
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+      await sleep(this.#clock, waitMs, this.#stop.signal).catch(() => undefined);
+    }
+  }
+
+  async #attachOver(link: SessionLink): Promise<void> {
+    const sentMs = this.#clock.bootMs();
+    const known = this.#attached?.session ?? 0;
+    link.send({
+      message: {
+        $case: 'attach',
+        value: {
+          wireVersion: WIRE_VERSION,
+          features: [...FEATURES],
+          clientId: this.#clientId,
+          session: known,
+          listener: this.#options.listener,
+          bundleHash: this.#options.bundleHash?.() ?? '',
+          caches: this.#cache !== undefined,
+          program: this.#options.program,
+          held: this.#cache?.held() ?? [],
+          openInodes: this.#options.openInodes?.() ?? [],
+          credential: this.#options.credential,
+        },
+      },
+    });
+    const timer = this.#clock.setTimer(ATTACH_WITHIN_MS, () => link.close());
+    try {
+      const message = (await link.receive(this.#stop.signal))?.message;
+      if (message?.$case === 'refused') throw this.#refused(message.value.failure);
+      if (message?.$case !== 'attached')
+        throw new CollectiveError('unavailable', `Attach to ${this.#options.connector.address}: no answer`);
+      this.#apply(link, message.value, known, sentMs);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  async #receiveAll(link: SessionLink): Promise<void> {
+    for (;;) {
+      const message = (await link.receive(this.#stop.signal))?.message;
+      if (message === undefined)
+        throw new CollectiveError(
+          'unavailable',
+          `Use the session with ${this.#options.connector.address}: it was closed`,
+        );
+      this.#linkSeenMs = this.#clock.bootMs();
+      switch (message.$case) {
+        case 'replies':
+          this.#applyStable(message.value.stablePosition);
+          for (const reply of message.value.replies) this.#applyReply(reply);
+          if (this.#queue.length > 0 || this.#cancels.length > 0) this.#flushSoon();
+          break;
+        case 'renewed':
+          this.#applyStable(message.value.stablePosition);
+          if (message.value.access !== undefined) this.#emit({ kind: 'access', access: message.value.access });
+          this.#emit({ kind: 'routes', nodes: message.value.nodes });
+          this.#applyRenewal(message.value.number);
+          break;
+        case 'recall':
+          this.#applyRecall(link, message.value);
+          break;
+        case 'refused':
+          throw this.#refused(message.value.failure);
+        case 'detached':
+          this.#detached?.();
+          break;
+        case 'attached':
+          throw new CollectiveError('internal', 'Read the session: it was attached twice on one stream');
+      }
+    }
+  }
+
+  // ---- what messages change ----
+
+  #apply(link: SessionLink, attached: Attached, asked: number, sentMs: number): void {
+    const before = this.#attached;
+    const epoch = epochOf(attached);
+    if (before !== undefined && compareEpochs(epoch, epochOf(before)) < 0)
+      throw new CollectiveError('unavailable', `Attach to ${this.#options.connector.address}: it is of an older epoch`);
+    if (asked !== 0 && !attached.resumed) this.#sessionLost();
+    this.#attached = attached;
+    this.#state = { name: 'attached', link };
+    this.#linkSeenMs = this.#clock.bootMs();
+    this.#renewalSentMs = sentMs;
+    this.#renewalAnswered = true;
+    this.#extendLeases(sentMs);
+    this.#acknowledgements.streamBroke();
+    this.#acknowledgements.add(this.#replays.settleRecovered(epoch, attached.recoveredPosition));
+    this.#emit({ kind: 'attached', attached });
+    this.#emit({ kind: 'routes', nodes: attached.nodes });
+    if (attached.access !== undefined) this.#emit({ kind: 'access', access: attached.access });
+    if (asked !== 0 && attached.resumed) this.#resend(link, epoch);
+    this.#flushSoon();
+  }
+
+  /** M4: changes that may be lost come first and in order, then what has no answer, then whatever is new. */
+  #resend(link: SessionLink, epoch: Epoch): void {
+    const unanswered: PendingRequest[] = [];
+    const cancels: PendingRequest[] = [];
+    for (const [number, request] of this.#sent) {
+      if (request.state === 'replay') this.#sent.delete(number);
+      else if (request.operation.op?.$case === 'cancel') cancels.push(request);
+      else if (request.state === 'sent') unanswered.push(request);
+      else this.#sent.delete(number);
+    }
+    const replays = this.#replays.toReplay(epoch).map((change): PendingRequest => {
+      const drawn = change.reply.drawn ?? { time: undefined, inodes: [] };
+      return {
+        operation: { ...change.operation, replay: drawn },
+        state: 'replay',
+        stamp: 0,
+        startedMs: this.#clock.bootMs(),
+        deadlineMs: undefined,
+        settle: () => undefined,
+      };
+    });
+    for (const request of replays) this.#sent.set(request.operation.number, request);
+    this.#sendOperations(link, replays);
+    link.send({ message: { $case: 'replayed', value: {} } });
+    this.#sendOperations(link, [...cancels, ...unanswered]);
+  }
+
+  #applyReply(reply: Reply): void {
+    const request = this.#sent.get(reply.number);
+    if (request === undefined || request.operation.step !== reply.step) return;
+    this.#sent.delete(reply.number);
+    const body = bodyOf(request.operation);
+    if (request.state === 'replay') {
+      this.#applyReplay(request.operation, body, reply);
+      return;
+    }
+    if (!isRead(body) && body.$case !== 'cancel') this.#keepForReplay(request.operation, reply);
+    this.#cache?.change(body, reply);
+    this.#cache?.absorb(body, reply, request.stamp);
+    if (body.$case === 'cancel') {
+      const cancelled = this.#sent.get(body.value.number);
+      if (cancelled?.state === 'given-up') this.#sent.delete(body.value.number);
+    }
+    if (request.state === 'sent') request.settle({ reply });
+  }
+
+  /** Kept answers are acknowledged only when nothing can take the change back. */
+  #keepForReplay(operation: Operation, reply: Reply): void {
+    const epoch = epochOf(this.attached);
+    if (reply.position === 0) {
+      this.#acknowledgements.add([reply.number]);
+      return;
+    }
+    this.#replays.add({ operation, reply, epoch });
+    this.#applyStable(this.#stablePosition);
+  }
+
+  #applyReplay(operation: Operation, body: OperationBody, reply: Reply): void {
+    const before = this.#replays.get(reply.number);
+    if (before === undefined) return;
+    if (!sameOutcome(before.reply, reply)) {
+      const inode = subjectInode(body, before.reply);
+      const what = `Make a change of inode ${inode} again that was lost with the coordinator's power: it ended differently`;
+      const error = new CollectiveError('replay_differs', what, { details: { inode, operation: body.$case } });
+      if (this.#doubtful.size < DOUBTFUL_INODES_MAX) this.#doubtful.set(inode, error);
+      this.#emit({ kind: 'replay-differs', inode, error });
+    }
+    this.#replays.drop(reply.number);
+    this.#keepForReplay({ ...operation, replay: undefined }, { ...reply, drawn: reply.drawn ?? before.reply.drawn });
+  }
+
+  #stablePosition = 0;
+
+  #applyStable(position: number): void {
+    this.#stablePosition = position;
+    if (this.#replays.size > 0) this.#acknowledgements.add(this.#replays.settle(epochOf(this.attached), position));
+  }
+
+  #applyRenewal(number: number): void {
+    if (number !== this.#renewalNumber) return;
+    this.#renewalAnswered = true;
+    this.#acknowledgements.renewalAnswered();
+    this.#extendLeases(this.#renewalSentMs);
+    const renewed = this.#renewed;
+    this.#renewed = [];
+    for (const resolve of renewed) resolve();
+  }
+
+  #applyRecall(link: SessionLink, recall: Recall): void {
+    this.#cache?.recall(recall);
+    const answer = (done: RecallAnswer): void => {
+      // A recall belongs to its stream: after a new attach the coordinator asks again.
+      if (this.#state.name !== 'attached' || this.#state.link !== link) return;
+      link.send({
+        message: {
+          $case: 'recallDone',
+          value: { sequence: recall.sequence, open: done.open ?? false, blockedBy: [...(done.blockedBy ?? [])] },
+        },
+      });
+    };
+    if (this.#options.onRecall === undefined) {
+      answer({});
+      return;
+    }
+    // What the layer above could not save it reports itself; the promise ends either way.
+    this.#options
+      .onRecall({ inode: recall.inode, kinds: recall.kinds, names: recall.names })
+      .then(answer, () => answer({}));
+  }
+
+  #extendLeases(sentMs: number): void {
+    this.#sessionUntilMs = sentMs + this.attached.sessionLeaseMs;
+    this.#cache?.extendLease(sentMs + this.attached.promiseLeaseMs);
+  }
+
+  #linkLost(error: CollectiveError): void {
+    if (this.#state.name !== 'attached') return;
+    this.#state = { name: 'detached' };
+    this.#lostSinceMs = this.#clock.bootMs();
+    this.#detached?.();
+    this.#emit({ kind: 'link-lost', error });
+  }
+
+  /** M5: what was sent and not answered may or may not have taken effect; nobody can tell any more. */
+  #sessionLost(): void {
+    this.#generation++;
+    const again: PendingRequest[] = [];
+    for (const request of this.#sent.values()) {
+      if (request.state !== 'sent') continue;
+      if (isRead(bodyOf(request.operation))) {
+        request.state = 'queued';
+        again.push(request);
+        continue;
+      }
+      const what = 'Finish an operation: the coordinator no longer knows the session that it was sent on';
+      request.settle({ error: new CollectiveError('session_lost', what) });
+    }
+    this.#sent.clear();
+    this.#cancels = [];
+    this.#queue = [...again, ...this.#queue];
+    this.#acknowledgements.clear();
+    this.#cache?.clear();
+    this.#doubtful.clear();
+    this.#emit({ kind: 'session-lost', changesInDoubt: this.#replays.clear() });
+  }
+
+  #refused(failure: Parameters<typeof fromFailure>[0] | undefined): CollectiveError {
+    const error =
+      failure === undefined ? new CollectiveError('unavailable', 'Attach a session: refused') : fromFailure(failure);
+    if (error.code === 'fenced') this.#end(error);
+    if (error.code === 'session_lost' && this.#attached !== undefined) {
+      this.#sessionLost();
+      this.#attached = { ...this.#attached, session: 0 };
+    }
+    return error;
+  }
+
+  // ---- sending ----
+
+  #operation(body: OperationBody, settings: CallSettings): Operation {
+    return {
+      number: 0,
+      step: 0,
+      durability: settings.durability === 'written' ? Durability.WRITTEN : Durability.STABLE,
+      credential: settings.credential,
+      replay: undefined,
+      op: body,
+    };
+  }
+
+  #flushSoon(): void {
+    if (this.#flushing || this.#state.name !== 'attached') return;
+    this.#flushing = true;
+    this.#clock.defer(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (this.#state.name !== 'attached') return;
+    const cancels = this.#cancels;
+    this.#cancels = [];
+    const room =
+      this.#replays.size >= REPLAY_CHANGES_MAX
+        ? 0
+        : Math.max(0, SESSION_OPERATIONS_MAX - this.#sent.size - cancels.length);
+    const batch = [...cancels, ...this.#queue.splice(0, room)];
+    for (const request of batch) {
+      request.operation.number = this.#nextNumber++;
+      if (request.state === 'queued') request.state = 'sent';
+      this.#sent.set(request.operation.number, request);
+    }
+    this.#sendOperations(this.#state.link, batch);
+  }
+
+  #sendOperations(link: SessionLink, requests: readonly PendingRequest[]): void {
+    for (let from = 0; from < requests.length; from += MESSAGE_OPERATIONS_MAX) {
+      const some = requests.slice(from, from + MESSAGE_OPERATIONS_MAX);
+      for (const request of some) {
+        this.#cache?.change(bodyOf(request.operation));
+        request.stamp = this.#cache?.stamp() ?? 0;
+      }
+      const operations = some.map(({ operation }) => operation);
+      link.send({
+        message: { $case: 'operations', value: { operations, acknowledged: this.#acknowledgements.take() } },
+      });
+    }
+  }
+
+  #sendRenewal(link: SessionLink): void {
+    const acknowledged = this.#acknowledgements.take();
+    this.#acknowledgements.renewalSent();
+    this.#renewalNumber++;
+    this.#renewalSentMs = this.#clock.bootMs();
+    this.#renewalAnswered = false;
+    const bundleHash = this.#options.bundleHash?.() ?? '';
+    link.send({ message: { $case: 'renew', value: { acknowledged, bundleHash, number: this.#renewalNumber } } });
+  }
+
+  /** The caller no longer waits: what was not sent never will be, what was sent is cancelled before anything else is (M5). */
+  #giveUp(request: PendingRequest, reason: unknown): void {
+    if (request.state === 'queued') {
+      this.#queue = this.#queue.filter((other) => other !== request);
+    } else {
+      request.state = 'given-up';
+      const { number, step } = request.operation;
+      this.#cancels.push(this.#ownRequest({ $case: 'cancel', value: { number, step } }));
+      this.#flushSoon();
+    }
+    request.settle({ error: reason });
+  }
+
+  #ownRequest(body: OperationBody, answered: () => void = () => undefined): PendingRequest {
+    return {
+      operation: this.#operation(body, { durability: 'written' }),
+      state: 'queued',
+      stamp: 0,
+      startedMs: Number.POSITIVE_INFINITY,
+      deadlineMs: undefined,
+      settle: answered,
+    };
+  }
+
+  // ---- time ----
+
+  #scheduleTick(): void {
+    this.#tick = this.#clock.setTimer(
+      TICK_MS,
+      () => {
+        if (this.#isEnded()) return;
+        this.#onTick(this.#clock.bootMs());
+        this.#scheduleTick();
+      },
+      { background: true },
+    );
+  }
+
+  #onTick(nowMs: number): void {
+    if (this.#cache !== undefined && !this.#cache.leaseHolds) {
+      if (this.#cache.held().length > 0) this.#emit({ kind: 'lease-ended' });
+      this.#cache.clear();
+    }
+    this.#endLateRequests(nowMs);
+    if (this.#state.name !== 'attached') return;
+    const { link } = this.#state;
+    const leaseMs = this.attached.promiseLeaseMs;
+    if (!this.#renewalAnswered && nowMs - this.#renewalSentMs > leaseMs && nowMs - this.#linkSeenMs > leaseMs) {
+      // The stream stands but nothing comes: a new one may go round what is stuck.
+      link.close();
+      return;
+    }
+    if (this.#renewalAnswered && nowMs - this.#renewalSentMs >= leaseMs / 3 - TICK_MS) this.#sendRenewal(link);
+    const forgotten = this.#cache?.takeForgotten() ?? [];
+    if (forgotten.length > 0) {
+      const forget: OperationBody = { $case: 'forget', value: { inodes: forgotten } };
+      this.#queue.push(this.#ownRequest(forget, () => this.#cache?.forget(forgotten)));
+      this.#flushSoon();
+    }
+  }
+
+  #endLateRequests(nowMs: number): void {
+    const reconnectWithinMs = this.#options.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
+    const outOfReach = this.#state.name !== 'attached';
+    const isLate = (request: PendingRequest): CollectiveError | undefined => {
+      if (outOfReach && nowMs - Math.max(request.startedMs, this.#lostSinceMs) > reconnectWithinMs)
+        return new CollectiveError(
+          'unavailable',
+          `Reach the coordinator at ${this.#options.connector.address}: not within ${reconnectWithinMs} ms`,
+        );
+      if (request.deadlineMs !== undefined && nowMs > request.deadlineMs)
+        return new CollectiveError(
+          'deadline_exceeded',
+          `Wait for the coordinator's answer: none within ${OPERATION_WITHIN_MS} ms`,
+        );
+      return undefined;
+    };
+    for (const request of [...this.#sent.values(), ...this.#queue]) {
+      if (request.state !== 'sent' && request.state !== 'queued') continue;
+      const error = isLate(request);
+      if (error !== undefined) this.#giveUp(request, error);
+    }
+  }
+
+  // ---- the end ----
+
+  /** What was answered as written is to be stable before the session goes: nobody could send it again. */
+  async #untilStable(): Promise<void> {
+    const untilMs = this.#clock.bootMs() + DETACH_WITHIN_MS;
+    while (this.#replays.size > 0 && this.#state.name === 'attached' && this.#clock.bootMs() < untilMs) {
+      this.#sendRenewal(this.#state.link);
+      await sleep(this.#clock, BACKOFF_FIRST_MS);
+    }
+  }
+
+  async #detach(): Promise<void> {
+    const state = this.#state;
+    if (state.name !== 'attached') return;
+    let timer: Timer | undefined;
+    await new Promise<void>((resolve) => {
+      this.#detached = resolve;
+      timer = this.#clock.setTimer(DETACH_WITHIN_MS, resolve);
+      this.#flush();
+      state.link.send({ message: { $case: 'detach', value: {} } } satisfies ClientMessage);
+    });
+    timer?.cancel();
+    state.link.close();
+  }
+
+  #failAll(error: CollectiveError): void {
+    for (const request of [...this.#sent.values(), ...this.#queue]) {
+      if (request.state === 'sent' || request.state === 'queued') this.#giveUp(request, error);
+    }
+  }
+
+  #end(error: CollectiveError): void {
+    if (this.#state.name === 'closed') return;
+    const { link } = this.#state.name === 'attached' ? this.#state : { link: undefined };
+    this.#state = { name: 'closed', error };
+    this.#tick?.cancel();
+    for (const request of [...this.#sent.values(), ...this.#queue]) {
+      if (request.state === 'sent' || request.state === 'queued') request.settle({ error });
+    }
+    this.#sent.clear();
+    this.#queue = [];
+    this.#cancels = [];
+    this.#replays.clear();
+    this.#cache?.clear();
+    const renewed = this.#renewed;
+    this.#renewed = [];
+    for (const resolve of renewed) resolve();
+    this.#stop.abort(error);
+    link?.close();
+  }
+
+  #isEnded(): boolean {
+    return this.#state.name === 'closed';
+  }
+
+  #emit(event: SessionEvent): void {
+    this.#options.onEvent?.(event);
+  }
+}
+
+function bodyOf(operation: Operation): OperationBody {
+  assert(operation.op !== undefined, 'an operation of this program has a body');
+  return operation.op;
+}
+
+function epochOf(attached: Attached): Epoch {
+  assert(attached.epoch !== undefined, 'the coordinator names its epoch');
+  return attached.epoch;
+}
+
+/** At the first attach these end the try; later they may pass (a certificate is renewed, a right is given back). */
+function isFinal(error: CollectiveError): boolean {
+  switch (error.code) {
+    case 'unavailable':
+    case 'shutting_down':
+    case 'overloaded':
+    case 'deadline_exceeded':
+    case 'session_lost':
+      return false;
+    default:
+      return true;
+  }
+}
+
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    if (signal.aborted) onAbort();
+  });
+}
