@@ -8,6 +8,8 @@ import { after, before, test } from 'node:test';
 import { runTestFile } from './test-file-run.ts';
 
 const DEADLINE_MS = 30_000;
+// A fixture that hangs does so long enough to be caught, and not for ever should this file itself be killed.
+const HANG_MS = 20_000;
 
 let folder: string;
 before(() => {
@@ -68,21 +70,24 @@ test('a test file that is killed by a signal counts as failed and names the sign
 });
 
 test('a test file that hangs is killed at its deadline and names the test that was running', async () => {
-  const text = `test('good', () => {});\ntest('waits', () => new Promise(() => { setInterval(() => {}, 1000); }));`;
+  const text = `test('good', () => {});\ntest('waits', () => new Promise((end) => { setTimeout(end, ${HANG_MS}); }));`;
   const outcome = await run(text, { deadlineMs: 2_000 });
   assert.equal(outcome.passed, 1);
   assert.match(outcome.failures[0]?.detail ?? '', /did not end within 2000 ms and was killed; still running: waits/);
 });
 
 test('a test file that never gives way is killed at its deadline', async () => {
-  const outcome = await run(`process.on('SIGTERM', () => {});\ntest('spins', () => { for (;;); });`, {
-    deadlineMs: 2_000,
-  });
+  const outcome = await run(
+    `process.on('SIGTERM', () => {});\ntest('spins', () => { const end = Date.now() + ${HANG_MS}; while (Date.now() < end); });`,
+    {
+      deadlineMs: 2_000,
+    },
+  );
   assert.match(outcome.failures[0]?.detail ?? '', /killed; it had reported no test yet/);
 });
 
 test('a test file that leaves something open is killed at its deadline and says so', async () => {
-  const outcome = await run(`test('good', () => { setInterval(() => {}, 1000); });`, { deadlineMs: 2_000 });
+  const outcome = await run(`test('good', () => { setTimeout(() => {}, ${HANG_MS}); });`, { deadlineMs: 2_000 });
   assert.equal(outcome.passed, 1);
   assert.match(outcome.failures[0]?.detail ?? '', /something open/);
 });
