@@ -23,6 +23,7 @@ import {
   encodeSegmentHeader,
   recordBytes,
   SEGMENT_HEADER_BYTES,
+  wasStableAfter,
 } from './log-record.ts';
 
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
@@ -152,6 +153,8 @@ export class FileLog implements Log {
       if (oldest === undefined || next === undefined || next.first > through + 1) return;
       this.#segments.shift();
       await this.#disk.remove(`${this.#folder}/${oldest.name}`);
+      // One by one: else a power loss could bring back an older segment and not the next, which reads as a gap.
+      await this.#disk.syncDirectory(this.#folder);
     }
   }
 
@@ -303,8 +306,8 @@ async function readSegments(disk: Disk, folder: string): Promise<FoundLog> {
     while (next === undefined || last < next - 1) {
       const record = decodeRecord(bytes, offset);
       if (record === undefined || record.position !== last + 1) {
-        if (next !== undefined || anyRecordAfter(bytes, offset, last))
-          throw new CollectiveError('store_damaged', `Read log segment ${segment.name}: the record after position ${last} is damaged at byte ${offset}, and others follow`);
+        if (next !== undefined || wasStableAfter(bytes, offset, last))
+          throw new CollectiveError('store_damaged', `Read log segment ${segment.name}: the record after position ${last} is damaged at byte ${offset}, and others follow that were written when it was stable`);
         break;
       }
       records.push(record);

@@ -94,11 +94,23 @@ export function decodeRecord(segment: Buffer, offset: number): DecodedRecord | u
   };
 }
 
-/** Whether a whole record with a position above `above` begins anywhere after `offset`: then a bad record is damage, not a torn tail. */
+/** Whether a whole record with a position above `above` begins anywhere after `offset`. */
 export function anyRecordAfter(segment: Buffer, offset: number, above: LogPosition): boolean {
+  return someRecordAfter(segment, offset, (record) => record.position > above);
+}
+
+/**
+ * Whether a record after `offset` says that the position after `last` was stable: then a bad record there is damage. Without
+ * such a witness it is the work of a power loss, which may keep later unsynced sectors and drop earlier ones.
+ */
+export function wasStableAfter(segment: Buffer, offset: number, last: LogPosition): boolean {
+  return someRecordAfter(segment, offset, (record) => record.position > last && record.stableMark > last);
+}
+
+function someRecordAfter(segment: Buffer, offset: number, matches: (record: DecodedRecord) => boolean): boolean {
   for (let at = offset + 8 - (offset % 8); at + RECORD_HEADER_BYTES <= segment.length; at += 8) {
     const record = decodeRecord(segment, at);
-    if (record !== undefined && record.position > above) return true;
+    if (record !== undefined && matches(record)) return true;
   }
   return false;
 }
