@@ -65,6 +65,10 @@ export class PromiseCache {
     return this.#clock.bootMs() < this.#leaseUntilMs;
   }
 
+  get size(): number {
+    return this.#inodes.size;
+  }
+
   /** The lease ended or the session was lost: no promise holds any more. */
   clear(): void {
     this.#inodes.clear();

@@ -9,19 +9,16 @@
  *
  * Wait, then apply: `#run` waits for links and messages; everything it calls from there on is synchronous.
  */
-import { assert } from '@collective/base/assert';
+import { AssertionFailure, assert } from '@collective/base/assert';
 import { type Clock, sleep, type Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { compareEpochs, type Epoch } from '@collective/base/ids';
 import { SESSION_OPERATIONS_MAX, WIRE_VERSION } from '@collective/base/limits';
-import type { Random } from '@collective/base/random';
 import { randomUnit } from '@collective/base/random';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
-import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import {
   type Attached,
   type ClientMessage,
-  type Credential,
   Durability,
   type Operation,
   type Recall,
@@ -32,12 +29,21 @@ import { Acknowledgements } from './acknowledgements.ts';
 import { isRead, type OperationBody, subjectInode, weightBytes } from './operation-kinds.ts';
 import type { PendingRequest } from './pending-request.ts';
 import { ReplayLog, sameOutcome } from './replay-log.ts';
-import type { SessionConnector, SessionLink } from './session-connector.ts';
+import { QUEUED_CALLS_MAX, RequestQueue } from './request-queue.ts';
+import type { SessionLink } from './session-connector.ts';
+import {
+  type CallSettings,
+  CONNECT_WITHIN_MS,
+  RECONNECT_WITHIN_MS,
+  type RecallAnswer,
+  type SessionEvent,
+  type SessionOptions,
+} from './session-options.ts';
 
 /** Operations in one message. */
 const MESSAGE_OPERATIONS_MAX = 256;
-/** Calls that wait for room; beyond that the caller is told `overloaded`. */
-const QUEUED_CALLS_MAX = 65_536;
+/** By estimate; well below CONTROL_MESSAGE_BYTES_MAX. */
+const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
 /** Answered changes that wait for the coordinator's log to be stable; new operations wait beyond that. */
 const REPLAY_CHANGES_MAX = 16_384;
 /** Inodes in doubt after a replay that differed. */
@@ -48,66 +54,7 @@ const DETACH_WITHIN_MS = 2_000;
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
 const OPERATION_WITHIN_MS = 120_000;
-export const CONNECT_WITHIN_MS = 10_000;
-export const RECONNECT_WITHIN_MS = 30_000;
 const FEATURES: readonly string[] = [];
-
-export interface RecallRequest {
-  readonly inode: number;
-  /** Bits of PromiseKind. */
-  readonly kinds: number;
-  /** Of entries: which changed; empty: all. */
-  readonly names: readonly Uint8Array[];
-}
-
-export interface RecallAnswer {
-  /** Asked with PROMISE_OPEN: the inode is open here (M8). */
-  readonly open?: boolean;
-  /** Requests that the coordinator must answer before the recall can be carried out (F4). */
-  readonly blockedBy?: readonly number[];
-}
-
-/** What happened to the session, for the layers above and for logs. */
-export type SessionEvent =
-  | { readonly kind: 'attached'; readonly attached: Attached }
-  | { readonly kind: 'routes'; readonly nodes: readonly NodeRoute[] }
-  | { readonly kind: 'access'; readonly access: AccessToken }
-  | { readonly kind: 'link-lost'; readonly error: CollectiveError }
-  | { readonly kind: 'lease-ended' }
-  | { readonly kind: 'session-lost'; readonly changesInDoubt: number }
-  | { readonly kind: 'replay-differs'; readonly inode: number; readonly error: CollectiveError };
-
-export interface SessionOptions {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly connector: SessionConnector;
-  /** Name and version, shown in the member's status. */
-  readonly program: string;
-  readonly listener: string;
-  /** Wants promises (M7). */
-  readonly caches?: boolean;
-  readonly credential?: Credential;
-  readonly bundleHash?: () => string;
-  /** From the first try to attach until it is given up. */
-  readonly connectWithinMs?: number;
-  /** How long a call waits for a coordinator that is out of reach. */
-  readonly reconnectWithinMs?: number;
-  /** Called after what was cached is dropped; the recall is acknowledged when it resolves (M7). */
-  readonly onRecall?: (recall: RecallRequest) => Promise<RecallAnswer>;
-  /** For attaching: inodes that the layer above has open (M8). */
-  readonly openInodes?: () => number[];
-  readonly onEvent?: (event: SessionEvent) => void;
-}
-
-export interface CallSettings {
-  readonly signal?: AbortSignal;
-  /** Default 'stable' (M4). */
-  readonly durability?: 'stable' | 'written';
-  /** Unset: the session's. Never answered from the cache when set. */
-  readonly credential?: Credential;
-  /** Waits for ever, until the signal: for locks. */
-  readonly unlimited?: boolean;
-}
 
 type State =
   | { readonly name: 'detached' }
@@ -125,7 +72,7 @@ export class Session implements AsyncDisposable {
   /** By number, in the order of sending. */
   readonly #sent = new Map<number, PendingRequest>();
   readonly #doubtful = new Map<number, CollectiveError>();
-  #queue: PendingRequest[] = [];
+  readonly #queue = new RequestQueue();
   #cancels: PendingRequest[] = [];
   #state: State = { name: 'detached' };
   #attached: Attached | undefined;
@@ -141,7 +88,8 @@ export class Session implements AsyncDisposable {
   #tick: Timer | undefined;
   #running: Promise<void> | undefined;
   #detached: (() => void) | undefined;
-  #renewed: (() => void)[] = [];
+  #renewed: { resolve: () => void; reject: (error: CollectiveError) => void }[] = [];
+  #stablePosition = 0;
 
   /** Attaches a new session. Throws what refused it, or `unavailable` after `connectWithinMs`. */
   static async attach(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
@@ -198,7 +146,7 @@ export class Session implements AsyncDisposable {
       if (known.$case === 'failure') return Promise.reject(fromFailure(known.value));
       return Promise.resolve({ number: 0, step: 0, position: 0, drawn: undefined, promises: [], result: known });
     }
-    if (this.#queue.length >= QUEUED_CALLS_MAX) {
+    if (this.#queue.isFull) {
       const what = `Queue an operation: ${QUEUED_CALLS_MAX} wait already`;
       return Promise.reject(new CollectiveError('overloaded', what));
     }
@@ -224,7 +172,7 @@ export class Session implements AsyncDisposable {
         },
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#queue.push(request);
+      this.#queue.add(request);
       this.#flushSoon();
     });
   }
@@ -233,9 +181,9 @@ export class Session implements AsyncDisposable {
   async renew(signal?: AbortSignal): Promise<void> {
     if (this.#state.name === 'closed') throw this.#state.error;
     await abortable(
-      new Promise<void>((resolve) => {
-        this.#renewed.push(resolve);
-        if (this.#state.name === 'attached') this.#sendRenewal(this.#state.link);
+      new Promise<void>((resolve, reject) => {
+        this.#renewed.push({ resolve, reject });
+        if (this.#state.name === 'attached' && this.#renewalAnswered) this.#sendRenewal(this.#state.link);
       }),
       signal,
     );
@@ -299,6 +247,7 @@ export class Session implements AsyncDisposable {
         await this.#receiveAll(link);
       } catch (thrown) {
         if (this.#stop.signal.aborted) break;
+        if (thrown instanceof AssertionFailure) throw thrown;
         const error = toCollectiveError(
           thrown,
           `Use the session with ${this.#options.connector.address}`,
@@ -363,7 +312,7 @@ export class Session implements AsyncDisposable {
         case 'replies':
           this.#applyStable(message.value.stablePosition);
           for (const reply of message.value.replies) this.#applyReply(reply);
-          if (this.#queue.length > 0 || this.#cancels.length > 0) this.#flushSoon();
+          if (!this.#queue.isEmpty || this.#cancels.length > 0) this.#flushSoon();
           break;
         case 'renewed':
           this.#applyStable(message.value.stablePosition);
@@ -393,6 +342,8 @@ export class Session implements AsyncDisposable {
     if (before !== undefined && compareEpochs(epoch, epochOf(before)) < 0)
       throw new CollectiveError('unavailable', `Attach to ${this.#options.connector.address}: it is of an older epoch`);
     if (asked !== 0 && !attached.resumed) this.#sessionLost();
+    const restarted = before === undefined || compareEpochs(epoch, epochOf(before)) !== 0;
+    if (restarted) this.#stablePosition = attached.recoveredPosition;
     this.#attached = attached;
     this.#state = { name: 'attached', link };
     this.#linkSeenMs = this.#clock.bootMs();
@@ -405,6 +356,7 @@ export class Session implements AsyncDisposable {
     this.#emit({ kind: 'routes', nodes: attached.nodes });
     if (attached.access !== undefined) this.#emit({ kind: 'access', access: attached.access });
     if (asked !== 0 && attached.resumed) this.#resend(link, epoch);
+    this.#resolveRenewed();
     this.#flushSoon();
   }
 
@@ -479,11 +431,10 @@ export class Session implements AsyncDisposable {
     this.#keepForReplay({ ...operation, replay: undefined }, { ...reply, drawn: reply.drawn ?? before.reply.drawn });
   }
 
-  #stablePosition = 0;
-
   #applyStable(position: number): void {
-    this.#stablePosition = position;
-    if (this.#replays.size > 0) this.#acknowledgements.add(this.#replays.settle(epochOf(this.attached), position));
+    this.#stablePosition = Math.max(this.#stablePosition, position);
+    if (this.#replays.size === 0) return;
+    this.#acknowledgements.add(this.#replays.settle(epochOf(this.attached), this.#stablePosition));
   }
 
   #applyRenewal(number: number): void {
@@ -491,9 +442,19 @@ export class Session implements AsyncDisposable {
     this.#renewalAnswered = true;
     this.#acknowledgements.renewalAnswered();
     this.#extendLeases(this.#renewalSentMs);
+    this.#resolveRenewed();
+  }
+
+  #resolveRenewed(): void {
     const renewed = this.#renewed;
     this.#renewed = [];
-    for (const resolve of renewed) resolve();
+    for (const { resolve } of renewed) resolve();
+  }
+
+  #rejectRenewed(error: CollectiveError): void {
+    const renewed = this.#renewed;
+    this.#renewed = [];
+    for (const { reject } of renewed) reject(error);
   }
 
   #applyRecall(link: SessionLink, recall: Recall): void {
@@ -547,10 +508,9 @@ export class Session implements AsyncDisposable {
     }
     this.#sent.clear();
     this.#cancels = [];
-    this.#queue = [...again, ...this.#queue];
+    this.#queue.addFirst(again);
     this.#acknowledgements.clear();
     this.#cache?.clear();
-    this.#doubtful.clear();
     this.#emit({ kind: 'session-lost', changesInDoubt: this.#replays.clear() });
   }
 
@@ -595,7 +555,7 @@ export class Session implements AsyncDisposable {
       this.#replays.size >= REPLAY_CHANGES_MAX
         ? 0
         : Math.max(0, SESSION_OPERATIONS_MAX - this.#sent.size - cancels.length);
-    const batch = [...cancels, ...this.#queue.splice(0, room)];
+    const batch = [...cancels, ...this.#queue.take(room)];
     for (const request of batch) {
       request.operation.number = this.#nextNumber++;
       if (request.state === 'queued') request.state = 'sent';
@@ -605,17 +565,24 @@ export class Session implements AsyncDisposable {
   }
 
   #sendOperations(link: SessionLink, requests: readonly PendingRequest[]): void {
-    for (let from = 0; from < requests.length; from += MESSAGE_OPERATIONS_MAX) {
-      const some = requests.slice(from, from + MESSAGE_OPERATIONS_MAX);
-      for (const request of some) {
-        this.#cache?.change(bodyOf(request.operation));
-        request.stamp = this.#cache?.stamp() ?? 0;
-      }
-      const operations = some.map(({ operation }) => operation);
-      link.send({
-        message: { $case: 'operations', value: { operations, acknowledged: this.#acknowledgements.take() } },
-      });
+    let operations: Operation[] = [];
+    let bytes = 0;
+    const send = (): void => {
+      if (operations.length === 0) return;
+      const acknowledged = this.#acknowledgements.take();
+      link.send({ message: { $case: 'operations', value: { operations, acknowledged } } });
+      operations = [];
+      bytes = 0;
+    };
+    for (const request of requests) {
+      const body = bodyOf(request.operation);
+      this.#cache?.change(body);
+      request.stamp = this.#cache?.stamp() ?? 0;
+      operations.push(request.operation);
+      bytes += weightBytes(body);
+      if (operations.length >= MESSAGE_OPERATIONS_MAX || bytes >= MESSAGE_BYTES_MAX) send();
     }
+    send();
   }
 
   #sendRenewal(link: SessionLink): void {
@@ -631,7 +598,7 @@ export class Session implements AsyncDisposable {
   /** The caller no longer waits: what was not sent never will be, what was sent is cancelled before anything else is (M5). */
   #giveUp(request: PendingRequest, reason: unknown): void {
     if (request.state === 'queued') {
-      this.#queue = this.#queue.filter((other) => other !== request);
+      this.#queue.giveUp(request);
     } else {
       request.state = 'given-up';
       const { number, step } = request.operation;
@@ -668,7 +635,7 @@ export class Session implements AsyncDisposable {
 
   #onTick(nowMs: number): void {
     if (this.#cache !== undefined && !this.#cache.leaseHolds) {
-      if (this.#cache.held().length > 0) this.#emit({ kind: 'lease-ended' });
+      if (this.#cache.size > 0) this.#emit({ kind: 'lease-ended' });
       this.#cache.clear();
     }
     this.#endLateRequests(nowMs);
@@ -684,7 +651,7 @@ export class Session implements AsyncDisposable {
     const forgotten = this.#cache?.takeForgotten() ?? [];
     if (forgotten.length > 0) {
       const forget: OperationBody = { $case: 'forget', value: { inodes: forgotten } };
-      this.#queue.push(this.#ownRequest(forget, () => this.#cache?.forget(forgotten)));
+      this.#queue.add(this.#ownRequest(forget, () => this.#cache?.forget(forgotten)));
       this.#flushSoon();
     }
   }
@@ -692,12 +659,11 @@ export class Session implements AsyncDisposable {
   #endLateRequests(nowMs: number): void {
     const reconnectWithinMs = this.#options.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
     const outOfReach = this.#state.name !== 'attached';
+    if (outOfReach && nowMs - this.#lostSinceMs > reconnectWithinMs)
+      this.#rejectRenewed(this.#unreachable(reconnectWithinMs));
     const isLate = (request: PendingRequest): CollectiveError | undefined => {
       if (outOfReach && nowMs - Math.max(request.startedMs, this.#lostSinceMs) > reconnectWithinMs)
-        return new CollectiveError(
-          'unavailable',
-          `Reach the coordinator at ${this.#options.connector.address}: not within ${reconnectWithinMs} ms`,
-        );
+        return this.#unreachable(reconnectWithinMs);
       if (request.deadlineMs !== undefined && nowMs > request.deadlineMs)
         return new CollectiveError(
           'deadline_exceeded',
@@ -705,11 +671,16 @@ export class Session implements AsyncDisposable {
         );
       return undefined;
     };
-    for (const request of [...this.#sent.values(), ...this.#queue]) {
+    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
       if (request.state !== 'sent' && request.state !== 'queued') continue;
       const error = isLate(request);
       if (error !== undefined) this.#giveUp(request, error);
     }
+  }
+
+  #unreachable(withinMs: number): CollectiveError {
+    const what = `Reach the coordinator at ${this.#options.connector.address}: not within ${withinMs} ms`;
+    return new CollectiveError('unavailable', what);
   }
 
   // ---- the end ----
@@ -738,7 +709,7 @@ export class Session implements AsyncDisposable {
   }
 
   #failAll(error: CollectiveError): void {
-    for (const request of [...this.#sent.values(), ...this.#queue]) {
+    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
       if (request.state === 'sent' || request.state === 'queued') this.#giveUp(request, error);
     }
   }
@@ -748,17 +719,15 @@ export class Session implements AsyncDisposable {
     const { link } = this.#state.name === 'attached' ? this.#state : { link: undefined };
     this.#state = { name: 'closed', error };
     this.#tick?.cancel();
-    for (const request of [...this.#sent.values(), ...this.#queue]) {
+    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
       if (request.state === 'sent' || request.state === 'queued') request.settle({ error });
     }
     this.#sent.clear();
-    this.#queue = [];
+    this.#queue.clear();
     this.#cancels = [];
     this.#replays.clear();
     this.#cache?.clear();
-    const renewed = this.#renewed;
-    this.#renewed = [];
-    for (const resolve of renewed) resolve();
+    this.#rejectRenewed(error);
     this.#stop.abort(error);
     link?.close();
   }
