@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { FakeClock } from '../fake-clock.ts';
 import { SeededRandom } from '../random.ts';
 import { readWhole, replaceWhole } from './disk.ts';
+import { diskContract } from './disk-contract.ts';
 import { type DiskOperation, FakeDisk, type FakeDiskOptions } from './fake-disk.ts';
 import { FakePlatter } from './fake-platter.ts';
 
@@ -249,3 +250,8 @@ test('every operation passes the hook, which may fail it', async () => {
 async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await Promise.resolve();
 }
+
+diskContract('fake', async () => {
+  const disk = new FakeDisk();
+  return { disk, next: async () => disk.again(), dispose: async () => disk.kill() };
+});
