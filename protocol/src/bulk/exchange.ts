@@ -76,10 +76,11 @@ export interface ExchangeOptions {
 interface Stream {
   readonly what: string;
   progressAtMs: number;
-  /** The last frame of the other side was seen, or will not come. */
+  /** The last frame of the other side was seen. */
   done: boolean;
+  failed: boolean;
   frame(frame: Frame): void;
-  fail(error: CollectiveError): void;
+  fail(error: unknown): void;
 }
 
 export class BulkExchange {
@@ -156,20 +157,10 @@ export class BulkExchange {
   ): Promise<ReplicaOutcome[]> {
     const { signal } = options;
     const what = `Put chunk ${request.chunk} to ${this.node}`;
-    const answer = Promise.withResolvers<ReplicaOutcome[]>();
-    return await this.#withStream(
-      what,
-      signal,
-      answer.reject,
-      FRAME_TYPES.PUT_OUTCOME,
-      (frame) => answer.resolve(PutOutcome.decode(payloadOf(frame)).replicas),
-      async (id, stream) => {
-        // An answer may come while frames are still being sent; then it is not awaited yet.
-        answer.promise.catch(ignoreForNow);
-        await this.#sendPut(id, stream, request, source, signal);
-        return await answer.promise;
-      },
-    );
+    return await this.#withStream(what, signal, FRAME_TYPES.PUT_OUTCOME, async (id, stream, answer) => {
+      await this.#sendPut(id, stream, request, source, signal);
+      return PutOutcome.decode(payloadOf(await answer)).replicas;
+    });
   }
 
   /** Pieces in order, raw, verified and trimmed to the range. */
@@ -216,22 +207,10 @@ export class BulkExchange {
     options: { signal: AbortSignal },
   ): Promise<SyncDone> {
     const what = `Sync node ${this.node}`;
-    const answer = Promise.withResolvers<SyncDone>();
-    return await this.#withStream(
-      what,
-      options.signal,
-      answer.reject,
-      FRAME_TYPES.SYNC_DONE,
-      (frame) => answer.resolve(SyncDone.decode(payloadOf(frame))),
-      (id) => {
-        this.#sendControl(
-          'SYNC_BEGIN',
-          id,
-          SyncBegin.encode({ ...request, token: Buffer.from(request.token) }).finish(),
-        );
-        return answer.promise;
-      },
-    );
+    return await this.#withStream(what, options.signal, FRAME_TYPES.SYNC_DONE, async (id, _stream, answer) => {
+      this.#sendControl('SYNC_BEGIN', id, SyncBegin.encode({ ...request, token: Buffer.from(request.token) }).finish());
+      return SyncDone.decode(payloadOf(await answer));
+    });
   }
 
   /** Ends in order; what is under way fails. */
@@ -276,27 +255,27 @@ export class BulkExchange {
     }
   }
 
-  /** Runs `act` with a stream whose one answer is of type `answerType`. */
+  /** Runs `act` with a stream whose one answer is of type `answerType`. What fails the stream ends the wait at once; `act` finds out at its next step. */
   async #withStream<T>(
     what: string,
     signal: AbortSignal,
-    fail: (error: unknown) => void,
     answerType: number,
-    answered: (frame: Frame) => void,
-    act: (id: number, stream: Stream) => Promise<T>,
+    act: (id: number, stream: Stream, answer: Promise<Frame>) => Promise<T>,
   ): Promise<T> {
     const leave = await this.#streamTurn.enter(signal);
     try {
-      const { id, stream, stopListening } = this.#openStream(what, signal, fail, (frame) => {
+      const answer = Promise.withResolvers<Frame>();
+      const failure = Promise.withResolvers<never>();
+      const { id, stream, stopListening } = this.#openStream(what, signal, failure.reject, (frame) => {
         if (frame.type !== answerType) {
           this.#connection.destroy(unexpected(frame, this.node));
           return;
         }
         stream.done = true;
-        answered(frame);
+        answer.resolve(frame);
       });
       try {
-        return await act(id, stream);
+        return await Promise.race([act(id, stream, answer.promise), failure.promise]);
       } finally {
         stopListening();
         this.#closeStream(id, stream);
@@ -317,10 +296,20 @@ export class BulkExchange {
     if (this.#nextStream > STREAM_ID_MAX)
       throw new CollectiveError('unavailable', `${what}: the connection has used all its stream ids`);
     const id = this.#nextStream++;
-    const stream: Stream = { what, progressAtMs: this.#clock.bootMs(), done: false, frame, fail };
+    const stream: Stream = {
+      what,
+      progressAtMs: this.#clock.bootMs(),
+      done: false,
+      failed: false,
+      frame,
+      fail: (error) => {
+        stream.failed = true;
+        fail(error);
+      },
+    };
     this.#streams.set(id, stream);
     this.#watch();
-    const onAbort = (): void => fail(signal.reason);
+    const onAbort = (): void => stream.fail(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
     return { id, stream, stopListening: () => signal.removeEventListener('abort', onAbort) };
   }
@@ -358,7 +347,7 @@ export class BulkExchange {
         'arriving' in source
           ? await this.#sendArriving(id, stream, source)
           : await this.#sendEncoded(id, stream, source);
-      if (!stream.done) this.#sendControl('PUT_END', id, PutEnd.encode({ digest }).finish());
+      if (this.#wantsMore(stream)) this.#sendControl('PUT_END', id, PutEnd.encode({ digest }).finish());
     } finally {
       leave();
     }
@@ -366,7 +355,7 @@ export class BulkExchange {
 
   async #sendEncoded(id: number, stream: Stream, source: EncodedChunk): Promise<Buffer> {
     for (const frame of source.frames) {
-      if (stream.done || this.#ended !== undefined) break;
+      if (!this.#wantsMore(stream)) break;
       if (!this.#connection.send([frame], { stream: id })) await this.#drained(stream);
     }
     return source.digest;
@@ -374,11 +363,15 @@ export class BulkExchange {
 
   async #sendArriving(id: number, stream: Stream, source: ArrivingChunk): Promise<Buffer> {
     for await (const frame of source.arriving) {
-      if (stream.done || this.#ended !== undefined) break;
+      if (!this.#wantsMore(stream)) break;
       stream.progressAtMs = this.#clock.bootMs();
       if (!this.#connection.send([encodeHeader(frame, id), ...frame.payload])) await this.#drained(stream);
     }
-    return stream.done || this.#ended !== undefined ? Buffer.alloc(0) : source.digest();
+    return this.#wantsMore(stream) ? source.digest() : Buffer.alloc(0);
+  }
+
+  #wantsMore(stream: Stream): boolean {
+    return !stream.done && !stream.failed && this.#ended === undefined;
   }
 
   async #drained(stream: Stream): Promise<void> {
@@ -464,10 +457,6 @@ export class BulkExchange {
     for (const stream of this.#streams.values()) stream.fail(this.#ended);
     this.#closed.resolve(error);
   }
-}
-
-function ignoreForNow(): void {
-  // The same promise is awaited a little later.
 }
 
 function unexpected(frame: Frame, peer: string): CollectiveError {

@@ -1,0 +1,221 @@
+/**
+ * The real disk: files below one root folder. An edge: `node:fs` is called here.
+ *
+ * The lock of a folder is SQLite's lock on a file in it: the kernel frees it when the process dies, however it dies, and it
+ * does not care about process ids that are used again. Node has no flock of its own.
+ */
+import { constants, existsSync, fdatasync, fsync, ftruncate, read, writev } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { promisify } from 'node:util';
+import { assert } from '../assert.ts';
+import { CollectiveError, type ErrorCode } from '../errors/index.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace } from './disk.ts';
+
+/** Linux: IOV_MAX. */
+const BUFFERS_PER_WRITE_MAX = 1024;
+const LOCK_FILE = 'lock';
+const SQLITE_BUSY = 5;
+/** Readable by the owner alone: chunk bytes and the log are nobody else's business. */
+const FILE_MODE = 0o600;
+const FOLDER_MODE = 0o700;
+
+const readAsync = promisify(read);
+const writevAsync = promisify(writev);
+const fdatasyncAsync = promisify(fdatasync);
+const fsyncAsync = promisify(fsync);
+const ftruncateAsync = promisify(ftruncate);
+
+export class FileDisk implements Disk {
+  readonly #root: string;
+
+  /** `root` is made if it is not there. */
+  static async at(root: string): Promise<FileDisk> {
+    const disk = new FileDisk(root);
+    await attempt(`Make the folder ${root}`, () => mkdir(root, { recursive: true, mode: FOLDER_MODE }));
+    return disk;
+  }
+
+  private constructor(root: string) {
+    this.#root = root;
+  }
+
+  async open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile> {
+    const flags = {
+      read: constants.O_RDONLY,
+      write: constants.O_RDWR,
+      create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
+    }[mode];
+    const full = this.#resolve(path);
+    return new RealFile(await attempt(`Open ${full}`, () => open(full, flags, FILE_MODE)), full);
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return existsSync(this.#resolve(path));
+  }
+
+  async list(folder: string): Promise<string[]> {
+    const full = this.#resolve(folder);
+    const entries = await attempt(`List ${full}`, () => readdir(full, { withFileTypes: true }));
+    return entries.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name)).sort();
+  }
+
+  async makeFolder(folder: string): Promise<void> {
+    const full = this.#resolve(folder);
+    await attempt(`Make the folder ${full}`, () => mkdir(full, { recursive: true, mode: FOLDER_MODE }));
+  }
+
+  async remove(path: string): Promise<void> {
+    const full = this.#resolve(path);
+    await attempt(`Remove ${full}`, () => rm(full, { force: true }));
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const [fullFrom, fullTo] = [this.#resolve(from), this.#resolve(to)];
+    await attempt(`Rename ${fullFrom} to ${fullTo}`, () => rename(fullFrom, fullTo));
+  }
+
+  async syncDirectory(folder: string): Promise<void> {
+    const full = this.#resolve(folder);
+    const handle = await attempt(`Open the folder ${full}`, () =>
+      open(full, constants.O_RDONLY | constants.O_DIRECTORY),
+    );
+    try {
+      await attempt(`Sync the folder ${full}`, () => fsyncAsync(handle.fd));
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async space(): Promise<DiskSpace> {
+    const facts = await attempt(`Ask for the space of ${this.#root}`, () => statfs(this.#root));
+    return { capacityBytes: facts.blocks * facts.bsize, freeBytes: facts.bavail * facts.bsize };
+  }
+
+  async lock(folder: string): Promise<DiskLock> {
+    const path = this.#resolve(join(folder, LOCK_FILE));
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(path);
+      database.exec('BEGIN EXCLUSIVE');
+    } catch (cause) {
+      database?.close();
+      const busy = (cause as { errcode?: number }).errcode === SQLITE_BUSY;
+      throw new CollectiveError(
+        busy ? 'data_in_use' : 'disk_failed',
+        `Take the folder ${this.#resolve(folder)} for this process`,
+        { cause },
+      );
+    }
+    const held = database;
+    return {
+      release: async () => {
+        if (held.isOpen) held.close();
+      },
+    };
+  }
+
+  #resolve(path: string): string {
+    assert(!path.startsWith('/') && !path.split('/').includes('..'), `'${path}' is a path within the disk`);
+    return join(this.#root, path);
+  }
+}
+
+class RealFile implements DiskFile {
+  readonly #handle: FileHandle;
+  readonly #path: string;
+
+  constructor(handle: FileHandle, path: string) {
+    this.#handle = handle;
+    this.#path = path;
+  }
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafe(length);
+    const present = await this.readInto(offset, bytes);
+    return bytes.subarray(0, present);
+  }
+
+  async readInto(offset: number, into: Uint8Array): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      const { bytesRead } = await attempt(`Read ${this.#path}`, () =>
+        readAsync(this.#handle.fd, into, done, into.length - done, offset + done),
+      );
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  }
+
+  async write(offset: number, buffers: readonly Uint8Array[]): Promise<void> {
+    let position = offset;
+    for (let first = 0; first < buffers.length; first += BUFFERS_PER_WRITE_MAX)
+      position += await this.#writeAll(position, buffers.slice(first, first + BUFFERS_PER_WRITE_MAX));
+  }
+
+  async sync(): Promise<void> {
+    await attempt(`Sync ${this.#path}`, () => fdatasyncAsync(this.#handle.fd));
+  }
+
+  async truncate(size: number): Promise<void> {
+    await attempt(`Cut ${this.#path} to ${size} bytes`, () => ftruncateAsync(this.#handle.fd, size));
+  }
+
+  async size(): Promise<number> {
+    return (await attempt(`Ask for the size of ${this.#path}`, () => this.#handle.stat())).size;
+  }
+
+  async close(): Promise<void> {
+    await attempt(`Close ${this.#path}`, () => this.#handle.close());
+  }
+
+  /** The kernel may take a part only, for one at 2 GiB and near a full disk. */
+  async #writeAll(position: number, buffers: readonly Uint8Array[]): Promise<number> {
+    let left = buffers.filter((buffer) => buffer.length > 0);
+    let written = 0;
+    while (left.length > 0) {
+      const { bytesWritten } = await attempt(`Write ${this.#path}`, () =>
+        writevAsync(this.#handle.fd, left, position + written),
+      );
+      written += bytesWritten;
+      left = dropBytes(left, bytesWritten);
+    }
+    return written;
+  }
+}
+
+function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+  let dropped = 0;
+  let index = 0;
+  for (let buffer = buffers[index]; buffer !== undefined && dropped + buffer.length <= count; buffer = buffers[index]) {
+    dropped += buffer.length;
+    index++;
+  }
+  const rest = buffers.slice(index);
+  const partial = rest[0];
+  if (partial !== undefined && dropped < count) rest[0] = partial.subarray(count - dropped);
+  return rest;
+}
+
+const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
+  ENOENT: 'not_found',
+  EEXIST: 'exists',
+  ENOTDIR: 'not_directory',
+  EISDIR: 'is_directory',
+  EACCES: 'permission_denied',
+  EPERM: 'permission_denied',
+  EROFS: 'disk_failed',
+  ENOSPC: 'no_space',
+  EDQUOT: 'no_space',
+};
+
+async function attempt<T>(what: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (cause) {
+    const errno = (cause as NodeJS.ErrnoException).code ?? '';
+    throw new CollectiveError(CODE_OF_ERRNO[errno] ?? 'disk_failed', what, { cause });
+  }
+}
