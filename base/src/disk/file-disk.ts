@@ -9,7 +9,6 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
-import { assert } from '../assert.ts';
 import { CollectiveError, type ErrorCode } from '../errors/index.ts';
 import type { Disk, DiskFile, DiskLock, DiskSpace } from './disk.ts';
 
@@ -117,7 +116,11 @@ export class FileDisk implements Disk {
   }
 
   #resolve(path: string): string {
-    assert(!path.startsWith('/') && !path.split('/').includes('..'), `'${path}' is a path within the disk`);
+    if (path.startsWith('/') || path.split('/').includes('..'))
+      throw new CollectiveError(
+        'invalid_argument',
+        `Use '${path}' on the disk ${this.#root}: it is not a path below it`,
+      );
     return join(this.#root, path);
   }
 }
