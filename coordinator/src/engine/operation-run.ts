@@ -55,6 +55,8 @@ export interface UsageChange {
 
 export class OperationRun implements Transaction {
   readonly now: Timestamp;
+  /** Log position of the batch that the writes go to, if there are any. */
+  readonly position: LogPosition;
   readonly writes = new Map<string, PendingWrite>();
   /** Changes of the usage of realms: sums, not reads, so that two sessions do not wait for each other. */
   readonly usage = new Map<number, UsageChange>();
@@ -67,16 +69,19 @@ export class OperationRun implements Transaction {
   readonly #session: SessionId;
   readonly #draws: Draws;
   readonly #drawInode: () => InodeNumber;
+  readonly #usageBefore: (realm: number) => UsageChange;
   #drawn = 0;
   #keys = 0;
 
-  constructor(options: { view: View; pins: Pins; session: SessionId; draws: Draws; drawInode: () => InodeNumber }) {
+  constructor(options: { view: View; pins: Pins; session: SessionId; draws: Draws; drawInode: () => InodeNumber; position: LogPosition; usageBefore: (realm: number) => UsageChange }) {
     this.#view = options.view;
     this.#pins = options.pins;
     this.#session = options.session;
     this.#draws = options.draws;
     this.#drawInode = options.drawInode;
     this.now = options.draws.now;
+    this.position = options.position;
+    this.#usageBefore = options.usageBefore;
   }
 
   get<P extends readonly unknown[], V>(table: Table<P, V>, ...parts: P): V | undefined {
@@ -134,6 +139,17 @@ export class OperationRun implements Transaction {
   need(keys: readonly string[]): void {
     const missing = keys.filter((key) => !this.writes.has(key) && this.#known(key) === undefined);
     if (missing.length > 0) throw new Miss(missing);
+  }
+
+  /** Usage of a realm as of this moment, this operation's own changes included. Not a read in the sense of M4: sums commute. */
+  usageOf(realm: number): UsageChange {
+    const before = this.#usageBefore(realm);
+    const own = this.usage.get(realm);
+    return {
+      bytes: before.bytes + (own?.bytes ?? 0),
+      inodes: before.inodes + (own?.inodes ?? 0),
+      directories: before.directories + (own?.directories ?? 0),
+    };
   }
 
   addUsage(realm: number, change: Partial<UsageChange>): void {

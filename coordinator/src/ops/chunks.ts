@@ -1,0 +1,116 @@
+/**
+ * Chunk rows (D1-D3, D8): where a chunk lies is written by the commit that first names it; a chunk that no slice names
+ * any more becomes garbage, which a later job collects after its grace time.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
+import { BLOCK_BYTES, REPLICAS_MAX } from '@collective/base/limits';
+import type { ChunkCommit } from '@collective/protocol/gen/session';
+import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
+import { CHUNKS, GARBAGE, REALMS, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import type { OperationContext } from './context.ts';
+
+const REPLICAS_DEFAULT = 2;
+const MIN_REPLICAS_DEFAULT = 1;
+
+export interface ReplicaRule {
+  readonly wanted: number;
+  readonly needed: number;
+}
+
+export function replicaRule(realm: RealmRow | undefined): ReplicaRule {
+  const wanted = realm?.replicas || REPLICAS_DEFAULT;
+  return { wanted, needed: Math.min(wanted, realm?.minReplicas || MIN_REPLICAS_DEFAULT) };
+}
+
+export function realmRow(context: OperationContext, realm: number): RealmRow {
+  const row = context.tx.get(REALMS, realm as RealmId);
+  if (row === undefined) throw new CollectiveError('internal', `Use realm ${realm}: it has no row`);
+  return row;
+}
+
+/** Chunk rows that a commit makes, not yet written: references are counted while its slices are applied. */
+export class ChunkCommits {
+  readonly #context: OperationContext;
+  readonly #rows = new Map<ChunkId, ChunkRow>();
+  readonly #rule: ReplicaRule;
+
+  constructor(context: OperationContext, realm: number, commits: readonly ChunkCommit[], hint: { inode: number; block: number }) {
+    this.#context = context;
+    this.#rule = replicaRule(realmRow(context, realm));
+    const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
+    context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
+    for (const [i, commit] of commits.entries()) {
+      const id = ids[i];
+      if (id !== undefined) this.#rows.set(id, this.#row(id, commit, realm, hint));
+    }
+  }
+
+  #row(id: ChunkId, commit: ChunkCommit, realm: number, hint: { inode: number; block: number }): ChunkRow {
+    const { tx } = this.#context;
+    if (tx.get(GARBAGE, id)?.condemned) throw new CollectiveError('chunk_condemned', `Commit chunk ${id}: it was condemned as garbage; upload its data again`);
+    const known = tx.get(CHUNKS, id);
+    if (known !== undefined) return known;
+    if (commit.length < 1 || commit.length > BLOCK_BYTES) throw new CollectiveError('invalid_argument', `Commit chunk ${id} of ${commit.length} bytes: 1 to ${BLOCK_BYTES} are allowed`);
+    const replicas = commit.replicas.filter((outcome) => outcome.failure === undefined);
+    if (replicas.length > REPLICAS_MAX) throw new CollectiveError('invalid_argument', `Commit chunk ${id} with ${replicas.length} replicas: at most ${REPLICAS_MAX}`);
+    if (new Set(replicas.map(({ node }) => node)).size < Math.max(this.#rule.needed, 1))
+      throw new CollectiveError('unavailable', `Commit chunk ${id}: it lies on ${replicas.length} nodes, its realm needs ${this.#rule.needed}`);
+    return {
+      length: commit.length,
+      storedLength: commit.storedLength,
+      digest: commit.digest,
+      replicas: replicas.map(({ node, disk, stable, incarnation, sequence }) => ({ node, disk, stable, incarnation, sequence })),
+      wanted: this.#rule.wanted,
+      references: 0,
+      inode: hint.inode,
+      block: hint.block,
+      realm,
+    };
+  }
+
+  /** A slice of this commit names the chunk. */
+  reference(piece: SlicePiece): void {
+    const id = chunkIdFromBytes(piece.chunk);
+    const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
+    if (row === undefined) throw new CollectiveError('invalid_argument', `Commit a slice of chunk ${id}, which the commit does not describe`);
+    if (piece.chunkOffset + piece.length > row.length)
+      throw new CollectiveError('invalid_argument', `Commit a slice that ends at byte ${piece.chunkOffset + piece.length} of chunk ${id}, which has ${row.length}`);
+    this.#rows.set(id, { ...row, references: row.references + 1 });
+  }
+
+  isFirm(piece: SlicePiece): boolean {
+    if (piece.chunk.length !== 16) return true;
+    const id = chunkIdFromBytes(piece.chunk);
+    const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
+    return (row?.replicas.filter(({ stable }) => stable).length ?? 0) >= this.#rule.needed;
+  }
+
+  /** Writes the rows of all chunks that got a reference. */
+  write(): void {
+    const { tx } = this.#context;
+    for (const [id, row] of this.#rows) {
+      if (row.references === 0) continue;
+      const before = tx.get(CHUNKS, id);
+      tx.put(CHUNKS, row, id);
+      if (before !== undefined) {
+        if (tx.get(GARBAGE, id) !== undefined) tx.remove(GARBAGE, id);
+        continue;
+      }
+      for (const replica of row.replicas)
+        if (!replica.stable) tx.put(UNSTABLE, { value: Buffer.from(id, 'hex') }, replica.node as NodeName, replica.incarnation, replica.sequence, id);
+      if (row.replicas.length < row.wanted) tx.put(UNDER_REPLICATED, { since: tx.now, condemned: false }, id);
+    }
+  }
+}
+
+/** A slice that named the chunk is gone. */
+export function releaseChunk(context: OperationContext, piece: SlicePiece): void {
+  if (piece.chunk.length !== 16) return;
+  const { tx } = context;
+  const id = chunkIdFromBytes(piece.chunk);
+  const row = tx.get(CHUNKS, id);
+  if (row === undefined) return;
+  tx.put(CHUNKS, { ...row, references: row.references - 1 }, id);
+  if (row.references <= 1) tx.put(GARBAGE, { since: tx.now, condemned: false }, id);
+}

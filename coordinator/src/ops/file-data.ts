@@ -1,0 +1,158 @@
+/**
+ * Changes of a file's content in metadata: slices committed to blocks, files cut short, holes. Quota is counted in bytes
+ * that blocks hold, so a sparse file costs what it stores (M9, M10).
+ */
+import { CollectiveError } from '@collective/base/errors';
+import type { InodeNumber, RealmId } from '@collective/base/ids';
+import { BLOCK_BYTES, COMMIT_SLICES_MAX, FILE_BYTES_MAX } from '@collective/base/limits';
+import type { ChunkCommit, ExpectedBlock, Slice } from '@collective/protocol/gen/session';
+import type { BlockRow, InodeRow, SlicePiece } from '../tables/gen/tables.ts';
+import { prefixEnd, readBigEndian } from '../tables/table.ts';
+import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
+import { addSlice, BLOCK_SLICES_MAX, cutSlices, storedBytes } from './block-slices.ts';
+import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
+import type { OperationContext } from './context.ts';
+
+/** Blocks that one operation cuts away; a longer cut is made in steps (M3). */
+export const CUT_BLOCKS_MAX = 512;
+
+export interface SliceCommit {
+  readonly inode: InodeNumber;
+  readonly row: InodeRow;
+  readonly slices: readonly Slice[];
+  readonly chunks: readonly ChunkCommit[];
+}
+
+const EMPTY_BLOCK: BlockRow = { version: 0, slices: [] };
+
+/** Applies slices; answers the row with size, bytes and version changed (not yet written) and the blocks touched. */
+export function commitSlices(context: OperationContext, commit: SliceCommit): { row: InodeRow; blocks: ExpectedBlock[] } {
+  const { inode, row, slices } = commit;
+  const { tx } = context;
+  if (slices.length > COMMIT_SLICES_MAX) throw new CollectiveError('invalid_argument', `Commit ${slices.length} slices at once: at most ${COMMIT_SLICES_MAX} are allowed`);
+  for (const slice of slices) checkSlice(slice);
+  const first = slices[0];
+  const chunks = new ChunkCommits(context, row.realm, commit.chunks, { inode, block: first === undefined ? 0 : blockOf(first.offset) });
+  tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
+  // Referenced before anything is dropped, so that a slice which replaces one of the same chunk keeps it alive.
+  for (const slice of slices) if (slice.chunk.length === 16) chunks.reference(pieceOf(slice));
+  const dropped: SlicePiece[] = [];
+  let bytes = row.storedBytes;
+  let size = row.size;
+  const touched = new Map<number, number>();
+  for (const slice of slices) {
+    const index = blockOf(slice.offset);
+    const block = tx.get(BLOCKS, row.data, index) ?? EMPTY_BLOCK;
+    const added = addSlice(block.slices, pieceOf(slice), (piece) => chunks.isFirm(piece));
+    if (added.slices.length > BLOCK_SLICES_MAX)
+      throw new CollectiveError('overloaded', `Commit to block ${index} of inode ${inode}: it has ${BLOCK_SLICES_MAX} slices and must be folded first`);
+    bytes += storedBytes(added.slices) - storedBytes(block.slices);
+    dropped.push(...added.dropped);
+    const version = block.version + 1;
+    tx.put(BLOCKS, { version, slices: added.slices }, row.data, index);
+    touched.set(index, version);
+    size = Math.max(size, slice.offset + slice.length);
+  }
+  chunks.write();
+  for (const piece of dropped) releaseChunk(context, piece);
+  requireQuota(context, row.realm, bytes - row.storedBytes);
+  tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
+  return {
+    row: { ...row, size, storedBytes: bytes, version: row.version + 1 },
+    blocks: [...touched].map(([block, version]) => ({ block, version })),
+  };
+}
+
+/** Refuses when a block changed since the writer read it (F6). */
+export function requireVersions(context: OperationContext, row: InodeRow, expected: readonly ExpectedBlock[]): void {
+  for (const { block, version } of expected) {
+    const found = context.tx.get(BLOCKS, row.data, block)?.version ?? 0;
+    if (found !== version) throw new CollectiveError('stale', `Commit over block ${block}: it has version ${found}, not ${version}`);
+  }
+}
+
+export interface CutResult {
+  readonly row: InodeRow;
+  /** Blocks beyond `size` are left: cut again. */
+  readonly unfinished: boolean;
+}
+
+/** Makes a file shorter or longer. Shorter: whole blocks beyond go, the last one is cut. */
+export function resize(context: OperationContext, row: InodeRow, inode: InodeNumber, size: number): CutResult {
+  if (!Number.isInteger(size) || size < 0) throw new CollectiveError('invalid_argument', `Give a file the size ${size}`);
+  if (size > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Give a file the size ${size}: at most ${FILE_BYTES_MAX} bytes (16 TiB) are allowed`);
+  const changed = { ...row, size, version: row.version + 1 };
+  if (size >= row.size || row.storedBytes === 0) return { row: changed, unfinished: false };
+  if (size === 0) return { row: { ...changed, ...abandonBlocks(context, row, inode) }, unfinished: false };
+
+  const { tx } = context;
+  const keep = blockOf(size - 1);
+  const table = BLOCKS.key(row.data, 0).slice(0, -4);
+  const beyond = tx.scan(BLOCKS, BLOCKS.key(row.data, keep + 1), prefixEnd(table), CUT_BLOCKS_MAX + 1);
+  const unfinished = beyond.length > CUT_BLOCKS_MAX;
+  let bytes = row.storedBytes;
+  const dropped: SlicePiece[] = [];
+  for (const { key, value } of beyond.slice(0, CUT_BLOCKS_MAX)) {
+    tx.remove(BLOCKS, row.data, readBigEndian(key, key.length - 4, 4));
+    bytes -= storedBytes(value.slices);
+    dropped.push(...value.slices);
+  }
+  if (!unfinished) {
+    const last = tx.get(BLOCKS, row.data, keep);
+    if (last !== undefined) {
+      const cut = cutSlices(last.slices, size - keep * BLOCK_BYTES);
+      bytes += storedBytes(cut.slices) - storedBytes(last.slices);
+      dropped.push(...cut.dropped);
+      tx.put(BLOCKS, { version: last.version + 1, slices: cut.slices }, row.data, keep);
+    }
+  }
+  tx.need(dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(piece.chunk.toString('hex') as never)));
+  for (const piece of dropped) releaseChunk(context, piece);
+  tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
+  return { row: { ...(unfinished ? row : changed), storedBytes: bytes }, unfinished };
+}
+
+/** Lets go of all blocks at once: they keep their old name and become garbage in bounded steps, the file gets a new one. */
+export function abandonBlocks(context: OperationContext, row: InodeRow, inode: InodeNumber): { data: number; storedBytes: number } {
+  const { tx } = context;
+  tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
+  tx.addUsage(row.realm, { bytes: -row.storedBytes });
+  return { data: tx.newInode(), storedBytes: 0 };
+}
+
+/** The bytes fit into the realm's quota. */
+export function requireQuota(context: OperationContext, realm: number, moreBytes: number): void {
+  if (moreBytes <= 0) return;
+  const { quotaBytes, path } = realmRow(context, realm);
+  if (quotaBytes === 0) return;
+  const used = context.tx.usageOf(realm).bytes;
+  if (used + moreBytes > quotaBytes)
+    throw new CollectiveError('quota_exceeded', `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used`);
+}
+
+export function requireInodeQuota(context: OperationContext, realm: number): void {
+  const { quotaInodes, path } = realmRow(context, realm);
+  if (quotaInodes === 0) return;
+  const used = context.tx.usageOf(realm).inodes;
+  if (used + 1 > quotaInodes) throw new CollectiveError('quota_exceeded', `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used`);
+}
+
+function checkSlice(slice: Slice): void {
+  const { offset, length, chunk } = slice;
+  if (!Number.isInteger(offset) || offset < 0 || length < 1) throw new CollectiveError('invalid_argument', `Commit a slice of ${length} bytes at ${offset}`);
+  if (offset + length > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Write up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`);
+  if ((offset % BLOCK_BYTES) + length > BLOCK_BYTES) throw new CollectiveError('invalid_argument', `Commit a slice of ${length} bytes at ${offset}: it crosses a block of ${BLOCK_BYTES}`);
+  if (chunk.length !== 0 && chunk.length !== 16) throw new CollectiveError('invalid_argument', `Commit a slice with a chunk id of ${chunk.length} bytes`);
+}
+
+function pieceOf(slice: Slice): SlicePiece {
+  return { offset: slice.offset % BLOCK_BYTES, length: slice.length, chunk: slice.chunk, chunkOffset: slice.chunkOffset };
+}
+
+export function blockOf(offset: number): number {
+  return Math.floor(offset / BLOCK_BYTES);
+}
+
+export function realmOf(row: InodeRow): RealmId {
+  return row.realm as RealmId;
+}

@@ -1,0 +1,114 @@
+/**
+ * Making an inode with a name: file, directory, symlink, fifo, socket or device. A small file comes with its content in
+ * the same operation (D2), and may take the place of an older file of that name at once.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { PATH_BYTES_MAX } from '@collective/base/limits';
+import { type Attributes, Existing, InodeType, type MakeNode } from '@collective/protocol/gen/session';
+import type { InodeRow } from '../tables/gen/tables.ts';
+import { DENTRIES, INODES, type NameKey } from '../tables/tables.ts';
+import { ATTRIBUTES, DATA, ENTRIES, type OperationContext } from './context.ts';
+import { addEntry, dropEntry, FIRST_COOKIE, type Parent, requireEntry } from './entries.ts';
+import { commitSlices, requireInodeQuota } from './file-data.ts';
+import { attributesOf, checkName, inheritsGroup, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, SET_GID } from './inode.ts';
+import { dropLink } from './unlink.ts';
+import { setXattrRows } from './xattrs.ts';
+
+export function makeNode(context: OperationContext, request: MakeNode): Attributes {
+  const parent = loadDirectory(context, request.parent);
+  const name = checkName(request.name);
+  checkRequest(request);
+  const present = context.tx.get(DENTRIES, parent.inode, name);
+  if (present === undefined) {
+    requireEntryChange(context, parent.row, `Make '${request.name}' in directory ${parent.inode}`);
+    return attach(context, request, parent, name, newRow(context, request, parent));
+  }
+  const old = requireEntry(context, parent, name);
+  if (request.existing === Existing.FAIL) throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
+  if (old.row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Write '${request.name}' as a file`);
+  if (request.type !== InodeType.FILE || old.row.type !== InodeType.FILE) throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
+  if (request.existing === Existing.OPEN) {
+    context.coherent(old.inode);
+    context.show(old.inode, ATTRIBUTES);
+    context.show(parent.inode, ENTRIES);
+    return attributesOf(old.inode, old.row);
+  }
+  requireEntryChange(context, parent.row, `Replace '${request.name}' in directory ${parent.inode}`);
+  requireAccess(context, old.row, MAY_WRITE, `Replace '${request.name}'`);
+  context.coherent(old.inode);
+  const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
+  dropLink(context, old.inode, old.row, false);
+  // As a write into the old file would: mode and owner stay.
+  const row = { ...newRow(context, request, parent), mode: old.row.mode, uid: old.row.uid, gid: old.row.gid };
+  return attach(context, request, without, name, row);
+}
+
+function checkRequest(request: MakeNode): void {
+  switch (request.type) {
+    case InodeType.FILE:
+    case InodeType.DIRECTORY:
+    case InodeType.FIFO:
+    case InodeType.SOCKET:
+    case InodeType.CHARACTER:
+    case InodeType.BLOCK:
+      break;
+    case InodeType.SYMLINK:
+      if (request.linkTarget.length === 0) throw new CollectiveError('invalid_argument', 'Make a symbolic link without a target');
+      if (request.linkTarget.length > PATH_BYTES_MAX) throw new CollectiveError('name_too_long', `Make a symbolic link to a path of ${request.linkTarget.length} bytes`);
+      break;
+    default:
+      throw new CollectiveError('invalid_argument', `Make an inode of the unknown type ${request.type}`);
+  }
+  if (request.content !== undefined && request.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', 'Make something with content that is not a file');
+}
+
+function newRow(context: OperationContext, request: MakeNode, parent: Parent): InodeRow {
+  const { tx, caller } = context;
+  const directory = request.type === InodeType.DIRECTORY;
+  const setGid = inheritsGroup(parent.row);
+  const permissions = request.type === InodeType.SYMLINK ? 0o777 : request.mode & 0o7777 & ~(request.umask & 0o777);
+  const { uid, gid, groups } = caller.credential;
+  const group = setGid ? parent.row.gid : gid;
+  // A set-gid bit on a file of a group that the maker is not in would lend it rights that nobody gave.
+  const lendsGroup = !directory && uid !== 0 && group !== gid && !groups.includes(group);
+  return {
+    realm: parent.row.realm,
+    type: request.type,
+    mode: (lendsGroup ? permissions & ~SET_GID : permissions) | (directory && setGid ? SET_GID : 0),
+    uid,
+    gid: group,
+    links: directory ? 2 : 1,
+    size: request.type === InodeType.SYMLINK ? request.linkTarget.length : 0,
+    storedBytes: 0,
+    mtime: tx.now,
+    ctime: tx.now,
+    birth: tx.now,
+    rdev: request.rdev,
+    version: 1,
+    entries: 0,
+    nextCookie: directory ? FIRST_COOKIE : 0,
+    parent: directory ? parent.inode : 0,
+    linkTarget: request.linkTarget,
+    xattrs: 0,
+    data: 0,
+  };
+}
+
+function attach(context: OperationContext, request: MakeNode, parent: Parent, name: NameKey, base: InodeRow): Attributes {
+  const { tx } = context;
+  requireInodeQuota(context, base.realm);
+  const inode = tx.newInode();
+  let row: InodeRow = { ...base, data: inode };
+  tx.addUsage(row.realm, { inodes: 1, directories: row.type === InodeType.DIRECTORY ? 1 : 0 });
+  const { content } = request;
+  if (content !== undefined) {
+    row = commitSlices(context, { inode, row, slices: content.slices, chunks: content.chunks }).row;
+    row = { ...row, size: Math.max(row.size, content.size), mtime: content.mtime ?? row.mtime };
+    if (content.xattrs.length > 0) row = setXattrRows(context, inode, row, content.xattrs);
+  }
+  tx.put(INODES, row, inode);
+  tx.put(INODES, addEntry(context, parent, name, { inode, type: row.type }), parent.inode);
+  context.show(inode, ATTRIBUTES | DATA);
+  context.show(parent.inode, ENTRIES);
+  return attributesOf(inode, row);
+}

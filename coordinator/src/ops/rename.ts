@@ -1,0 +1,123 @@
+/**
+ * Rename with the three modes of renameat2(2): replace, NOREPLACE, EXCHANGE. Within one realm only (M9). A replaced file
+ * goes in the same batch; whoever has it open keeps it (M8).
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { type InodeNumber, ROOT_INODE, type RealmId } from '@collective/base/ids';
+import { type Empty, InodeType, type Rename, RenameMode } from '@collective/protocol/gen/session';
+import type { DentryRow, InodeRow } from '../tables/gen/tables.ts';
+import { DENTRIES, INODES, type NameKey, REALMS } from '../tables/tables.ts';
+import { ATTRIBUTES, type OperationContext } from './context.ts';
+import { addEntry, dropEntry, type Parent, requireEntry } from './entries.ts';
+import { checkName, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, requireRemovable } from './inode.ts';
+import { dropLink, requireEmptyDirectory } from './unlink.ts';
+
+interface Side {
+  readonly parent: Parent;
+  readonly name: NameKey;
+}
+
+interface Found {
+  readonly dentry: DentryRow;
+  readonly inode: InodeNumber;
+  readonly row: InodeRow;
+}
+
+export function rename(context: OperationContext, request: Rename): Empty {
+  const from: Side = { parent: loadDirectory(context, request.parent), name: checkName(request.name) };
+  const to: Side = { parent: loadDirectory(context, request.newParent), name: checkName(request.newName) };
+  requireEntryChange(context, from.parent.row, `Rename '${request.name}'`);
+  requireEntryChange(context, to.parent.row, `Rename to '${request.newName}'`);
+  const source = requireEntry(context, from.parent, from.name);
+  const target = context.tx.get(DENTRIES, to.parent.inode, to.name) === undefined ? undefined : requireEntry(context, to.parent, to.name);
+  checkMove(context, from, to, source);
+  switch (request.mode) {
+    case RenameMode.REPLACE:
+      break;
+    case RenameMode.NOREPLACE:
+      if (target !== undefined) throw new CollectiveError('exists', `Rename to '${request.newName}' without replacing`);
+      break;
+    case RenameMode.EXCHANGE:
+      if (target === undefined) throw new CollectiveError('not_found', `Exchange with '${request.newName}'`);
+      checkMove(context, to, from, target);
+      return exchange(context, from, to, source, target);
+    default:
+      throw new CollectiveError('invalid_argument', `Rename with the unknown mode ${request.mode}`);
+  }
+  // POSIX: two names of one file, nothing happens.
+  if (target?.inode === source.inode) return {};
+  if (target !== undefined) checkReplace(context, to, source, target);
+  move(context, from, to, source, target, request.targetHeld);
+  return {};
+}
+
+function checkMove(context: OperationContext, from: Side, to: Side, source: Found): void {
+  requireRemovable(context, from.parent.row, source.row);
+  if (source.inode === ROOT_INODE || context.tx.get(REALMS, source.row.realm as RealmId)?.root === source.inode) {
+    if (from.parent.inode !== to.parent.inode) throw new CollectiveError('cross_realm', `Move inode ${source.inode}: it is the root of a realm`);
+  } else if (source.row.realm !== to.parent.row.realm) {
+    throw new CollectiveError('cross_realm', `Move inode ${source.inode} into another realm`);
+  }
+  if (source.row.type !== InodeType.DIRECTORY || from.parent.inode === to.parent.inode) return;
+  // Its '..' changes, which needs the right to write into it.
+  requireAccess(context, source.row, MAY_WRITE, 'Move a directory to another parent');
+  for (let at = to.parent.inode; at !== ROOT_INODE; ) {
+    if (at === source.inode) throw new CollectiveError('invalid_argument', `Move directory ${source.inode} below itself`);
+    const row: InodeRow | undefined = context.tx.get(INODES, at);
+    if (row === undefined) throw new CollectiveError('stale', `Move into directory ${to.parent.inode}: it was removed`);
+    at = row.parent as InodeNumber;
+  }
+}
+
+function checkReplace(context: OperationContext, to: Side, source: Found, target: Found): void {
+  requireRemovable(context, to.parent.row, target.row);
+  const sourceIsDirectory = source.row.type === InodeType.DIRECTORY;
+  if (target.row.type === InodeType.DIRECTORY) {
+    if (!sourceIsDirectory) throw new CollectiveError('is_directory', 'Replace a directory with a file');
+    requireEmptyDirectory(context, target.inode, target.row);
+  } else if (sourceIsDirectory) {
+    throw new CollectiveError('not_directory', 'Replace a file with a directory');
+  }
+}
+
+function move(context: OperationContext, from: Side, to: Side, source: Found, target: Found | undefined, targetHeld: boolean): void {
+  const { tx } = context;
+  tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
+  let parent: Parent = { inode: to.parent.inode, row: requireRow(context, to.parent.inode) };
+  if (target !== undefined) {
+    parent = { inode: parent.inode, row: dropEntry(context, parent, to.name, target.dentry) };
+    dropLink(context, target.inode, target.row, targetHeld);
+  }
+  tx.put(INODES, addEntry(context, parent, to.name, { inode: source.inode, type: source.row.type }), parent.inode);
+  settle(context, source, to.parent.inode);
+}
+
+function exchange(context: OperationContext, from: Side, to: Side, source: Found, target: Found): Empty {
+  const { tx } = context;
+  if (source.inode === target.inode) return {};
+  tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
+  tx.put(INODES, dropEntry(context, { inode: to.parent.inode, row: requireRow(context, to.parent.inode) }, to.name, target.dentry), to.parent.inode);
+  for (const [side, found] of [
+    [from, target],
+    [to, source],
+  ] as const) {
+    const parent = { inode: side.parent.inode, row: requireRow(context, side.parent.inode) };
+    tx.put(INODES, addEntry(context, parent, side.name, { inode: found.inode, type: found.row.type }), parent.inode);
+    settle(context, found, parent.inode);
+  }
+  return {};
+}
+
+/** The moved inode itself: its change time and, for a directory, its parent. */
+function settle(context: OperationContext, moved: Found, parent: InodeNumber): void {
+  const row = requireRow(context, moved.inode);
+  const directory = row.type === InodeType.DIRECTORY;
+  context.tx.put(INODES, { ...row, ctime: context.tx.now, parent: directory ? parent : row.parent }, moved.inode);
+  context.changed(moved.inode, ATTRIBUTES);
+}
+
+function requireRow(context: OperationContext, inode: InodeNumber): InodeRow {
+  const row = context.tx.get(INODES, inode);
+  if (row === undefined) throw new CollectiveError('stale', `Use inode ${inode}: it does not exist any more`);
+  return row;
+}

@@ -1,0 +1,94 @@
+/**
+ * Taking names away. The last name of a file takes the inode along, unless a session has it open: then the sessions that
+ * have are recorded as holders in the same batch (M8), and the inode ends with the last of them.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import { ROOT_INODE } from '@collective/base/ids';
+import { type Empty, InodeType, type Release, type Unlink, type Unlinked } from '@collective/protocol/gen/session';
+import type { InodeRow } from '../tables/gen/tables.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { DOOMED, INODES, LOCKS, ORPHANS, REALMS, XATTRS } from '../tables/tables.ts';
+import { ATTRIBUTES, type OperationContext } from './context.ts';
+import { dropEntry, requireEntry } from './entries.ts';
+import { attributesOf, checkName, inodeNumber, loadDirectory, requireEntryChange, requireRemovable } from './inode.ts';
+
+export function unlink(context: OperationContext, request: Unlink): Unlinked {
+  const parent = loadDirectory(context, request.parent);
+  requireEntryChange(context, parent.row, `Remove an entry of directory ${parent.inode}`);
+  const name = checkName(request.name);
+  const { dentry, inode, row } = requireEntry(context, parent, name);
+  if (request.expectedInode !== 0 && request.expectedInode !== inode)
+    throw new CollectiveError('stale', `Remove '${request.name}': it is inode ${inode} now, not ${request.expectedInode}`);
+  requireRemovable(context, parent.row, row);
+  if (request.directory) requireEmptyDirectory(context, inode, row);
+  else if (row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Remove '${request.name}' as a file`);
+  context.tx.put(INODES, dropEntry(context, parent, name, dentry), parent.inode);
+  const left = dropLink(context, inode, row, request.held);
+  return { inode, attributes: left === undefined ? undefined : attributesOf(inode, left) };
+}
+
+export function requireEmptyDirectory(context: OperationContext, inode: InodeNumber, row: InodeRow): void {
+  if (row.type !== InodeType.DIRECTORY) throw new CollectiveError('not_directory', `Remove inode ${inode} as a directory`);
+  if (row.entries > 0) throw new CollectiveError('not_empty', `Remove directory ${inode}: it has ${row.entries} entries`);
+  if (inode === ROOT_INODE || context.tx.get(REALMS, row.realm as RealmId)?.root === inode)
+    throw new CollectiveError('busy', `Remove directory ${inode}: it is the root of a realm`);
+}
+
+/** One name less; answers the row as it is then, or undefined when the inode is gone. `held`: the caller has it open. */
+export function dropLink(context: OperationContext, inode: InodeNumber, row: InodeRow, held: boolean): InodeRow | undefined {
+  const { tx, caller } = context;
+  context.changed(inode, ATTRIBUTES);
+  const links = row.type === InodeType.DIRECTORY ? 0 : row.links - 1;
+  const left: InodeRow = { ...row, links, ctime: tx.now };
+  if (links > 0) {
+    tx.put(INODES, left, inode);
+    return left;
+  }
+  const holders: SessionId[] = [...context.holders(inode)];
+  if (held) holders.push(caller.session);
+  if (holders.length === 0) {
+    destroyInode(context, inode, row);
+    return undefined;
+  }
+  tx.put(INODES, left, inode);
+  tx.put(ORPHANS, { holders }, inode);
+  return left;
+}
+
+/** The session no longer has the inode open; the last holder of an unlinked one ends it. */
+export function release(context: OperationContext, request: Release): Empty {
+  dropHolder(context, inodeNumber(request.inode), context.caller.session);
+  return {};
+}
+
+export function dropHolder(context: OperationContext, inode: InodeNumber, session: SessionId): void {
+  const { tx } = context;
+  const orphan = tx.get(ORPHANS, inode);
+  if (orphan === undefined || !orphan.holders.includes(session)) return;
+  const holders = orphan.holders.filter((holder) => holder !== session);
+  if (holders.length > 0) {
+    tx.put(ORPHANS, { holders }, inode);
+    return;
+  }
+  tx.remove(ORPHANS, inode);
+  const row = tx.get(INODES, inode);
+  if (row !== undefined) destroyInode(context, inode, row);
+}
+
+const XATTRS_PER_INODE_MAX = 1_000;
+
+/** All rows of an inode go; its blocks become garbage in bounded steps later. */
+function destroyInode(context: OperationContext, inode: InodeNumber, row: InodeRow): void {
+  const { tx } = context;
+  tx.remove(INODES, inode);
+  if (row.xattrs > 0) {
+    const prefix = XATTRS.key(inode, '');
+    for (const { key } of tx.scan(XATTRS, prefix, prefixEnd(prefix), XATTRS_PER_INODE_MAX))
+      tx.remove(XATTRS, inode, Buffer.from(key.slice(prefix.length), 'latin1').toString('utf8'));
+  }
+  if (tx.get(LOCKS, inode) !== undefined) tx.remove(LOCKS, inode);
+  if (row.storedBytes > 0) tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
+  const directory = row.type === InodeType.DIRECTORY;
+  tx.addUsage(row.realm, { inodes: -1, directories: directory ? -1 : 0, bytes: -row.storedBytes });
+}
