@@ -1,0 +1,222 @@
+/**
+ * The bytes of a file in order. Block maps are read ahead in pages, chunks are read ahead within a byte budget, holes give
+ * zeros. The extent that is wanted next never waits for the budget, so readers that take turns cannot block each other.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { BLOCK_BYTES, BLOCK_PAGE_MAX } from '@collective/base/limits';
+import type { BlockPage, ChunkLocation } from '@collective/protocol/gen/session';
+import { expectResult } from '../session/operation-kinds.ts';
+import type { Session } from '../session/session.ts';
+import { blockOf, type Extent, extentsOf } from './block-map.ts';
+import type { ByteBudget } from './byte-budget.ts';
+import type { ReplicaReader } from './replica-reader.ts';
+
+/** Extents that are read at once for one reader. */
+const READ_AHEAD_EXTENTS_MAX = 16;
+const HOLE_PIECE_BYTES = 1024 * 1024;
+
+export interface DownloadPorts {
+  readonly session: Session;
+  readonly reader: ReplicaReader;
+  /** Bytes read ahead by all readers. */
+  readonly ahead: ByteBudget;
+}
+
+export interface ByteRange {
+  readonly inode: number;
+  readonly offset: number;
+  /** Exclusive; the reader also stops at the end of the file. */
+  readonly end: number;
+}
+
+/** Pieces in order, as they arrive: at most 1 MiB each. */
+export async function* readRange(
+  ports: DownloadPorts,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, undefined> {
+  const stop = new AbortController();
+  const both = AbortSignal.any([signal, stop.signal]);
+  const ahead: Fetch[] = [];
+  const extents = locatedExtents(ports.session, range, both)[Symbol.asyncIterator]();
+  let upcoming: LocatedExtent | undefined;
+  let ended = false;
+  try {
+    for (;;) {
+      while (!ended && ahead.length < READ_AHEAD_EXTENTS_MAX) {
+        if (upcoming === undefined) {
+          const next = await extents.next();
+          if (next.done) {
+            ended = true;
+            break;
+          }
+          upcoming = next.value;
+        }
+        const paid = ahead.length > 0;
+        if (paid && !ports.ahead.tryAcquire(upcoming.length)) break;
+        ahead.push(new Fetch(ports, upcoming, range.inode, paid ? upcoming.length : 0, both));
+        upcoming = undefined;
+      }
+      const current = ahead.shift();
+      if (current === undefined) return;
+      try {
+        yield* current.pieces();
+      } finally {
+        current.release();
+      }
+    }
+  } finally {
+    stop.abort(new CollectiveError('interrupted', 'Read a file: no longer wanted'));
+    for (const fetch of ahead) fetch.release();
+    await extents.return(undefined);
+  }
+}
+
+interface LocatedExtent extends Extent {
+  readonly location?: ChunkLocation;
+}
+
+/** One extent on its way. It reads on by itself; whoever takes the pieces may lag. */
+class Fetch {
+  readonly #ports: DownloadPorts;
+  readonly #paidBytes: number;
+  readonly #arrived: Buffer[] = [];
+  #finished = false;
+  #released = false;
+  #error: unknown;
+  #wake: (() => void) | undefined;
+
+  constructor(ports: DownloadPorts, extent: LocatedExtent, inode: number, paidBytes: number, signal: AbortSignal) {
+    this.#ports = ports;
+    this.#paidBytes = paidBytes;
+    this.#run(extent, inode, signal).then(
+      () => this.#finish(undefined),
+      (error) => this.#finish(error ?? new CollectiveError('internal', 'Read an extent')),
+    );
+  }
+
+  async *pieces(): AsyncGenerator<Buffer, void, undefined> {
+    for (;;) {
+      const piece = this.#arrived.shift();
+      if (piece !== undefined) {
+        yield piece;
+        continue;
+      }
+      if (this.#error !== undefined) throw this.#error;
+      if (this.#finished) return;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    if (this.#paidBytes > 0) this.#ports.ahead.release(this.#paidBytes);
+  }
+
+  async #run(extent: LocatedExtent, inode: number, signal: AbortSignal): Promise<void> {
+    if (extent.location === undefined) {
+      for (let done = 0; done < extent.length; done += HOLE_PIECE_BYTES)
+        this.#arrive(Buffer.alloc(Math.min(HOLE_PIECE_BYTES, extent.length - done)));
+      return;
+    }
+    let done = 0;
+    const read = async (location: ChunkLocation, chunkOffset: number): Promise<void> => {
+      for await (const piece of this.#ports.reader.read(location, chunkOffset + done, extent.length - done, signal)) {
+        done += piece.length;
+        this.#arrive(piece);
+      }
+    };
+    try {
+      await read(extent.location, extent.chunkOffset);
+    } catch (error) {
+      signal.throwIfAborted();
+      // The map may be old: a ticket ran out, a replica moved. One fresh look, then it is the truth.
+      const fresh = await locationOf(this.#ports.session, inode, extent, signal);
+      if (fresh === undefined) throw error;
+      await read(fresh, extent.chunkOffset);
+    }
+  }
+
+  #arrive(piece: Buffer): void {
+    this.#arrived.push(piece);
+    this.#wake?.();
+  }
+
+  #finish(error: unknown): void {
+    this.#finished = true;
+    this.#error = error;
+    this.#wake?.();
+  }
+}
+
+/** The extents of a range with their chunks' places; the next page of the map is under way while one is used. */
+async function* locatedExtents(
+  session: Session,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<LocatedExtent, void, undefined> {
+  if (range.end <= range.offset) return;
+  const last = blockOf(range.end - 1);
+  const ask = (first: number): Promise<BlockPage> => {
+    const page = readPage(session, range.inode, first, Math.min(BLOCK_PAGE_MAX, last - first + 1), signal);
+    page.catch(() => undefined);
+    return page;
+  };
+  let first = blockOf(range.offset);
+  let underWay: Promise<BlockPage> | undefined = ask(first);
+  let position = range.offset;
+  while (underWay !== undefined) {
+    const page: BlockPage = await underWay;
+    const size = page.attributes?.size ?? range.end;
+    const end = Math.min(range.end, size);
+    const next = Math.max(page.next, first + 1);
+    underWay = next <= last && next * BLOCK_BYTES < size ? ask(next) : undefined;
+    const until = underWay === undefined ? end : Math.min(end, next * BLOCK_BYTES);
+    yield* extentsOfPage(page, position, until);
+    position = Math.max(position, until);
+    first = next;
+  }
+}
+
+function* extentsOfPage(page: BlockPage, from: number, to: number): Generator<LocatedExtent> {
+  const locations = new Map(page.chunks.map((location) => [location.chunk.toString('hex'), location]));
+  const blocks = new Map(page.blocks.map((block) => [block.index, block]));
+  for (let start = from; start < to; ) {
+    const index = blockOf(start);
+    const stop = Math.min(to, (index + 1) * BLOCK_BYTES);
+    for (const extent of extentsOf(blocks.get(index)?.slices ?? [], start, stop)) {
+      const location = extent.chunk === undefined ? undefined : locations.get(extent.chunk.toString('hex'));
+      if (extent.chunk !== undefined && location === undefined) {
+        const what = `Read block ${index}: its map names a chunk without saying where it lies`;
+        throw new CollectiveError('chunk_missing', what);
+      }
+      yield { ...extent, location };
+    }
+    start = stop;
+  }
+}
+
+/** Where the extent's chunk lies now; undefined when the block no longer names it. */
+async function locationOf(
+  session: Session,
+  inode: number,
+  extent: Extent,
+  signal: AbortSignal,
+): Promise<ChunkLocation | undefined> {
+  const page = await readPage(session, inode, blockOf(extent.offset), 1, signal);
+  return page.chunks.find(({ chunk }) => extent.chunk?.equals(chunk));
+}
+
+export async function readPage(
+  session: Session,
+  inode: number,
+  first: number,
+  count: number,
+  signal: AbortSignal,
+): Promise<BlockPage> {
+  const reply = await session.call({ $case: 'readBlocks', value: { inode, first, count } }, { signal });
+  return expectResult(reply, 'blocks');
+}
