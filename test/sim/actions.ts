@@ -1,0 +1,304 @@
+/**
+ * What simulated clients do: each action as data, how it is done through the SDK, and what it means in the model. The steps of
+ * the model follow the operations that the SDK sends: a call by path that looks a node up and then changes it takes effect at
+ * two moments, and the path may have changed hands between them.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import type { Attributes, FileHandle, Files, MutationOptions } from '@collective/client';
+import * as model from './model-files.ts';
+import type { Answer, AnsweredAttributes, ModelOperation, Step } from './model-history.ts';
+
+export type Action =
+  | { readonly do: 'mkdir'; readonly path: string; readonly mode: number }
+  | { readonly do: 'symlink'; readonly path: string; readonly target: string }
+  | {
+      readonly do: 'store';
+      readonly path: string;
+      readonly bytes: Buffer;
+      readonly replace: boolean;
+      readonly mode?: number;
+    }
+  | {
+      readonly do: 'create';
+      readonly path: string;
+      readonly mode: number;
+      readonly exclusive: boolean;
+      readonly handle: string;
+    }
+  | { readonly do: 'open'; readonly path: string; readonly handle: string }
+  | { readonly do: 'write'; readonly handle: string; readonly offset: number; readonly bytes: Buffer }
+  | { readonly do: 'append'; readonly handle: string; readonly bytes: Buffer }
+  | { readonly do: 'read'; readonly handle: string; readonly offset: number; readonly length: number }
+  | { readonly do: 'truncate'; readonly handle: string; readonly size: number }
+  | { readonly do: 'attributes'; readonly handle: string }
+  | { readonly do: 'sync'; readonly handle: string }
+  | { readonly do: 'close'; readonly handle: string }
+  | { readonly do: 'lstat'; readonly path: string }
+  | { readonly do: 'list'; readonly path: string }
+  | { readonly do: 'remove'; readonly path: string }
+  | {
+      readonly do: 'rename';
+      readonly from: string;
+      readonly to: string;
+      readonly mode: 'replace' | 'no-replace' | 'exchange';
+    }
+  | { readonly do: 'link'; readonly existing: string; readonly path: string }
+  | { readonly do: 'chmod'; readonly path: string; readonly mode: number }
+  | { readonly do: 'resize'; readonly path: string; readonly size: number }
+  | { readonly do: 'readlink'; readonly path: string }
+  | { readonly do: 'getXattr'; readonly path: string; readonly name: string }
+  | {
+      readonly do: 'setXattr';
+      readonly path: string;
+      readonly name: string;
+      readonly value: string;
+      readonly mode: 'any' | 'create' | 'replace';
+    }
+  | { readonly do: 'listXattrs'; readonly path: string }
+  | { readonly do: 'removeXattr'; readonly path: string; readonly name: string };
+
+export type Durability = 'written' | 'stable';
+
+export function showAction(action: Action): string {
+  const parts = Object.entries(action).map(([key, value]) => {
+    if (key === 'do') return String(value);
+    if (key === 'mode' && typeof value === 'number') return `mode=0${value.toString(8)}`;
+    return Buffer.isBuffer(value) ? `bytes=${value.length}` : `${key}=${String(value)}`;
+  });
+  return parts.join(' ');
+}
+
+// ---- in the model ----
+
+export function toModel(
+  action: Action,
+  id: string,
+  client: string,
+  cached: boolean,
+  durability: Durability,
+): ModelOperation {
+  const { steps, reads } = stepsOf(action, id, durability);
+  return { id, client, text: showAction(action), steps, reads, cached };
+}
+
+interface Steps {
+  readonly steps: readonly Step[];
+  /** Which steps a caching client may answer itself. */
+  readonly reads: readonly boolean[];
+}
+
+const change = (...steps: Step[]): Steps => ({ steps, reads: steps.map((_, i) => i < steps.length - 1) });
+const look = (...steps: Step[]): Steps => ({ steps, reads: steps.map(() => true) });
+
+function stepsOf(action: Action, id: string, durability: Durability): Steps {
+  switch (action.do) {
+    case 'mkdir':
+      return change((fs) => model.make(fs, action.path, model.newNode(id, 'directory', action.mode)));
+    case 'symlink':
+      return change((fs) =>
+        model.make(fs, action.path, model.newNode(id, 'symlink', 0o777, { target: action.target })),
+      );
+    case 'store': {
+      const content = model.overwrite({ size: 0, pieces: [] }, 0, action.bytes);
+      const unsynced = durability === 'stable' ? [] : [{ size: content.size, pieces: [] }];
+      const node = model.newNode(id, 'file', action.mode ?? 0o644, { content, unsynced });
+      return change((fs) =>
+        action.replace ? model.replaceFile(fs, action.path, node, action.mode) : model.make(fs, action.path, node),
+      );
+    }
+    case 'create': {
+      const node = model.newNode(id, 'file', action.mode);
+      return change((fs) =>
+        action.exclusive
+          ? model.withHandle(model.make(fs, action.path, node), action.handle, id)
+          : model.openOrMake(fs, action.path, node, action.handle),
+      );
+    }
+    case 'open':
+      return change(resolveFile(action.path), (fs, bound) =>
+        model.withHandle({ fs, expected: {} }, action.handle, bound),
+      );
+    case 'write':
+      return change(
+        onHandle(action.handle, (fs, node) => model.write(fs, node, action.offset, action.bytes, durability)),
+      );
+    case 'append':
+      return change(onHandle(action.handle, (fs, node) => model.write(fs, node, 'end', action.bytes, durability)));
+    case 'read':
+      return look(onHandle(action.handle, (fs, node) => model.read(fs, node, action.offset, action.length)));
+    case 'truncate':
+      return change(onHandle(action.handle, (fs, node) => model.resize(fs, node, action.size)));
+    case 'attributes':
+      return look(onHandle(action.handle, model.attributes));
+    case 'sync':
+      return change(onHandle(action.handle, model.synced));
+    case 'close':
+      return change((fs) => ({ fs: model.closeHandle(fs, action.handle), expected: {} }));
+    case 'lstat':
+      return look((fs) => {
+        const node = model.lookup(fs, action.path);
+        return typeof node === 'string' ? model.fail(fs, node) : model.attributes(fs, node.id);
+      });
+    case 'list':
+      return look((fs) => model.list(fs, action.path));
+    case 'remove':
+      return change(
+        (fs) => {
+          const node = model.lookup(fs, action.path);
+          return typeof node === 'string' ? model.fail(fs, node) : { fs, bound: node.type };
+        },
+        (fs, type) => model.unlink(fs, action.path, type === 'directory'),
+      );
+    case 'rename':
+      return change((fs) => model.rename(fs, action.from, action.to, action.mode));
+    case 'link':
+      return change(resolve(action.existing), (fs, bound) => model.linkNode(fs, bound, action.path));
+    case 'chmod':
+      return change(resolve(action.path), (fs, bound) => model.setMode(fs, bound, action.mode));
+    case 'resize':
+      return change(resolve(action.path), (fs, bound) => model.resize(fs, bound, action.size));
+    case 'readlink':
+      return look(resolve(action.path), model.readLink);
+    case 'getXattr':
+      return look(resolve(action.path), (fs, bound) => model.getXattr(fs, bound, action.name));
+    case 'setXattr':
+      return change(resolve(action.path), (fs, bound) =>
+        model.setXattr(fs, bound, action.name, action.value, action.mode),
+      );
+    case 'listXattrs':
+      return look(resolve(action.path), model.listXattrs);
+    case 'removeXattr':
+      return change(resolve(action.path), (fs, bound) => model.setXattr(fs, bound, action.name, undefined, 'replace'));
+  }
+}
+
+function resolve(path: string): Step {
+  return (fs) => {
+    const node = model.lookup(fs, path);
+    return typeof node === 'string' ? model.fail(fs, node) : { fs, bound: node.id };
+  };
+}
+
+function resolveFile(path: string): Step {
+  return (fs) => {
+    const node = model.lookup(fs, path);
+    if (typeof node === 'string') return model.fail(fs, node);
+    return node.type === 'directory' ? model.fail(fs, 'is_directory') : { fs, bound: node.id };
+  };
+}
+
+function onHandle(handle: string, apply: (fs: model.FileSystem, id: string) => model.Applied): Step {
+  return (fs) => apply(fs, fs.handles.get(handle) ?? '');
+}
+
+// ---- through the SDK ----
+
+export interface Actor {
+  readonly files: Files;
+  readonly handles: Map<string, FileHandle>;
+  readonly durability: Durability;
+}
+
+/** Does the action; whatever the SDK throws that is no CollectiveError is a defect and thrown on. */
+export async function perform(actor: Actor, action: Action, signal: AbortSignal): Promise<Answer> {
+  try {
+    return await performOrThrow(actor, action, signal);
+  } catch (thrown) {
+    if (thrown instanceof CollectiveError) return { kind: 'error', code: thrown.code };
+    throw thrown;
+  }
+}
+
+async function performOrThrow(actor: Actor, action: Action, signal: AbortSignal): Promise<Answer> {
+  const { files, handles } = actor;
+  const options: MutationOptions = { durability: actor.durability, signal };
+  const done: Answer = { kind: 'ok' };
+  const opened = (name: string): FileHandle => {
+    const handle = handles.get(name);
+    if (handle === undefined) throw new Error(`The client has no open handle ${name}`);
+    return handle;
+  };
+  switch (action.do) {
+    case 'mkdir':
+      return withAttributes(await files.mkdir(action.path, { ...options, mode: action.mode }));
+    case 'symlink':
+      return withAttributes(await files.symlink(action.target, action.path, options));
+    case 'store': {
+      const { replace, mode } = action;
+      return withAttributes(await files.write(action.path, action.bytes, { ...options, replace, mode }));
+    }
+    case 'create': {
+      const { mode, exclusive } = action;
+      handles.set(
+        action.handle,
+        await files.open(action.path, { ...options, access: 'write', create: true, exclusive, mode }),
+      );
+      return done;
+    }
+    case 'open':
+      handles.set(action.handle, await files.open(action.path, { ...options, access: 'write' }));
+      return done;
+    case 'write':
+      await opened(action.handle).write(action.offset, action.bytes, options);
+      return done;
+    case 'append':
+      return { kind: 'ok', offset: await opened(action.handle).append(action.bytes, options) };
+    case 'read':
+      return { kind: 'ok', bytes: await opened(action.handle).read(action.offset, action.length, { signal }) };
+    case 'truncate':
+      await opened(action.handle).truncate(action.size, options);
+      return done;
+    case 'attributes':
+      return withAttributes(await opened(action.handle).attributes({ signal }));
+    case 'sync':
+      await opened(action.handle).sync({ signal });
+      return done;
+    case 'close': {
+      const handle = opened(action.handle);
+      handles.delete(action.handle);
+      await handle.close();
+      return done;
+    }
+    case 'lstat':
+      return withAttributes(await files.lstat(action.path, { signal }));
+    case 'list': {
+      const names: string[] = [];
+      for await (const entry of files.list(action.path, { signal, attributes: false })) names.push(entry.name);
+      return { kind: 'ok', names: names.sort() };
+    }
+    case 'remove':
+      await files.remove(action.path, options);
+      return done;
+    case 'rename':
+      await files.rename(action.from, action.to, { ...options, mode: action.mode });
+      return done;
+    case 'link':
+      return withAttributes(await files.link(action.existing, action.path, options));
+    case 'chmod':
+      return withAttributes(
+        await files.setAttributes(action.path, { mode: action.mode }, { ...options, followLinks: false }),
+      );
+    case 'resize':
+      return withAttributes(await files.truncate(action.path, action.size, options));
+    case 'readlink':
+      return { kind: 'ok', text: await files.readlink(action.path, { signal }) };
+    case 'getXattr':
+      return { kind: 'ok', text: (await files.getXattr(action.path, action.name, { signal })).toString() };
+    case 'setXattr':
+      await files.setXattr(action.path, action.name, Buffer.from(action.value), { ...options, mode: action.mode });
+      return done;
+    case 'listXattrs':
+      return { kind: 'ok', names: (await files.listXattrs(action.path, { signal })).sort() };
+    case 'removeXattr':
+      await files.removeXattr(action.path, action.name, options);
+      return done;
+  }
+}
+
+function withAttributes(attributes: Attributes): Answer {
+  return { kind: 'ok', attributes: answered(attributes) };
+}
+
+export function answered({ inode, type, mode, sizeBytes, links, entries }: Attributes): AnsweredAttributes {
+  return { inode, type, mode, size: sizeBytes, links, entries };
+}
