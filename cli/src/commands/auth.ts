@@ -1,0 +1,90 @@
+/** `collective auth`: what the certificate says, what the coordinator says, and a new certificate. */
+import type { Command } from 'commander';
+import { wallMs } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import { chosenContext, withDeadline, withMember } from '../member-session.ts';
+import { CERTIFICATE_VIEW, type CertificateFacts, readCertificateFacts, validityText } from '../output/certificate-view.ts';
+import { printOne } from '../output/table.ts';
+import { say, type Shell } from '../shell.ts';
+import { globalOptions, noun, verb } from '../verb.ts';
+
+export function authCommand(shell: Shell): Command {
+  return noun('auth', 'look at, test and renew certificates', [infoVerb(shell), whoamiVerb(shell), renewVerb(shell)]);
+}
+
+function infoVerb(shell: Shell): Command {
+  return verb('info', {
+    summary: 'show a certificate: subject, URI, issuer, fingerprint, validity',
+    description: 'Nothing is dialled. Warns at 30 days; an expired certificate ends with exit code 4.',
+    examples: [
+      { line: 'collective auth info', says: 'of the current context' },
+      { line: 'collective auth info --context bob', says: 'of another one' },
+      { line: 'collective auth info ./node-1/tls', says: 'in a folder, or a PEM file' },
+    ],
+  })
+    .argument('[path]', 'a folder with tls.crt, or a certificate; default: that of the context')
+    .action(async (path: string | undefined, _options: unknown, command: Command) => {
+      const globals = globalOptions(command);
+      const folder = path ?? (await chosenContext(shell, globals)).credentials;
+      const facts = await readCertificateFacts(folder, wallMs(shell.clock));
+      await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
+      await judge(shell, facts);
+    });
+}
+
+/** A warning for what ends soon; an error for what cannot be used. */
+export async function judge(shell: Shell, facts: CertificateFacts): Promise<void> {
+  if (facts.state === 'expires soon') {
+    await say(shell, `Warning: the certificate of ${facts.uri} ends soon. 'collective auth renew' makes a new one.`);
+  }
+  if (facts.state === 'expired' || facts.state === 'not yet valid') {
+    throw new CollectiveError('unauthenticated', `Use the certificate of ${facts.uri}: ${validityText(facts)}`);
+  }
+  if (facts.chain?.startsWith('NOT VALID')) {
+    throw new CollectiveError('unauthenticated', `Use the certificate of ${facts.uri}: ${facts.chain}`);
+  }
+}
+
+function whoamiVerb(shell: Shell): Command {
+  return verb('whoami', {
+    summary: 'ask the coordinator who you are to it and what you may do',
+    examples: [{ line: 'collective auth whoami', says: 'subject, role, rights' }],
+  }).action(async (_options: unknown, command: Command) => {
+    await withMember(shell, command, async ({ admin, globals, signal }) => {
+      await printOne(shell.stdout, globals.output, await admin.whoAmI({ signal }), {
+        columns: [
+          { header: 'Subject', cell: ({ subject }) => subject },
+          { header: 'Member', cell: ({ member, trustDomain }) => `${member} (${trustDomain})` },
+          { header: 'Role', cell: ({ role, admin: isAdmin }) => (isAdmin ? `${role}, administrator` : role) },
+          {
+            header: 'Works as',
+            cell: ({ trusted, uid, gid }) => (trusted ? 'the uid and gid it says (trusted)' : `uid ${uid}, gid ${gid}`),
+          },
+          {
+            header: 'Realms',
+            cell: ({ realms }) =>
+              realms.map(({ path, readOnly }) => `${path} (${readOnly ? 'read only' : 'read, write'})`).join(', ') || '<none>',
+          },
+        ],
+        name: ({ subject }) => subject,
+      });
+    });
+  });
+}
+
+function renewVerb(shell: Shell): Command {
+  return verb('renew', {
+    summary: 'replace the certificate by a new one, with a new key',
+    description: 'Works while the old certificate is valid; after that, enrol again with a token (collective init).',
+    examples: [{ line: 'collective auth renew', says: 'of the current context' }],
+  }).action(async (_options: unknown, command: Command) => {
+    const globals = globalOptions(command);
+    await withDeadline(shell, globals, async (signal) => {
+      const context = await chosenContext(shell, globals);
+      const { renewCertificate } = await import('@collective/client');
+      await renewCertificate(context, { signal });
+      const facts = await readCertificateFacts(context.credentials, wallMs(shell.clock));
+      await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
+    });
+  });
+}

@@ -1,0 +1,208 @@
+/** `collective config`: the contexts of this person, with kubectl's verbs. */
+import type { ContextStore, ResolvedContext } from '@collective/client';
+import type { Command } from 'commander';
+import { wallMs } from '@collective/base/clock';
+import { CollectiveError, errorChain } from '@collective/base/errors';
+import { connectTo, withDeadline } from '../member-session.ts';
+import { type CertificateFacts, readCertificateFacts, validityText } from '../output/certificate-view.ts';
+import { printOne, printRows, type RowsView } from '../output/table.ts';
+import { say, type Shell, writeOut } from '../shell.ts';
+import { trustDomainFlag } from '../trust-domain-flag.ts';
+import { globalOptions, noun, verb } from '../verb.ts';
+
+const CONTEXT_VIEW: RowsView<ResolvedContext> = {
+  columns: [
+    { header: 'CURRENT', cell: ({ current }) => (current ? '*' : '') },
+    { header: 'NAME', cell: ({ name }) => name },
+    { header: 'MEMBER', cell: ({ trustDomain }) => trustDomain },
+    { header: 'COORDINATOR', cell: ({ coordinator }) => coordinator },
+    { header: 'LISTENER', cell: ({ listener }) => listener ?? 'external', wide: true },
+    { header: 'CERTIFICATES', cell: ({ credentials }) => credentials, wide: true },
+  ],
+  name: ({ name }) => name,
+};
+
+const TEST_WITHIN_MS = 10_000;
+
+export function configCommand(shell: Shell): Command {
+  return noun('config', 'list, choose and change contexts', [
+    getContexts(shell),
+    currentContext(shell),
+    useContext(shell),
+    showContext(shell),
+    setContext(shell),
+    renameContext(shell),
+    deleteContext(shell),
+  ]);
+}
+
+async function storeOf(shell: Shell): Promise<ContextStore> {
+  const { ContextStore, contextLocation } = await import('@collective/client');
+  return new ContextStore(contextLocation(shell.env));
+}
+
+function getContexts(shell: Shell): Command {
+  return verb('get-contexts', {
+    summary: 'list the contexts',
+    examples: [{ line: 'collective config get-contexts', says: "the current one has a '*'" }],
+  }).action(async (_options: unknown, command: Command) => {
+    const { output } = globalOptions(command);
+    await printRows(shell.stdout, output, await (await storeOf(shell)).list(), CONTEXT_VIEW);
+  });
+}
+
+function currentContext(shell: Shell): Command {
+  return verb('current-context', {
+    summary: 'print the name of the current context',
+    examples: [{ line: 'collective config current-context', says: 'its name; exit code 3 if there is none' }],
+  }).action(async () => {
+    const name = await (await storeOf(shell)).currentName();
+    if (name === undefined) {
+      throw new CollectiveError('not_found', "Print the current context: none is set; 'collective config use-context' sets it");
+    }
+    await writeOut(shell.stdout, `${name}\n`);
+  });
+}
+
+function useContext(shell: Shell): Command {
+  return verb('use-context', {
+    summary: 'make a context the current one',
+    examples: [{ line: 'collective config use-context alice', says: 'commands go to alice from now on' }],
+  })
+    .argument('<name>', 'the context')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      await (await storeOf(shell)).use(name);
+      if (!globalOptions(command).quiet) await say(shell, `Switched to context '${name}'.`);
+    });
+}
+
+function setContext(shell: Shell): Command {
+  return verb('set-context', {
+    summary: 'make a context, or change what is given of one',
+    examples: [
+      { line: 'collective config set-context alice --coordinator alice.example:7420', says: 'a new address' },
+      { line: 'collective config set-context bob --coordinator bob:7420 --member bob --credentials ./bob', says: 'a new context' },
+    ],
+  })
+    .argument('<name>', 'the context')
+    .option('--member <name>', 'member, or MEMBER.COLLECTIVE')
+    .option('--collective <name>', 'the collective of the member')
+    .option('--credentials <folder>', 'folder with tls.crt, tls.key and trust.pem')
+    .option('--listener <name>', 'which address of the nodes to use: external, internal')
+    .option('--current', 'make it the current one')
+    .action(
+      async (
+        name: string,
+        options: { member?: string; collective?: string; credentials?: string; listener?: string; current?: boolean },
+        command: Command,
+      ) => {
+        const globals = globalOptions(command);
+        const context = await (await storeOf(shell)).set(
+          name,
+          {
+            coordinator: globals.coordinator,
+            trustDomain: options.member === undefined ? undefined : trustDomainFlag(options.member, options.collective),
+            credentials: options.credentials,
+            listener: options.listener,
+          },
+          { use: options.current === true },
+        );
+        await printOne(shell.stdout, globals.output, context, CONTEXT_VIEW);
+      },
+    );
+}
+
+function renameContext(shell: Shell): Command {
+  return verb('rename-context', {
+    summary: 'give a context another name',
+    examples: [{ line: 'collective config rename-context alice home', says: 'alice is now called home' }],
+  })
+    .argument('<name>', 'the context')
+    .argument('<new-name>', 'its new name')
+    .action(async (from: string, to: string, _options: unknown, command: Command) => {
+      await (await storeOf(shell)).rename(from, to);
+      if (!globalOptions(command).quiet) await say(shell, `Context '${from}' is now called '${to}'.`);
+    });
+}
+
+function deleteContext(shell: Shell): Command {
+  return verb('delete-context', {
+    summary: 'remove a context and its certificates',
+    description: 'Files of the member are not touched. Certificates outside our own folder stay.',
+    examples: [{ line: 'collective config delete-context bob', says: 'forget bob' }],
+  })
+    .argument('<name>', 'the context')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      await (await storeOf(shell)).delete(name);
+      if (!globalOptions(command).quiet) await say(shell, `Context '${name}' is removed.`);
+    });
+}
+
+interface ContextTest {
+  readonly context: ResolvedContext;
+  readonly certificate: CertificateFacts | { readonly error: string };
+  readonly connection: { readonly ok: boolean; readonly text: string; readonly tookMs?: number };
+}
+
+const TEST_VIEW: RowsView<ContextTest> = {
+  columns: [
+    { header: 'Context', cell: ({ context }) => `${context.name}${context.current ? ' (current)' : ''}` },
+    { header: 'Member', cell: ({ context }) => context.trustDomain },
+    { header: 'Coordinator', cell: ({ context }) => context.coordinator },
+    { header: 'Certificates', cell: ({ context }) => context.credentials },
+    { header: 'Identity', cell: ({ certificate }) => ('error' in certificate ? '<unreadable>' : certificate.uri) },
+    { header: 'Validity', cell: ({ certificate }) => ('error' in certificate ? certificate.error : validityText(certificate)) },
+    { header: 'Chain', cell: ({ certificate }) => ('error' in certificate ? '<not checked>' : (certificate.chain ?? '')) },
+    { header: 'Connection', cell: ({ connection }) => connection.text },
+  ],
+  name: ({ context }) => context.name,
+};
+
+function showContext(shell: Shell): Command {
+  return verb('show-context', {
+    summary: 'show a context, verify its certificate chain and test the connection',
+    examples: [
+      { line: 'collective config show-context', says: 'the current one' },
+      { line: 'collective config show-context bob --offline', says: 'nothing is dialled' },
+    ],
+  })
+    .argument('[name]', 'the context; default: the current one')
+    .option('--offline', 'do not test the connection')
+    .action(async (name: string | undefined, options: { offline?: boolean }, command: Command) => {
+      const globals = globalOptions(command);
+      const found = await (await storeOf(shell)).get(name ?? globals.context);
+      const context = globals.coordinator === undefined ? found : { ...found, coordinator: globals.coordinator };
+      let failure: unknown;
+      const certificate = await readCertificateFacts(context.credentials, wallMs(shell.clock)).catch((thrown: unknown) => {
+        failure = thrown;
+        return { error: errorChain(thrown).join(': ') };
+      });
+      if (!('error' in certificate) && certificate.chain?.startsWith('NOT VALID')) {
+        failure = new CollectiveError('unauthenticated', `Verify the certificate chain of context '${context.name}': ${certificate.chain}`);
+      }
+      let connection: ContextTest['connection'] = { ok: false, text: '<not tested>' };
+      if (!options.offline) {
+        try {
+          connection = await withDeadline(shell, { ...globals, timeoutMs: globals.timeoutMs ?? TEST_WITHIN_MS }, (signal) =>
+            testConnection(shell, context, signal),
+          );
+        } catch (thrown) {
+          failure ??= thrown;
+          connection = { ok: false, text: `FAILED: ${errorChain(thrown).join(': ')}` };
+        }
+      }
+      await printOne(shell.stdout, globals.output, { context, certificate, connection }, TEST_VIEW);
+      if (failure !== undefined) throw failure;
+    });
+}
+
+async function testConnection(
+  shell: Shell,
+  context: ResolvedContext,
+  signal: AbortSignal,
+): Promise<ContextTest['connection']> {
+  const startedMs = shell.clock.bootMs();
+  await using member = await connectTo(context, signal, { reconnectWithinMs: TEST_WITHIN_MS });
+  const tookMs = Math.round(shell.clock.bootMs() - startedMs);
+  return { ok: true, text: `ok: coordinator of ${member.session.trustDomain}, version ${member.session.version}, ${tookMs} ms`, tookMs };
+}

@@ -1,0 +1,62 @@
+/** `collective rm`: removes names; what is in no trash yet is gone, so a directory needs -r and the root is refused. */
+import type { Files } from '@collective/client';
+import type { Command } from 'commander';
+import { CollectiveError } from '@collective/base/errors';
+import { withMember } from '../member-session.ts';
+import { Failures } from '../output/failures.ts';
+import { baseName, remotePath } from '../remote-path.ts';
+import type { Shell } from '../shell.ts';
+import { verb } from '../verb.ts';
+
+interface RmOptions {
+  readonly recursive?: boolean;
+  readonly force?: boolean;
+  readonly dir?: boolean;
+}
+
+export function rmCommand(shell: Shell): Command {
+  return verb('rm', {
+    summary: 'remove files and directories',
+    examples: [
+      { line: 'collective rm /notes/old.txt', says: 'a file or link' },
+      { line: 'collective rm -d /empty', says: 'an empty directory' },
+      { line: 'collective rm -r /photos/2019', says: 'a directory and all below' },
+      { line: 'collective rm -f /maybe', says: 'no error if there is nothing' },
+    ],
+  })
+    .argument('<path...>', 'what to remove')
+    .option('-r, --recursive', 'directories and all below')
+    .option('-R', 'the same as -r')
+    .option('-d, --dir', 'empty directories too')
+    .option('-f, --force', 'no error if there is nothing')
+    .action(async (paths: string[], options: RmOptions & { R?: boolean }, command: Command) => {
+      const recursive = options.recursive === true || options.R === true;
+      await withMember(shell, command, async ({ files, globals, signal }) => {
+        const failures = new Failures(shell, globals, signal);
+        for (const path of paths.map(remotePath)) {
+          await failures.collect(async () => {
+            if (baseName(path) === '') throw new CollectiveError('not_permitted', `Remove ${path}: the root stays`);
+            if (!recursive && !options.dir) await refuseDirectory(files, path, signal);
+            await files.remove(path, { recursive, force: options.force === true, signal });
+          });
+        }
+        failures.end();
+      });
+    });
+}
+
+async function refuseDirectory(
+  files: Files,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const { type } = await files.lstat(path, { signal });
+    if (type === 'directory') {
+      throw new CollectiveError('is_directory', `Remove ${path}: it is a directory; -d removes an empty one, -r all below`);
+    }
+  } catch (thrown) {
+    // What is missing is for the removal itself to judge, which knows about --force.
+    if (!(thrown instanceof CollectiveError) || thrown.code !== 'not_found') throw thrown;
+  }
+}

@@ -1,0 +1,138 @@
+/** `collective status`: one look at the whole member; `--watch` looks again every two seconds. */
+import type { MemberStatus } from '@collective/client';
+import type { Command } from 'commander';
+import { formatByteSize } from '@collective/base/byte-size';
+import { sleep, type Timestamp } from '@collective/base/clock';
+import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
+import { withMember } from '../member-session.ts';
+import { nodeObject, nodeView } from '../output/node-view.ts';
+import { printOne, printRows } from '../output/table.ts';
+import { age, isoTime } from '../output/time.ts';
+import { type Shell, writeOut } from '../shell.ts';
+import { flag, verb } from '../verb.ts';
+
+const WATCH_EVERY_MS = 2_000;
+const EVENTS_SHOWN = 5;
+const CLEAR_SCREEN = '\u001b[H\u001b[2J\u001b[3J';
+
+export function statusCommand(shell: Shell): Command {
+  return verb('status', {
+    summary: 'show member, coordinator, nodes, replication and certificates',
+    examples: [
+      { line: 'collective status', says: 'one look' },
+      { line: 'collective status --watch', says: 'again every two seconds until Ctrl-C' },
+      { line: 'collective status -o json', says: 'for programs' },
+    ],
+  })
+    .option('-w, --watch', 'look again and again')
+    .option('--every <duration>', 'how often to look with --watch', flag(parseDurationMs), WATCH_EVERY_MS)
+    .action(async (options: { watch?: boolean; every: number }, command: Command) => {
+      await withMember(shell, command, async ({ admin, globals, signal }) => {
+        for (;;) {
+          const status = await admin.status({ signal });
+          const screen = options.watch && shell.stdout.isTTY && globals.output === 'table';
+          if (screen) await writeOut(shell.stdout, CLEAR_SCREEN);
+          if (globals.output === 'table' || globals.output === 'wide') {
+            await printStatus(shell, status, globals.output);
+          } else {
+            await printOne(shell.stdout, globals.output, status, {
+              columns: [],
+              name: ({ member }) => member,
+              object: statusObject,
+            });
+          }
+          if (!options.watch) return;
+          if (!screen) await writeOut(shell.stdout, '\n');
+          await sleep(shell.clock, options.every, signal);
+        }
+      });
+    });
+}
+
+async function printStatus(shell: Shell, status: MemberStatus, format: 'table' | 'wide'): Promise<void> {
+  const now = status.time ?? shell.clock.now();
+  const lines: [string, string][] = [
+    ['Member', `${status.member} (${status.trustDomain})`],
+    ['Health', healthOf(status, now)],
+    [
+      'Coordinator',
+      `version ${status.version}, up ${age(status.started, now)}, epoch ${status.epoch.generation}.${status.epoch.start}, ${status.sessions} sessions`,
+    ],
+    ['Space', `${formatByteSize(status.usedBytes)} used of ${formatByteSize(status.capacityBytes)}, all replicas counted`],
+    ['Content', `${status.files} files, ${status.directories} directories, ${status.replication.chunks} chunks`],
+    ['Replication', replicationText(status)],
+    ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
+  ];
+  const width = Math.max(...lines.map(([key]) => key.length)) + 2;
+  await writeOut(shell.stdout, lines.map(([key, value]) => `${`${key}:`.padEnd(width)}${value}\n`).join(''));
+
+  await writeOut(shell.stdout, '\n');
+  if (status.nodes.length === 0) await writeOut(shell.stdout, 'No storage nodes have registered.\n');
+  else await printRows(shell.stdout, format, status.nodes, nodeView(now));
+
+  if (status.certificates.length > 0) {
+    await writeOut(shell.stdout, '\n');
+    await printRows(shell.stdout, format, status.certificates, {
+      columns: [
+        { header: 'CERTIFICATE', cell: ({ kind }) => kind },
+        { header: 'SUBJECT', cell: ({ subject }) => subject },
+        { header: 'EXPIRES IN', cell: ({ notAfter }) => expiresIn(notAfter, now) },
+        { header: 'ISSUER', cell: ({ issuer }) => issuer, wide: true },
+      ],
+      name: ({ subject }) => subject,
+    });
+  }
+  if (status.events.length > 0) {
+    await writeOut(shell.stdout, '\n');
+    const events = format === 'wide' ? status.events : status.events.slice(0, EVENTS_SHOWN);
+    await printRows(shell.stdout, format, events, {
+      columns: [
+        { header: 'AGE', cell: ({ time }) => age(time, now) },
+        { header: 'EVENT', cell: ({ kind }) => kind },
+        { header: 'MESSAGE', cell: ({ message }) => message },
+      ],
+      name: ({ kind }) => kind,
+    });
+  }
+}
+
+/** One word that a person can act on, worst first. */
+export function healthOf(status: MemberStatus, now: Timestamp): string {
+  const { lost, underReplicated } = status.replication;
+  const away = status.nodes.filter(({ state }) => state === 'away' || state === 'unknown').map(({ name }) => name);
+  const full = status.nodes.filter(({ state }) => state === 'full').map(({ name }) => name);
+  const expired = status.certificates.filter(({ notAfter }) => notAfter !== undefined && notAfter.seconds <= now.seconds);
+  if (lost > 0) return `DAMAGED: ${lost} chunks are lost`;
+  if (status.nodes.length === 0) return 'NOT READY: no storage nodes';
+  if (away.length === status.nodes.length) return 'NOT READY: no storage node is in touch';
+  if (expired.length > 0) return `DEGRADED: expired: ${expired.map(({ subject }) => subject).join(', ')}`;
+  if (away.length > 0) return `DEGRADED: not in touch: ${away.join(', ')}`;
+  if (underReplicated > 0) return `DEGRADED: ${underReplicated} chunks have too few replicas`;
+  if (full.length > 0) return `DEGRADED: full: ${full.join(', ')}`;
+  return 'OK';
+}
+
+function replicationText({ replication }: MemberStatus): string {
+  const { chunks, underReplicated, unstable, lost } = replication;
+  const parts = [`${chunks - underReplicated} of ${chunks} chunks have all replicas`];
+  if (unstable > 0) parts.push(`${unstable} not yet reported stable`);
+  if (lost > 0) parts.push(`${lost} LOST`);
+  return parts.join(', ');
+}
+
+function expiresIn(notAfter: Timestamp | undefined, now: Timestamp): string {
+  if (notAfter === undefined) return '-';
+  const leftMs = (notAfter.seconds - now.seconds) * 1000;
+  return leftMs <= 0 ? `EXPIRED ${formatDurationMs(-leftMs)} ago` : formatDurationMs(leftMs);
+}
+
+function statusObject(status: MemberStatus): object {
+  return {
+    ...status,
+    started: status.started && isoTime(status.started),
+    time: status.time && isoTime(status.time),
+    nodes: status.nodes.map(nodeObject),
+    certificates: status.certificates.map((one) => ({ ...one, notAfter: one.notAfter && isoTime(one.notAfter) })),
+    events: status.events.map((one) => ({ ...one, time: one.time && isoTime(one.time) })),
+  };
+}

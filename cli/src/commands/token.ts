@@ -1,0 +1,94 @@
+/**
+ * `collective token create`: a one-time secret that lets one named peer in (T3, T3a). The token alone goes to stdout, so
+ * that it can be piped; everything said about it goes to stderr.
+ */
+import type { SubjectRole, TokenRequest } from '@collective/client';
+import type { Command } from 'commander';
+import { parseDurationMs } from '@collective/base/duration';
+import { CollectiveError } from '@collective/base/errors';
+import { withMember } from '../member-session.ts';
+import { printOne } from '../output/table.ts';
+import { isoTime } from '../output/time.ts';
+import { remotePath } from '../remote-path.ts';
+import { say, type Shell } from '../shell.ts';
+import { flag, noun, verb, wholeNumber } from '../verb.ts';
+
+interface TokenOptions {
+  readonly for: { readonly role: SubjectRole; readonly name: string };
+  readonly ttl: number;
+  readonly admin?: boolean;
+  readonly trusted?: boolean;
+  readonly realm?: { readonly path: string; readonly readOnly: boolean }[];
+  readonly uid?: number;
+}
+
+const TTL_DEFAULT_MS = 3_600_000;
+const UID_MAX = 2 ** 32 - 2;
+const ROLES: readonly SubjectRole[] = ['user', 'client', 'node'];
+
+export function tokenCommand(shell: Shell): Command {
+  const create = verb('create', {
+    summary: 'create a one-time token for a user, client or node',
+    description:
+      'Whoever has the token may enrol once under that name until it expires. Without --admin, --trusted or --uid a user\nworks with a uid of its own.',
+    examples: [
+      { line: 'collective token create --for user/anna --ttl 1h', says: 'let anna in' },
+      { line: 'collective token create --for node/attic', says: 'let a storage node in' },
+      { line: 'collective token create --for user/ben --realm /photos:ro', says: 'one realm only, for reading' },
+    ],
+  })
+    .requiredOption('--for <role/name>', 'user/NAME, client/NAME or node/NAME', flag(parseSubject))
+    .option('--ttl <duration>', 'how long it can be used', flag(parseDurationMs), TTL_DEFAULT_MS)
+    .option('--admin', 'may administer the member')
+    .option('--trusted', 'its uids and gids are believed (for mounts)')
+    .option('--realm <path[:ro]>', 'may use this realm only; can be repeated', collectRealm)
+    .option('--uid <n>', 'all that it does is done as this uid', flag(wholeNumber('--uid', 0, UID_MAX)))
+    .action(async (options: TokenOptions, command: Command) => {
+      await withMember(shell, command, async ({ admin, context, globals, signal }) => {
+        const request: TokenRequest = {
+          role: options.for.role,
+          name: options.for.name,
+          ttlSeconds: Math.max(1, Math.round(options.ttl / 1000)),
+          admin: options.admin === true,
+          trusted: options.trusted === true,
+          realms: options.realm ?? [],
+          uid: options.uid,
+        };
+        const created = await admin.createToken(request, { signal });
+        if (globals.output === 'json' || globals.output === 'yaml') {
+          await printOne(shell.stdout, globals.output, created, {
+            columns: [],
+            name: ({ subject }) => subject,
+            object: ({ token, subject, expires }) => ({ token, subject, expires: expires && isoTime(expires) }),
+          });
+          return;
+        }
+        await printOne(shell.stdout, 'name', created, { columns: [], name: ({ token }) => token });
+        if (globals.quiet) return;
+        const until = created.expires === undefined ? '' : ` until ${isoTime(created.expires)}`;
+        await say(shell, `Good once for ${created.subject}${until}. There:`);
+        const member = context.trustDomain.split('.')[0] ?? '';
+        const hint =
+          options.for.role === 'node'
+            ? `collective node --coordinator ${context.coordinator} --token TOKEN --ca-cert ${context.credentials}/trust.pem --capacity 500GB --data DIR`
+            : `collective init ${member} --coordinator ${context.coordinator} --member ${member} --ca-cert trust.pem --token TOKEN`;
+        await say(shell, `  ${hint}`);
+      });
+    });
+  return noun('token', 'create one-time tokens that let users and nodes in', [create]);
+}
+
+function parseSubject(text: string): TokenOptions['for'] {
+  const [role, name, ...rest] = text.split('/');
+  const known = ROLES.find((one) => one === role);
+  if (known === undefined || name === undefined || name === '' || rest.length > 0) {
+    throw new CollectiveError('invalid_argument', `Read '${text}' as --for: it is user/NAME, client/NAME or node/NAME`);
+  }
+  return { role: known, name };
+}
+
+function collectRealm(text: string, before: TokenOptions['realm'] = []): TokenOptions['realm'] {
+  const readOnly = text.endsWith(':ro');
+  const path = readOnly ? text.slice(0, -':ro'.length) : text.endsWith(':rw') ? text.slice(0, -':rw'.length) : text;
+  return [...before, { path: remotePath(path), readOnly }];
+}

@@ -1,0 +1,153 @@
+/**
+ * The hidden `collective __complete -- WORDS... CURRENT`: what could stand where the cursor is. Commands and flags come
+ * from the command tree itself, so nothing is listed twice; contexts from the config file; remote paths from the
+ * coordinator, which is asked for 300 ms at most. Completion never fails and never says a word on stderr.
+ */
+import type { Command, Option } from 'commander';
+import { COMMANDS } from '../command-table.ts';
+import { FORMATS } from '../output/format.ts';
+import { REMOTE_PREFIX } from '../remote-path.ts';
+import { type Shell, writeOut } from '../shell.ts';
+import { plainCommand } from '../verb.ts';
+import { completeRemotePath } from './remote-candidates.ts';
+import { COMPLETION_SHELLS } from './scripts.ts';
+
+export interface Candidate {
+  readonly value: string;
+  readonly description?: string;
+}
+
+export interface Candidates {
+  readonly candidates: readonly Candidate[];
+  readonly directive?: 'nospace' | 'files';
+}
+
+const NOTHING: Candidates = { candidates: [] };
+const LOCAL_FILES: Candidates = { candidates: [], directive: 'files' };
+
+/** Commands whose arguments are remote paths. */
+const REMOTE_COMMANDS = new Set([
+  'ls', 'cat', 'read', 'write', 'mkdir', 'mv', 'rm', 'ln', 'chmod', 'stat', 'find', 'tree', 'usage', 'df', 'du', 'verify',
+]); // prettier-ignore
+
+export function completeCommand(shell: Shell): Command {
+  return plainCommand('__complete')
+    .argument('[words...]', 'the words of the line, the one under the cursor last')
+    .allowUnknownOption()
+    .action(async (words: string[]) => {
+      const { candidates, directive } = await complete(shell, words).catch(() => NOTHING);
+      const lines = candidates.map(({ value, description }) => (description ? `${value}\t${description}` : value));
+      if (directive !== undefined) lines.push(`:${directive}`);
+      if (lines.length > 0) await writeOut(shell.stdout, `${lines.join('\n')}\n`);
+    });
+}
+
+export async function complete(shell: Shell, words: readonly string[]): Promise<Candidates> {
+  const current = words.at(-1) ?? '';
+  const before = words.slice(0, -1);
+  const entry = COMMANDS.find(({ name, hidden }) => !hidden && before.includes(name));
+  if (entry === undefined) {
+    return matching(
+      current,
+      COMMANDS.filter(({ hidden }) => !hidden).map(({ name, summary }) => ({ value: name, description: summary })),
+    );
+  }
+  let command = await entry.load(shell);
+  const rest = before.slice(before.indexOf(entry.name) + 1);
+  for (const word of rest) command = command.commands.find((child) => child.name() === word) ?? command;
+
+  const previous = before.at(-1) ?? '';
+  const waiting = optionOf(command, previous);
+  if (waiting?.required) return await valuesOf(shell, waiting, before, current);
+  if (current.startsWith('--') && current.includes('=')) {
+    const [name = '', value = ''] = current.split(/=(.*)/s);
+    const option = optionOf(command, name);
+    if (option === undefined) return NOTHING;
+    const found = await valuesOf(shell, option, before, value);
+    return { ...found, candidates: found.candidates.map((one) => ({ ...one, value: `${name}=${one.value}` })) };
+  }
+  if (current.startsWith('-')) {
+    return matching(
+      current,
+      command.options
+        .filter(({ hidden }) => !hidden)
+        .flatMap(({ long, description }) => (long ? [{ value: long, description }] : []))
+        .concat({ value: '--help', description: 'show help' }),
+    );
+  }
+  if (command.commands.length > 0) {
+    return matching(
+      current,
+      command.commands.map((child) => ({ value: child.name(), description: child.summary() })),
+    );
+  }
+  return await argumentsOf(shell, entry.name, command, before, current);
+}
+
+async function argumentsOf(
+  shell: Shell,
+  entryName: string,
+  command: Command,
+  before: readonly string[],
+  current: string,
+): Promise<Candidates> {
+  if (entryName === 'completion') return matching(current, COMPLETION_SHELLS.map((value) => ({ value })));
+  if (entryName === 'config' || (entryName === 'auth' && command.name() === 'info')) {
+    return entryName === 'config' && command.name() === 'get-contexts' ? NOTHING : await contexts(shell, current);
+  }
+  if (entryName === 'cp') {
+    if (!current.startsWith(REMOTE_PREFIX)) {
+      const prefix = REMOTE_PREFIX.startsWith(current) && current !== '' ? [{ value: `${REMOTE_PREFIX}/` }] : [];
+      return prefix.length > 0 ? { candidates: prefix, directive: 'nospace' } : LOCAL_FILES;
+    }
+    const found = await completeRemotePath(shell, before, current.slice(REMOTE_PREFIX.length));
+    return { ...found, candidates: found.candidates.map(({ value }) => ({ value: REMOTE_PREFIX + value })) };
+  }
+  if (REMOTE_COMMANDS.has(entryName)) return await completeRemotePath(shell, before, current);
+  return NOTHING;
+}
+
+async function valuesOf(
+  shell: Shell,
+  option: Option,
+  before: readonly string[],
+  current: string,
+): Promise<Candidates> {
+  switch (option.attributeName()) {
+    case 'context':
+      return await contexts(shell, current);
+    case 'output':
+      return option.description.startsWith('print as') ? matching(current, FORMATS.map((value) => ({ value }))) : LOCAL_FILES;
+    case 'id':
+    case 'realm':
+      return await completeRemotePath(shell, before, current);
+    case 'for':
+      return { ...matching(current, ['user/', 'client/', 'node/'].map((value) => ({ value }))), directive: 'nospace' };
+    case 'caCert':
+    case 'cert':
+    case 'key':
+    case 'file':
+    case 'config':
+    case 'data':
+      return LOCAL_FILES;
+    default:
+      return NOTHING;
+  }
+}
+
+async function contexts(shell: Shell, current: string): Promise<Candidates> {
+  const { ContextStore, contextLocation } = await import('@collective/client');
+  const known = await new ContextStore(contextLocation(shell.env)).list();
+  return matching(
+    current,
+    known.map(({ name, coordinator }) => ({ value: name, description: coordinator })),
+  );
+}
+
+function optionOf(command: Command, word: string): Option | undefined {
+  return command.options.find(({ long, short }) => word !== '' && (word === long || word === short));
+}
+
+function matching(current: string, candidates: readonly Candidate[]): Candidates {
+  return { candidates: candidates.filter(({ value }) => value.startsWith(current)) };
+}

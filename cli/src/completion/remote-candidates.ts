@@ -1,0 +1,57 @@
+/** Names in a remote directory for completion, within the time that a person does not notice. */
+import { chosenContext, connectTo } from '../member-session.ts';
+import { joinRemote } from '../remote-path.ts';
+import type { Shell } from '../shell.ts';
+import type { Candidates } from './complete.ts';
+
+const REMOTE_WITHIN_MS = 300;
+const CANDIDATES_MAX = 200;
+
+export async function completeRemotePath(
+  shell: Shell,
+  before: readonly string[],
+  current: string,
+): Promise<Candidates> {
+  const slash = current.lastIndexOf('/');
+  const folder = slash < 0 ? '/' : current.slice(0, slash) || '/';
+  const beginning = current.slice(slash + 1);
+  const late = new AbortController();
+  const timer = shell.clock.setTimer(REMOTE_WITHIN_MS, () => late.abort());
+  const signal = AbortSignal.any([shell.signal, late.signal]);
+  const candidates: { value: string }[] = [];
+  let directory = false;
+  try {
+    const context = await chosenContext(shell, {
+      context: valueAfter(before, '--context'),
+      coordinator: valueAfter(before, '--coordinator'),
+      output: 'table',
+      outputGiven: false,
+      verbose: false,
+      quiet: true,
+    });
+    const member = await connectTo(context, signal);
+    try {
+      for await (const entry of member.files.list(folder, { signal, attributes: false })) {
+        if (!entry.name.startsWith(beginning) || /[\n\t]/.test(entry.name)) continue;
+        const path = slash < 0 ? entry.name : joinRemote(folder, entry.name);
+        directory = entry.type === 'directory';
+        candidates.push({ value: directory ? `${path}/` : path });
+        if (candidates.length >= CANDIDATES_MAX) break;
+      }
+    } finally {
+      // The answer does not wait for the end of the session: the process ends anyway.
+      void member.close().catch(() => undefined);
+    }
+  } catch (thrown) {
+    // What was read in time is offered; a coordinator that is away offers nothing.
+    if (shell.signal.aborted) throw thrown;
+  } finally {
+    timer.cancel();
+  }
+  return { candidates, directive: candidates.length === 1 && directory ? 'nospace' : undefined };
+}
+
+function valueAfter(words: readonly string[], name: string): string | undefined {
+  const at = words.indexOf(name);
+  return at < 0 ? words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1) : words[at + 1];
+}

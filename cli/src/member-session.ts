@@ -1,0 +1,79 @@
+/**
+ * From the flags of a command to a member: which context, which address, for how long, and the end of the session in
+ * every case. The client is loaded here, when the first command needs it.
+ */
+import type { ConnectOptions, Member, ResolvedContext } from '@collective/client';
+import type { Command } from 'commander';
+import { CollectiveError } from '@collective/base/errors';
+import { formatDurationMs } from '@collective/base/duration';
+import type { Shell } from './shell.ts';
+import { type GlobalOptions, globalOptions } from './verb.ts';
+import { VERSION } from './version.ts';
+
+export interface MemberSession {
+  readonly member: Member;
+  readonly files: Member['files'];
+  readonly admin: Member['admin'];
+  readonly context: ResolvedContext;
+  readonly globals: GlobalOptions;
+  /** Ends with Ctrl-C and with `--timeout`. */
+  readonly signal: AbortSignal;
+}
+
+export async function withMember<T>(
+  shell: Shell,
+  command: Command,
+  use: (session: MemberSession) => Promise<T>,
+): Promise<T> {
+  const globals = globalOptions(command);
+  return await withDeadline(shell, globals, async (signal) => {
+    const context = await chosenContext(shell, globals);
+    await using member = await connectTo(context, signal);
+    return await use({ member, files: member.files, admin: member.admin, context, globals, signal });
+  });
+}
+
+/** Runs with a signal that also ends at `--timeout`. */
+export async function withDeadline<T>(
+  shell: Shell,
+  globals: GlobalOptions,
+  use: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { timeoutMs } = globals;
+  if (timeoutMs === undefined) return await use(shell.signal);
+  const late = new AbortController();
+  const timer = shell.clock.setTimer(timeoutMs, () =>
+    late.abort(new CollectiveError('deadline_exceeded', `Finish within --timeout ${formatDurationMs(timeoutMs)}`)),
+  );
+  try {
+    return await use(AbortSignal.any([shell.signal, late.signal]));
+  } finally {
+    timer.cancel();
+  }
+}
+
+/** The context that the flags name, with the address that they may put in place of its own. */
+export async function chosenContext(shell: Shell, globals: GlobalOptions): Promise<ResolvedContext> {
+  const { ContextStore, contextLocation } = await import('@collective/client');
+  const context = await new ContextStore(contextLocation(shell.env)).get(globals.context);
+  return globals.coordinator === undefined ? context : { ...context, coordinator: globals.coordinator };
+}
+
+export async function connectTo(
+  context: ResolvedContext,
+  signal: AbortSignal,
+  changes: Partial<ConnectOptions> = {},
+): Promise<Member> {
+  const { connect } = await import('@collective/client');
+  return await connect(
+    {
+      coordinator: context.coordinator,
+      trustDomain: context.trustDomain,
+      credentials: context.credentials,
+      listener: context.listener,
+      program: `collective/${VERSION}`,
+      ...changes,
+    },
+    { signal },
+  );
+}

@@ -1,0 +1,59 @@
+/**
+ * How an error reaches the person: what we were doing and what was wrong, what to do about it, and with `-v` every cause
+ * and the place. Programs get the code by the exit code, or as one JSON object on stderr with `-o json`.
+ */
+import { styleText } from 'node:util';
+import { CollectiveError, ERROR_CODES, errorChain } from '@collective/base/errors';
+import type { Shell } from '../shell.ts';
+
+export const EXIT_INTERRUPTED = 130;
+export const EXIT_PIPE_CLOSED = 141;
+
+export interface ErrorOutput {
+  readonly json: boolean;
+  readonly verbose: boolean;
+}
+
+/** Reports the error; the result is the exit code. */
+export function reportError(shell: Shell, thrown: unknown, { json, verbose }: ErrorOutput): number {
+  if (isPipeClosed(thrown)) return EXIT_PIPE_CLOSED;
+  const error = thrown instanceof CollectiveError ? thrown : undefined;
+  const code = error?.code ?? 'internal';
+  const { exit, todo } = ERROR_CODES[code];
+  const [message = 'Something failed', ...causes] = errorChain(thrown);
+  const what = error?.message ?? message;
+  if (json) {
+    shell.stderr.write(`${JSON.stringify({ error: { code, message: what, todo, causes, exit } })}\n`);
+    return exit;
+  }
+  const paint = (style: 'red' | 'dim', text: string): string =>
+    shell.stderr.isTTY && !shell.env.NO_COLOR ? styleText(style, text, { validateStream: false }) : text;
+  const lines = [`${paint('red', 'Error:')} ${what} ${paint('dim', `[${code}]`)}`];
+  // A cause often holds the one fact that helps (a refused port, a full disk); the nearest one is always shown.
+  const shownCauses = verbose ? causes : causes.slice(0, 1);
+  for (const cause of shownCauses) lines.push(`  because: ${cause}`);
+  lines.push(`  ${todo}`);
+  if (verbose && thrown instanceof Error && thrown.stack) lines.push(paint('dim', thrown.stack));
+  else if (causes.length > shownCauses.length) lines.push(paint('dim', '  (-v shows all causes)'));
+  shell.stderr.write(`${lines.join('\n')}\n`);
+  return exit;
+}
+
+/** Who reads our output may stop early (`| head`): that is no error. */
+export function isPipeClosed(thrown: unknown): boolean {
+  return thrown instanceof Error && 'code' in thrown && thrown.code === 'EPIPE';
+}
+
+/** The exit codes, for `--help` and the docs. */
+export const EXIT_CODES: readonly { readonly exit: number; readonly meaning: string }[] = [
+  { exit: 0, meaning: 'success' },
+  { exit: 1, meaning: 'failure' },
+  { exit: 2, meaning: 'usage: an argument, flag or configuration is wrong' },
+  { exit: 3, meaning: 'not found' },
+  { exit: 4, meaning: 'denied: certificate, token or rights' },
+  { exit: 5, meaning: 'unavailable or timed out: trying again may help' },
+  { exit: 6, meaning: 'no space or quota left' },
+  { exit: 7, meaning: 'stored data is damaged or missing' },
+  { exit: EXIT_INTERRUPTED, meaning: 'interrupted by Ctrl-C' },
+  { exit: EXIT_PIPE_CLOSED, meaning: 'the reader of the output closed it' },
+];

@@ -1,0 +1,41 @@
+/**
+ * Paths on the command line. Where only a remote path can stand, `/photos`, `photos` and `collective:/photos` mean the
+ * same. Where both kinds can stand (cp), the prefix tells them apart; a local file whose name begins so is written
+ * `./collective:x`, as with scp. What a path may hold is judged by the client and the coordinator, not here.
+ */
+import { CollectiveError } from '@collective/base/errors';
+
+export const REMOTE_PREFIX = 'collective:';
+
+export type CopyPlace =
+  | { readonly kind: 'remote'; readonly path: string }
+  | { readonly kind: 'local'; readonly path: string }
+  | { readonly kind: 'stream' };
+
+export function remotePath(text: string): string {
+  const bare = text.startsWith(REMOTE_PREFIX) ? text.slice(REMOTE_PREFIX.length) : text;
+  if (bare === '') throw new CollectiveError('invalid_argument', `Read '${text}' as a remote path: it is empty`);
+  return bare.startsWith('/') ? bare : `/${bare}`;
+}
+
+export function copyPlace(text: string): CopyPlace {
+  if (text === '-') return { kind: 'stream' };
+  if (text.startsWith(REMOTE_PREFIX)) return { kind: 'remote', path: remotePath(text) };
+  if (text === '') throw new CollectiveError('invalid_argument', 'Read the paths of a copy: one is empty');
+  return { kind: 'local', path: text };
+}
+
+export function joinRemote(folder: string, name: string): string {
+  return folder.endsWith('/') ? folder + name : `${folder}/${name}`;
+}
+
+/** The last name of a path; empty for the root. */
+export function baseName(path: string): string {
+  return path.replace(/\/+$/, '').split('/').at(-1) ?? '';
+}
+
+export function parentOf(path: string): string {
+  const trimmed = path.replace(/\/+$/, '');
+  const slash = trimmed.lastIndexOf('/');
+  return slash <= 0 ? '/' : trimmed.slice(0, slash);
+}
