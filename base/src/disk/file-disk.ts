@@ -97,6 +97,7 @@ export class FileDisk implements Disk {
     let database: DatabaseSync | undefined;
     try {
       database = new DatabaseSync(path);
+      database.exec('PRAGMA journal_mode = OFF');
       database.exec('BEGIN EXCLUSIVE');
     } catch (cause) {
       database?.close();

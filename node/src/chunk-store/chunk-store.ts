@@ -1,0 +1,81 @@
+/**
+ * The chunk store as a port (D1 to D4): immutable chunks by id, kept as the frames in which they were sent. *Written* means that a
+ * chunk survives the death of the process, *stable* that it survives the loss of power.
+ *
+ * Every put has a sequence number, given in order and never twice; everything up to the stable sequence is stable. Each
+ * start of the store is an incarnation: a number from an older one says nothing about what is stable now, except that
+ * whatever the store still has of it was made stable at the start.
+ */
+import type { Timestamp } from '@collective/base/clock';
+import type { ChunkId, Epoch, InodeNumber } from '@collective/base/ids';
+import type { Frame } from '@collective/protocol/bulk/frame';
+
+export interface ChunkFacts {
+  readonly chunk: ChunkId;
+  /** Hints (D1). */
+  readonly inode: InodeNumber | 0;
+  readonly block: number;
+  /** Raw bytes: 1 to 4 MiB. */
+  readonly rawLength: number;
+  /** 8 bytes over the frames (D2). */
+  readonly digest: Buffer;
+  /** Of the coordinator that gave the id. */
+  readonly epoch: Epoch;
+}
+
+export interface PutResult {
+  readonly sequence: number;
+  /** True when this very chunk was here before. */
+  readonly alreadyHere: boolean;
+}
+
+export interface StoredChunk extends ChunkFacts {
+  readonly storedLength: number;
+  readonly time: Timestamp;
+  readonly incarnation: number;
+  readonly sequence: number;
+}
+
+export interface StoreStats {
+  readonly chunkCount: number;
+  /** What the owner gives, or the disk has, whichever is less. */
+  readonly capacityBytes: number;
+  /** By segments, dead bytes included. */
+  readonly usedBytes: number;
+  /** May still be written above the reserve. */
+  readonly freeBytes: number;
+  /** Nothing large can be put any more; reads go on. */
+  readonly full: boolean;
+  readonly inventoryDigest: number;
+  readonly unstableBytes: number;
+}
+
+export interface ChunkStore extends AsyncDisposable {
+  /** Uuid of the disk. */
+  readonly disk: string;
+  readonly incarnation: number;
+  readonly stableSequence: number;
+  /** Aborted when the store can take no more writes because the disk failed; the reason is the error. The process must end. */
+  readonly failed: AbortSignal;
+
+  /**
+   * Resolves when the chunk is written. Idempotent by id and digest: the same chunk again gives the same sequence;
+   * another digest is `chunk_conflict`. The frames' checksums were compared by whoever received them. Throws `no_space`, `disk_failed`.
+   */
+  put(facts: ChunkFacts, frames: readonly Frame[]): Promise<PutResult>;
+  /** Resolves when everything up to `sequence` is stable; asks for it at once. Throws `disk_failed` or the signal's reason. */
+  whenStable(sequence: number, signal?: AbortSignal): Promise<void>;
+  has(chunk: ChunkId): boolean;
+  /** Throws `chunk_missing`, `chunk_corrupt`. */
+  describe(chunk: ChunkId): Promise<StoredChunk>;
+  /**
+   * The whole stored frames that cover the range, in buffers of one or more frames, stream id 0, each checksum compared.
+   * Throws `chunk_missing`, `chunk_corrupt`, `range`.
+   */
+  read(chunk: ChunkId, offset: number, length: number): AsyncGenerator<Buffer, void, undefined>;
+  /** Ids above `after` in order, at most `limit`. */
+  list(after: ChunkId | undefined, limit: number): ChunkId[];
+  stats(): StoreStats;
+  /** Makes stable what is written. */
+  sync(): Promise<void>;
+}

@@ -1,0 +1,171 @@
+/**
+ * The record of a chunk in a segment, byte by byte, without I/O: see docs/formats/chunk-segment.md. A record describes itself
+ * (D4), so that the index can be rebuilt and, at worst, a member be rebuilt from its disks.
+ *
+ * A record also says up to which sequence the store was stable when it was written: after a crash this tells a tail that
+ * was never stable, and may be gone, from damage.
+ */
+import { assert } from '@collective/base/assert';
+import type { Timestamp } from '@collective/base/clock';
+import { crc32 } from '@collective/base/crc';
+import { CollectiveError } from '@collective/base/errors';
+import { type ChunkId, chunkIdFromBytes, chunkIdToBytes, type InodeNumber } from '@collective/base/ids';
+import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
+import { DIGEST_BYTES } from '@collective/protocol/bulk/encode-chunk';
+import { CHUNK_FRAMES_MAX, FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
+import type { StoredChunk } from './chunk-store.ts';
+
+/** 'CCR1' */
+const RECORD_MAGIC = 0x31524343;
+const RECORD_VERSION = 1;
+const KIND_CHUNK = 1;
+/** Byte 4 has the value 2 in the record of a chunk's removal, which no version writes yet. */
+const FIXED_BYTES = 128;
+const CRC_AT = 12;
+export const RECORD_ALIGN_BYTES = 8;
+export const RECORD_HEADER_BYTES_MIN = align(FIXED_BYTES + 4);
+export const RECORD_HEADER_BYTES_MAX = align(FIXED_BYTES + 4 * CHUNK_FRAMES_MAX);
+export const RECORD_BYTES_MAX = RECORD_HEADER_BYTES_MAX + BLOCK_BYTES + CHUNK_FRAMES_MAX * FRAME_HEADER_BYTES;
+export const UUID_BYTES = 16;
+
+export interface RecordHeader extends StoredChunk {
+  /** Stored payload bytes of each frame. */
+  readonly frameLengths: readonly number[];
+  /** The store's stable sequence when the record was written. */
+  readonly stableSequence: number;
+  /** Uuid of the disk, 16 bytes. */
+  readonly diskId: Buffer;
+}
+
+/** Header and frames. */
+export function recordBytes(frameCount: number, storedLength: number): number {
+  return align(recordHeaderBytes(frameCount) + storedLength);
+}
+
+export function recordHeaderBytes(frameCount: number): number {
+  return align(FIXED_BYTES + 4 * frameCount);
+}
+
+export function align(length: number): number {
+  return Math.ceil(length / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
+}
+
+/** Zeros from the end of the frames to the end of the record. */
+export function recordPadding(frameCount: number, storedLength: number): number {
+  return recordBytes(frameCount, storedLength) - recordHeaderBytes(frameCount) - storedLength;
+}
+
+export function encodeRecordHeader(record: RecordHeader): Buffer {
+  const length = recordHeaderBytes(record.frameLengths.length);
+  const bytes = Buffer.alloc(length);
+  assert(
+    record.digest.length === DIGEST_BYTES && record.diskId.length === UUID_BYTES,
+    'digest and disk id have their lengths',
+  );
+  bytes.writeUInt32LE(RECORD_MAGIC, 0);
+  bytes.writeUInt8(KIND_CHUNK, 4);
+  bytes.writeUInt8(RECORD_VERSION, 5);
+  bytes.writeUInt16LE(record.frameLengths.length, 6);
+  bytes.writeUInt32LE(length, 8);
+  chunkIdToBytes(record.chunk).copy(bytes, 16);
+  bytes.writeBigUInt64LE(BigInt(record.inode), 32);
+  bytes.writeUInt32LE(record.block, 40);
+  bytes.writeUInt32LE(record.rawLength, 44);
+  bytes.writeUInt32LE(record.storedLength, 48);
+  record.digest.copy(bytes, 56);
+  bytes.writeBigInt64LE(BigInt(record.time.seconds), 64);
+  bytes.writeUInt32LE(record.time.nanos, 72);
+  bytes.writeUInt32LE(record.epoch.generation, 76);
+  bytes.writeUInt32LE(record.epoch.start, 80);
+  bytes.writeUInt32LE(record.incarnation, 84);
+  bytes.writeBigUInt64LE(BigInt(record.sequence), 88);
+  bytes.writeBigUInt64LE(BigInt(record.stableSequence), 96);
+  record.diskId.copy(bytes, 104);
+  record.frameLengths.forEach((frameLength, i) => {
+    bytes.writeUInt32LE(frameLength, FIXED_BYTES + 4 * i);
+  });
+  bytes.writeUInt32LE(headerCrc(bytes), CRC_AT);
+  return bytes;
+}
+
+/** Reads the header at the start of `bytes`. Throws `store_damaged`, or `version_too_new` for a record of a newer program. */
+export function decodeRecordHeader(bytes: Buffer): RecordHeader {
+  if (bytes.length < RECORD_HEADER_BYTES_MIN) throw damaged(`there are ${bytes.length} bytes of a header`);
+  if (bytes.readUInt32LE(0) !== RECORD_MAGIC) throw damaged('no record begins here');
+  const frameCount = bytes.readUInt16LE(6);
+  const length = bytes.readUInt32LE(8);
+  if (length < RECORD_HEADER_BYTES_MIN || length > RECORD_HEADER_BYTES_MAX || length % RECORD_ALIGN_BYTES !== 0)
+    throw damaged(`its header says that it has ${length} bytes`);
+  if (bytes.length < length) throw damaged(`there are ${bytes.length} bytes of a header of ${length}`);
+  const header = bytes.subarray(0, length);
+  const crc = headerCrc(header);
+  if (crc !== header.readUInt32LE(CRC_AT))
+    throw damaged(`its header carries checksum ${header.readUInt32LE(CRC_AT)}, its bytes give ${crc}`);
+  if (header.readUInt8(5) > RECORD_VERSION || header.readUInt8(4) !== KIND_CHUNK)
+    throw new CollectiveError(
+      'version_too_new',
+      `Read a chunk record: it has version ${header.readUInt8(5)} and kind ${header.readUInt8(4)}, this program knows version ${RECORD_VERSION} and kind ${KIND_CHUNK}`,
+    );
+  if (frameCount < 1 || frameCount > CHUNK_FRAMES_MAX || length !== recordHeaderBytes(frameCount))
+    throw damaged(`its header of ${length} bytes says that it has ${frameCount} frames`);
+  return checked({
+    chunk: chunkIdFromBytes(header.subarray(16, 32)),
+    inode: number64(header, 32) as InodeNumber,
+    block: header.readUInt32LE(40),
+    rawLength: header.readUInt32LE(44),
+    storedLength: header.readUInt32LE(48),
+    digest: Buffer.from(header.subarray(56, 64)),
+    time: readTime(header),
+    epoch: { generation: header.readUInt32LE(76), start: header.readUInt32LE(80) },
+    incarnation: header.readUInt32LE(84),
+    sequence: number64(header, 88),
+    stableSequence: number64(header, 96),
+    diskId: Buffer.from(header.subarray(104, 120)),
+    frameLengths: Array.from({ length: frameCount }, (_unused, i) => header.readUInt32LE(FIXED_BYTES + 4 * i)),
+  });
+}
+
+/** True if a record may begin here: worth a closer look. */
+export function looksLikeRecord(bytes: Buffer, at: number): boolean {
+  return bytes.readUInt32LE(at) === RECORD_MAGIC;
+}
+
+/** The stored length of a chunk none of whose frames is compressed: then its frames lie where arithmetic says. */
+export function plainStoredLength(rawLength: number): number {
+  return rawLength + Math.ceil(rawLength / FRAME_BYTES) * FRAME_HEADER_BYTES;
+}
+
+function checked(record: RecordHeader): RecordHeader {
+  const { frameLengths, rawLength, storedLength } = record;
+  if (rawLength < 1 || rawLength > BLOCK_BYTES || frameLengths.length !== Math.ceil(rawLength / FRAME_BYTES))
+    throw damaged(`it says ${rawLength} raw bytes in ${frameLengths.length} frames`);
+  const sum = frameLengths.reduce((total, frameLength) => total + FRAME_HEADER_BYTES + frameLength, 0);
+  if (sum !== storedLength || frameLengths.some((frameLength) => frameLength < 1 || frameLength > FRAME_BYTES))
+    throw damaged(`its frames make ${sum} bytes, it says ${storedLength}`);
+  return record;
+}
+
+function headerCrc(header: Buffer): number {
+  return crc32(header.subarray(CRC_AT + 4), crc32(header.subarray(0, CRC_AT)));
+}
+
+function number64(bytes: Buffer, at: number): number {
+  const value = bytes.readBigUInt64LE(at);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw damaged(`it holds the number ${value}`);
+  return Number(value);
+}
+
+function readTime(header: Buffer): Timestamp {
+  return { seconds: Number(header.readBigInt64LE(64)), nanos: header.readUInt32LE(72) };
+}
+
+function damaged(what: string): CollectiveError {
+  return new CollectiveError('store_damaged', `Read a chunk record: ${what}`);
+}
+
+export type ChunkWords = readonly [number, number, number, number];
+
+export function wordsOfChunk(chunk: ChunkId): ChunkWords {
+  const bytes = chunkIdToBytes(chunk);
+  return [bytes.readUInt32BE(0), bytes.readUInt32BE(4), bytes.readUInt32BE(8), bytes.readUInt32BE(12)];
+}

@@ -1,0 +1,281 @@
+/**
+ * What a start does before the store is used. Sealed segments are taken from their sidecars. A segment without one was being
+ * written when the process ended, perhaps after a sync that failed: what the kernel shows of it may never have reached the
+ * disk, and would not be written again. So its records are read, verified, and copied to a new segment that is synced
+ * and sealed before anything is served (D4): after that everything in the index is stable.
+ *
+ * A crash may take any bytes that were never stable, in any order. Bytes that cannot be read where something was stable are
+ * damage, and the store refuses to start rather than forget a chunk in silence. A record whose header is whole but whose
+ * frames are not is kept when it was stable: reading it fails, and the other replicas serve.
+ */
+import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/base/disk';
+import { CollectiveError } from '@collective/base/errors';
+import type { Log } from '@collective/base/log';
+import { FRAME_HEADER_BYTES, readFrame } from '@collective/protocol/bulk/frame';
+import type { ChunkIndex } from './chunk-index.ts';
+import type { DiskIdentity } from './disk-identity.ts';
+import { type RecordHeader, recordHeaderBytes } from './record.ts';
+import {
+  decodeSegmentHeader,
+  decodeSidecar,
+  encodeSegmentHeader,
+  encodeSidecar,
+  parseSegmentName,
+  SEGMENT_FOLDER,
+  SEGMENT_HEADER_BYTES,
+  type SidecarEntry,
+  segmentPath,
+  sidecarPath,
+  unfinishedPath,
+} from './segment.ts';
+import { scanSegment } from './segment-scan.ts';
+
+/** A sidecar of a segment full of the smallest records stays well below this. */
+export const SIDECAR_BYTES_MAX = 256 * 1024 * 1024;
+
+export interface Recovered {
+  /** Bytes of each segment. */
+  readonly segments: Map<number, number>;
+  readonly nextSegment: number;
+}
+
+export async function recoverSegments(
+  disk: Disk,
+  identity: DiskIdentity,
+  index: ChunkIndex,
+  log: Log,
+): Promise<Recovered> {
+  const names = await listFiles(disk, log);
+  const segments = new Map<number, number>();
+  const unsealed: number[] = [];
+  for (const segment of names.segments) {
+    const entries = names.sidecars.has(segment) ? await readSealed(disk, identity, segment, log) : undefined;
+    if (entries === undefined) unsealed.push(segment);
+    else segments.set(segment, addEntries(index, segment, entries));
+  }
+  let nextSegment = names.highest + 1;
+  for (const segment of unsealed) {
+    const copied = await copyUnsealed(disk, identity, segment, nextSegment, index, log);
+    if (copied > 0) segments.set(nextSegment, copied);
+    nextSegment++;
+  }
+  return { segments, nextSegment };
+}
+
+async function listFiles(
+  disk: Disk,
+  log: Log,
+): Promise<{ segments: number[]; sidecars: Set<number>; highest: number }> {
+  const segments: number[] = [];
+  const sidecars = new Set<number>();
+  let highest = 0;
+  for (const name of await disk.list(SEGMENT_FOLDER)) {
+    const parsed = parseSegmentName(name);
+    if (parsed === undefined) {
+      if (name.endsWith('.new')) await disk.remove(`${SEGMENT_FOLDER}/${name}`);
+      else log.warn({ file: name }, 'unknown file among the segments');
+      continue;
+    }
+    highest = Math.max(highest, parsed.segment);
+    if (parsed.kind === 'seg') segments.push(parsed.segment);
+    else sidecars.add(parsed.segment);
+  }
+  const known = new Set(segments);
+  // A copy's sidecar is written before the copy gets its name.
+  for (const orphan of sidecars) if (!known.has(orphan)) await disk.remove(sidecarPath(orphan));
+  return { segments: segments.sort((a, b) => a - b), sidecars, highest };
+}
+
+interface SealedEntries {
+  readonly entries: readonly SidecarEntry[];
+  readonly segmentBytes: number;
+}
+
+function addEntries(index: ChunkIndex, segment: number, sealed: SealedEntries): number {
+  for (const { chunk, offset, rawLength, storedLength } of sealed.entries)
+    index.add(chunk, { segment, offset, rawLength, storedLength });
+  return sealed.segmentBytes;
+}
+
+/** From the sidecar; if that is damaged, by reading the segment, and then a new sidecar is written. */
+async function readSealed(disk: Disk, identity: DiskIdentity, segment: number, log: Log): Promise<SealedEntries> {
+  const bytes = await readWhole(disk, sidecarPath(segment), SIDECAR_BYTES_MAX);
+  const sidecar = bytes === undefined ? undefined : decodeSidecar(bytes);
+  if (sidecar !== undefined && sidecar.segment === segment && sidecar.diskId.equals(identity.diskId)) {
+    const size = await sizeOf(disk, segmentPath(segment));
+    if (size >= sidecar.segmentBytes) return sidecar;
+    throw new CollectiveError(
+      'store_damaged',
+      `Open segment ${segmentPath(segment)}: it has ${size} bytes, sealed were ${sidecar.segmentBytes}`,
+    );
+  }
+  log.warn({ segment }, 'segment sidecar damaged, segment scanned');
+  return rebuildSidecar(disk, identity, segment);
+}
+
+export async function rebuildSidecar(disk: Disk, identity: DiskIdentity, segment: number): Promise<SealedEntries> {
+  const file = await disk.open(segmentPath(segment), 'read');
+  try {
+    const size = await file.size();
+    const entries: SidecarEntry[] = [];
+    let end = SEGMENT_HEADER_BYTES;
+    for await (const step of scanSegment(file, size)) {
+      if (step.kind === 'gap')
+        throw new CollectiveError(
+          'store_damaged',
+          `Scan the sealed segment ${segmentPath(segment)}: bytes ${step.from} to ${step.to} hold no record`,
+        );
+      entries.push(entryOf(step.header, step.offset));
+      end = step.offset + step.bytes;
+    }
+    await replaceWhole(
+      disk,
+      sidecarPath(segment),
+      encodeSidecar({ segment, diskId: identity.diskId, segmentBytes: end, entries }),
+    );
+    return { entries, segmentBytes: end };
+  } finally {
+    await file.close();
+  }
+}
+
+function entryOf(header: RecordHeader, offset: number): SidecarEntry {
+  return { chunk: header.chunk, offset, rawLength: header.rawLength, storedLength: header.storedLength };
+}
+
+/** Copies what is whole of `from` to the new segment `to`, makes that stable, and removes `from`. Returns the bytes of `to`; 0 when nothing was left. */
+async function copyUnsealed(
+  disk: Disk,
+  identity: DiskIdentity,
+  from: number,
+  to: number,
+  index: ChunkIndex,
+  log: Log,
+): Promise<number> {
+  const source = await disk.open(segmentPath(from), 'read');
+  let entries: SidecarEntry[];
+  let segmentBytes = 0;
+  try {
+    const keep = (await judge(source, from, identity, log)).filter((record) => !index.has(record.header.chunk));
+    entries = keep.length === 0 ? [] : await copyRecords(disk, source, keep, identity, to);
+    const last = keep.at(-1);
+    const lastEntry = entries.at(-1);
+    if (last !== undefined && lastEntry !== undefined) segmentBytes = lastEntry.offset + last.bytes;
+  } finally {
+    await source.close();
+  }
+  if (entries.length > 0) {
+    await replaceWhole(
+      disk,
+      sidecarPath(to),
+      encodeSidecar({ segment: to, diskId: identity.diskId, segmentBytes, entries }),
+    );
+    await disk.rename(unfinishedPath(segmentPath(to)), segmentPath(to));
+    await disk.syncDirectory(SEGMENT_FOLDER);
+    addEntries(index, to, { entries, segmentBytes });
+  }
+  await disk.remove(segmentPath(from));
+  await disk.syncDirectory(SEGMENT_FOLDER);
+  log.info({ from, to, chunks: entries.length, bytes: segmentBytes }, 'unsealed segment made stable');
+  return segmentBytes;
+}
+
+interface FoundRecord {
+  readonly header: RecordHeader;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly whole: boolean;
+}
+
+/** The records worth keeping. Throws `store_damaged` for damage that no crash explains. */
+async function judge(source: DiskFile, segment: number, identity: DiskIdentity, log: Log): Promise<FoundRecord[]> {
+  const size = await source.size();
+  const segmentHeader = decodeSegmentHeader(await source.read(0, SEGMENT_HEADER_BYTES));
+  const found: FoundRecord[] = [];
+  /** `firstMissing`: the lowest sequence that can have been in the gap. */
+  const gaps: { readonly from: number; readonly to: number; readonly firstMissing: number | undefined }[] = [];
+  let nextSequence = segmentHeader?.firstSequence;
+  let stableSequence = 0;
+  for await (const step of scanSegment(source, size)) {
+    if (step.kind === 'gap') {
+      gaps.push({ from: step.from, to: step.to, firstMissing: nextSequence });
+      continue;
+    }
+    const { header, offset, bytes } = step;
+    if (!header.diskId.equals(identity.diskId))
+      throw new CollectiveError(
+        'store_damaged',
+        `Scan segment ${segmentPath(segment)}: the record of chunk ${header.chunk} belongs to another disk`,
+      );
+    found.push({ header, offset, bytes, whole: await framesAreWhole(source, header, offset) });
+    nextSequence = header.sequence + 1;
+    stableSequence = Math.max(stableSequence, header.stableSequence);
+  }
+  for (const gap of gaps) {
+    // Without a segment header the first gap's place is not known; then it is judged by the first record.
+    const firstMissing = gap.firstMissing ?? found[0]?.header.sequence ?? Number.POSITIVE_INFINITY;
+    if (firstMissing <= stableSequence)
+      throw new CollectiveError(
+        'store_damaged',
+        `Scan segment ${segmentPath(segment)}: bytes ${gap.from} to ${gap.to} hold no record, but what was there was stable`,
+      );
+    log.warn({ segment, from: gap.from, to: gap.to }, 'unstable bytes lost');
+  }
+  return found.filter(({ header, whole }) => {
+    if (!whole)
+      log.warn({ segment, chunk: header.chunk, stable: header.sequence <= stableSequence }, 'chunk record damaged');
+    return whole || header.sequence <= stableSequence;
+  });
+}
+
+async function framesAreWhole(source: DiskFile, header: RecordHeader, offset: number): Promise<boolean> {
+  const frames = await source.read(offset + recordHeaderBytes(header.frameLengths.length), header.storedLength);
+  try {
+    let at = 0;
+    for (const length of header.frameLengths) {
+      if (readFrame(frames, at).storedLength !== length) return false;
+      at += FRAME_HEADER_BYTES + length;
+    }
+    return true;
+  } catch (error) {
+    if (error instanceof CollectiveError && error.code === 'frame_invalid') return false;
+    throw error;
+  }
+}
+
+async function copyRecords(
+  disk: Disk,
+  source: DiskFile,
+  keep: readonly FoundRecord[],
+  identity: DiskIdentity,
+  to: number,
+): Promise<SidecarEntry[]> {
+  const path = unfinishedPath(segmentPath(to));
+  const firstSequence = keep.reduce((lowest, { header }) => Math.min(lowest, header.sequence), Number.MAX_SAFE_INTEGER);
+  const file = await disk.open(path, 'create');
+  try {
+    await file.write(0, [
+      encodeSegmentHeader({ segment: to, diskId: identity.diskId, firstSequence, incarnation: identity.incarnation }),
+    ]);
+    const entries: SidecarEntry[] = [];
+    let offset = SEGMENT_HEADER_BYTES;
+    for (const record of keep) {
+      await file.write(offset, [await source.read(record.offset, record.bytes)]);
+      entries.push(entryOf(record.header, offset));
+      offset += record.bytes;
+    }
+    await file.sync();
+    return entries;
+  } finally {
+    await file.close();
+  }
+}
+
+async function sizeOf(disk: Disk, path: string): Promise<number> {
+  const file = await disk.open(path, 'read');
+  try {
+    return await file.size();
+  } finally {
+    await file.close();
+  }
+}

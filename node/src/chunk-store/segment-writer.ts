@@ -1,0 +1,372 @@
+/**
+ * The only place that writes chunks. Appends go one after the other, gathered while the write before is under way; a sync
+ * serves all that wait for it. Sequence numbers follow the order in the file.
+ *
+ * A sync that fails is never tried again (D4): the kernel may have dropped the very pages that it could not write and would call
+ * the next sync a success. The writer fails for good, everything not yet stable fails with it, and the process must end.
+ */
+import { assert } from '@collective/base/assert';
+import type { Clock, Timer } from '@collective/base/clock';
+import { type Disk, type DiskFile, replaceWhole } from '@collective/base/disk';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { CHUNK_SYNC_WITHIN_MS } from '@collective/base/limits';
+import type { Log } from '@collective/base/log';
+import { encodeHeader, type Frame } from '@collective/protocol/bulk/frame';
+import type { ChunkFacts } from './chunk-store.ts';
+import type { DiskIdentity } from './disk-identity.ts';
+import { encodeRecordHeader, recordBytes, recordPadding } from './record.ts';
+import {
+  encodeSegmentHeader,
+  encodeSidecar,
+  SEGMENT_FOLDER,
+  SEGMENT_HEADER_BYTES,
+  type SidecarEntry,
+  segmentPath,
+  sidecarPath,
+} from './segment.ts';
+
+/** One write to the file. */
+const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+/** So many unstable bytes are synced without waiting for the timer: a sync then takes tens of milliseconds, not seconds. */
+const SYNC_AT_BYTES = 64 * 1024 * 1024;
+/** Leaves the other half of the promised time to the sync itself. */
+const SYNC_AFTER_MS = CHUNK_SYNC_WITHIN_MS / 2;
+
+export interface Appended {
+  readonly sequence: number;
+  readonly segment: number;
+  readonly offset: number;
+}
+
+interface Append {
+  readonly facts: ChunkFacts;
+  readonly frames: readonly Frame[];
+  readonly storedLength: number;
+  readonly bytes: number;
+  readonly done: PromiseWithResolvers<Appended>;
+}
+
+interface OpenSegment {
+  readonly segment: number;
+  readonly file: DiskFile;
+  tail: number;
+  readonly entries: SidecarEntry[];
+  /** No more writes: may be sealed after the next sync. */
+  retired: boolean;
+}
+
+interface StableWaiter {
+  readonly sequence: number;
+  readonly wake: (error: CollectiveError | undefined) => void;
+}
+
+export interface SegmentWriterOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly identity: DiskIdentity;
+  readonly nextSegment: number;
+  readonly segmentBytes: number;
+  /** Called in order, before `append` resolves. */
+  onWritten(facts: ChunkFacts, place: Appended, storedLength: number): void;
+  /** The segment grew to this size. */
+  onSegmentSize(segment: number, bytes: number): void;
+  onSynced(): void;
+  onFailed(error: CollectiveError): void;
+}
+
+export class SegmentWriter {
+  readonly #options: SegmentWriterOptions;
+  readonly #dirty = new Set<OpenSegment>();
+  #queue: Append[] = [];
+  #active: OpenSegment | undefined;
+  #nextSegment: number;
+  #lastSequence: number;
+  #writtenSequence: number;
+  #stableSequence: number;
+  #unstableBytes = 0;
+  #writing: Promise<void> | undefined;
+  #syncing: Promise<void> | undefined;
+  /** Cleared in the same turn in which the loop looked last, so that no append falls between. */
+  #writerRuns = false;
+  #syncerRuns = false;
+  #syncWanted = false;
+  #timer: Timer | undefined;
+  #waiters: StableWaiter[] = [];
+  #failed: CollectiveError | undefined;
+  #closed = false;
+
+  constructor(options: SegmentWriterOptions) {
+    this.#options = options;
+    this.#nextSegment = options.nextSegment;
+    this.#lastSequence = options.identity.incarnation * 2 ** 32;
+    this.#writtenSequence = this.#lastSequence;
+    this.#stableSequence = this.#lastSequence;
+  }
+
+  get stableSequence(): number {
+    return this.#stableSequence;
+  }
+
+  get unstableBytes(): number {
+    return this.#unstableBytes;
+  }
+
+  append(facts: ChunkFacts, frames: readonly Frame[], storedLength: number): Promise<Appended> {
+    if (this.#failed !== undefined) return Promise.reject(this.#failed);
+    if (this.#closed)
+      return Promise.reject(new CollectiveError('shutting_down', `Write chunk ${facts.chunk}: the store is closing`));
+    const done = Promise.withResolvers<Appended>();
+    this.#queue.push({ facts, frames, storedLength, bytes: recordBytes(frames.length, storedLength), done });
+    if (!this.#writerRuns) this.#writing = this.#writeAll();
+    return done.promise;
+  }
+
+  whenStable(sequence: number, signal?: AbortSignal): Promise<void> {
+    if (sequence <= this.#stableSequence) return Promise.resolve();
+    if (this.#failed !== undefined) return Promise.reject(this.#failed);
+    assert(sequence <= this.#writtenSequence, `sequence ${sequence} was given before somebody waits for it`);
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const onAbort = (): void => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        reject(signal?.reason);
+      };
+      const waiter: StableWaiter = {
+        sequence,
+        wake: (error) => {
+          signal?.removeEventListener('abort', onAbort);
+          if (error === undefined) resolve();
+          else reject(error);
+        },
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiters.push(waiter);
+      this.#wantSync();
+    });
+  }
+
+  /** Makes stable what is written now. */
+  async sync(): Promise<void> {
+    await this.whenStable(this.#writtenSequence);
+  }
+
+  /** Writes what was accepted, makes it stable and seals, so that the next start has nothing to repair. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#writing;
+    this.#retire();
+    if (this.#failed === undefined && this.#dirty.size > 0) this.#wantSync();
+    await this.#syncing;
+    this.#timer?.cancel();
+    await this.#closeFiles();
+  }
+
+  async #writeAll(): Promise<void> {
+    this.#writerRuns = true;
+    while (this.#queue.length > 0 && this.#failed === undefined) {
+      const batch = this.#takeBatch();
+      try {
+        await this.#writeBatch(batch);
+      } catch (error) {
+        const failure = toCollectiveError(error, 'Write chunks to a segment', 'disk_failed');
+        if (failure.code !== 'no_space') this.#fail(failure);
+        for (const append of batch) append.done.reject(failure);
+      }
+    }
+    this.#writerRuns = false;
+  }
+
+  #takeBatch(): Append[] {
+    let bytes = 0;
+    let count = 0;
+    for (const append of this.#queue) {
+      if (count > 0 && bytes + append.bytes > BATCH_BYTES_MAX) break;
+      bytes += append.bytes;
+      count++;
+    }
+    return this.#queue.splice(0, count);
+  }
+
+  async #writeBatch(batch: readonly Append[]): Promise<void> {
+    const batchBytes = batch.reduce((sum, append) => sum + append.bytes, 0);
+    const segment = await this.#segmentFor(batchBytes);
+    const { identity, clock } = this.#options;
+    const time = clock.now();
+    const buffers: Uint8Array[] = [];
+    const places: Appended[] = [];
+    let offset = segment.tail;
+    for (const { facts, frames, storedLength, bytes } of batch) {
+      const sequence = ++this.#lastSequence;
+      places.push({ sequence, segment: segment.segment, offset });
+      const frameLengths = frames.map((frame) => frame.storedLength);
+      buffers.push(
+        encodeRecordHeader({
+          ...facts,
+          storedLength,
+          frameLengths,
+          time,
+          incarnation: identity.incarnation,
+          sequence,
+          stableSequence: this.#stableSequence,
+          diskId: identity.diskId,
+        }),
+      );
+      for (const frame of frames) buffers.push(encodeHeader(frame, 0), ...frame.payload);
+      const padding = recordPadding(frames.length, storedLength);
+      if (padding > 0) buffers.push(Buffer.alloc(padding));
+      offset += bytes;
+    }
+    try {
+      await segment.file.write(segment.tail, buffers);
+    } catch (error) {
+      await this.#cutBack(segment, error);
+      throw error;
+    }
+    segment.tail = offset;
+    this.#written(segment, batch, places, batchBytes);
+  }
+
+  #written(segment: OpenSegment, batch: readonly Append[], places: readonly Appended[], batchBytes: number): void {
+    this.#writtenSequence = this.#lastSequence;
+    this.#unstableBytes += batchBytes;
+    this.#dirty.add(segment);
+    this.#options.onSegmentSize(segment.segment, segment.tail);
+    batch.forEach(({ facts, storedLength, done }, i) => {
+      const place = places[i];
+      assert(place !== undefined, 'a place for each append');
+      segment.entries.push({ chunk: facts.chunk, offset: place.offset, rawLength: facts.rawLength, storedLength });
+      this.#options.onWritten(facts, place, storedLength);
+      done.resolve(place);
+    });
+    if (this.#unstableBytes >= SYNC_AT_BYTES) this.#wantSync();
+    else
+      this.#timer ??= this.#options.clock.setTimer(SYNC_AFTER_MS, () => {
+        this.#timer = undefined;
+        this.#wantSync();
+      });
+  }
+
+  /** A write that found no room may have left a part: it must not be taken for a record that was lost. */
+  async #cutBack(segment: OpenSegment, error: unknown): Promise<void> {
+    if (!(error instanceof CollectiveError) || error.code !== 'no_space') return;
+    await segment.file.truncate(segment.tail);
+  }
+
+  async #segmentFor(batchBytes: number): Promise<OpenSegment> {
+    if (this.#active !== undefined && this.#active.tail + batchBytes > this.#options.segmentBytes) this.#retire();
+    this.#active ??= await this.#createSegment();
+    return this.#active;
+  }
+
+  async #createSegment(): Promise<OpenSegment> {
+    const { disk, identity } = this.#options;
+    const segment = this.#nextSegment++;
+    const path = segmentPath(segment);
+    const file = await disk.open(path, 'create');
+    try {
+      const header = {
+        segment,
+        diskId: identity.diskId,
+        firstSequence: this.#lastSequence + 1,
+        incarnation: identity.incarnation,
+      };
+      await file.write(0, [encodeSegmentHeader(header)]);
+      // Before a record in it can be called stable its name must be.
+      await disk.syncDirectory(SEGMENT_FOLDER);
+    } catch (error) {
+      await file.close();
+      await disk.remove(path);
+      throw error;
+    }
+    this.#options.onSegmentSize(segment, SEGMENT_HEADER_BYTES);
+    return { segment, file, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
+  }
+
+  #retire(): void {
+    if (this.#active === undefined) return;
+    this.#active.retired = true;
+    this.#dirty.add(this.#active);
+    this.#active = undefined;
+  }
+
+  #wantSync(): void {
+    this.#syncWanted = true;
+    if (this.#failed !== undefined) return;
+    if (!this.#syncerRuns) this.#syncing = this.#syncAll();
+  }
+
+  async #syncAll(): Promise<void> {
+    this.#syncerRuns = true;
+    while (this.#failed === undefined && this.#syncWanted && this.#dirty.size > 0) {
+      this.#syncWanted = false;
+      try {
+        await this.#syncOnce();
+      } catch (error) {
+        this.#fail(toCollectiveError(error, 'Make chunks stable', 'disk_failed'));
+      }
+      if (this.#waiters.length > 0) this.#syncWanted = true;
+    }
+    this.#syncerRuns = false;
+  }
+
+  async #syncOnce(): Promise<void> {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const sequence = this.#writtenSequence;
+    const bytes = this.#unstableBytes;
+    const segments = [...this.#dirty];
+    this.#dirty.clear();
+    const retired = segments.filter((segment) => segment.retired);
+    for (const { file } of segments) await file.sync();
+    this.#stableSequence = sequence;
+    this.#unstableBytes -= bytes;
+    const reached = this.#waiters.filter((waiter) => waiter.sequence <= sequence);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.sequence > sequence);
+    for (const waiter of reached) waiter.wake(undefined);
+    this.#options.onSynced();
+    for (const segment of retired) await this.#seal(segment);
+  }
+
+  async #seal(segment: OpenSegment): Promise<void> {
+    const { disk, identity, log } = this.#options;
+    const sidecar = {
+      segment: segment.segment,
+      diskId: identity.diskId,
+      segmentBytes: segment.tail,
+      entries: segment.entries,
+    };
+    try {
+      await replaceWhole(disk, sidecarPath(segment.segment), encodeSidecar(sidecar));
+    } catch (error) {
+      // Without a sidecar the next start copies the segment: slower, not wrong.
+      if (!(error instanceof CollectiveError) || error.code !== 'no_space') throw error;
+      log.warn({ segment: segment.segment, err: error }, 'segment not sealed');
+    }
+    await segment.file.close();
+  }
+
+  #fail(error: CollectiveError): void {
+    if (this.#failed !== undefined) return;
+    this.#failed = error;
+    this.#timer?.cancel();
+    const waiters = this.#waiters;
+    const queue = this.#queue;
+    this.#waiters = [];
+    this.#queue = [];
+    for (const waiter of waiters) waiter.wake(error);
+    for (const append of queue) append.done.reject(error);
+    this.#options.onFailed(error);
+  }
+
+  async #closeFiles(): Promise<void> {
+    const open = [...this.#dirty, ...(this.#active === undefined ? [] : [this.#active])];
+    this.#dirty.clear();
+    this.#active = undefined;
+    for (const { file } of open) await file.close();
+  }
+}

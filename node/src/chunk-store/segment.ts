@@ -1,0 +1,142 @@
+/**
+ * Names and headers of the store's files, without I/O: a segment begins with 64 bytes that say whose it is; a sealed segment has
+ * a sidecar beside it that lists its records, so that a start need not read it. A sidecar exists only for a segment that
+ * was synced before: it is at the same time the mark "everything in here is stable".
+ */
+import { assert } from '@collective/base/assert';
+import { crc32 } from '@collective/base/crc';
+import { CollectiveError } from '@collective/base/errors';
+import { type ChunkId, chunkIdFromBytes, chunkIdToBytes } from '@collective/base/ids';
+import { RECORD_ALIGN_BYTES, UUID_BYTES } from './record.ts';
+
+export const SEGMENT_FOLDER = 'segments';
+export const SEGMENT_HEADER_BYTES = 64;
+/** 'CSG1' */
+const SEGMENT_MAGIC = 0x31475343;
+const SEGMENT_VERSION = 1;
+/** 'CIX1' */
+const SIDECAR_MAGIC = 0x31584943;
+const SIDECAR_VERSION = 1;
+const SIDECAR_HEADER_BYTES = 64;
+const SIDECAR_ENTRY_BYTES = 28;
+const CRC_AT = 60;
+
+export function segmentPath(segment: number): string {
+  return `${SEGMENT_FOLDER}/${segment.toString().padStart(8, '0')}.seg`;
+}
+
+export function sidecarPath(segment: number): string {
+  return `${SEGMENT_FOLDER}/${segment.toString().padStart(8, '0')}.idx`;
+}
+
+/** While a copy is made it has this name; a start removes what is left of one. */
+export function unfinishedPath(path: string): string {
+  return `${path}.new`;
+}
+
+export function parseSegmentName(name: string): { segment: number; kind: 'seg' | 'idx' } | undefined {
+  const match = /^(\d{8,15})\.(seg|idx)$/.exec(name);
+  if (match === null) return undefined;
+  return { segment: Number(match[1]), kind: match[2] === 'seg' ? 'seg' : 'idx' };
+}
+
+export interface SegmentHeader {
+  readonly segment: number;
+  readonly diskId: Buffer;
+  readonly firstSequence: number;
+  readonly incarnation: number;
+}
+
+export function encodeSegmentHeader(header: SegmentHeader): Buffer {
+  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  bytes.writeUInt32LE(SEGMENT_MAGIC, 0);
+  bytes.writeUInt32LE(SEGMENT_VERSION, 4);
+  bytes.writeBigUInt64LE(BigInt(header.segment), 8);
+  header.diskId.copy(bytes, 16, 0, UUID_BYTES);
+  bytes.writeBigUInt64LE(BigInt(header.firstSequence), 32);
+  bytes.writeUInt32LE(header.incarnation, 40);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, CRC_AT)), CRC_AT);
+  return bytes;
+}
+
+/** Undefined when the bytes are not a whole header: then the segment was never synced, or it is damaged. */
+export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
+  if (bytes.length < SEGMENT_HEADER_BYTES || bytes.readUInt32LE(0) !== SEGMENT_MAGIC) return undefined;
+  if (crc32(bytes.subarray(0, CRC_AT)) !== bytes.readUInt32LE(CRC_AT)) return undefined;
+  refuseNewer('segment', bytes.readUInt32LE(4), SEGMENT_VERSION);
+  return {
+    segment: Number(bytes.readBigUInt64LE(8)),
+    diskId: Buffer.from(bytes.subarray(16, 32)),
+    firstSequence: Number(bytes.readBigUInt64LE(32)),
+    incarnation: bytes.readUInt32LE(40),
+  };
+}
+
+export interface SidecarEntry {
+  readonly chunk: ChunkId;
+  readonly offset: number;
+  readonly rawLength: number;
+  readonly storedLength: number;
+}
+
+export interface Sidecar {
+  readonly segment: number;
+  readonly diskId: Buffer;
+  readonly segmentBytes: number;
+  readonly entries: readonly SidecarEntry[];
+}
+
+export function encodeSidecar(sidecar: Sidecar): Buffer {
+  const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + sidecar.entries.length * SIDECAR_ENTRY_BYTES);
+  bytes.writeUInt32LE(SIDECAR_MAGIC, 0);
+  bytes.writeUInt32LE(SIDECAR_VERSION, 4);
+  bytes.writeBigUInt64LE(BigInt(sidecar.segment), 8);
+  sidecar.diskId.copy(bytes, 16, 0, UUID_BYTES);
+  bytes.writeUInt32LE(sidecar.entries.length, 32);
+  bytes.writeBigUInt64LE(BigInt(sidecar.segmentBytes), 40);
+  sidecar.entries.forEach((entry, i) => {
+    const at = SIDECAR_HEADER_BYTES + i * SIDECAR_ENTRY_BYTES;
+    assert(entry.offset % RECORD_ALIGN_BYTES === 0, 'records are aligned');
+    chunkIdToBytes(entry.chunk).copy(bytes, at);
+    bytes.writeUInt32LE(entry.offset / RECORD_ALIGN_BYTES, at + 16);
+    bytes.writeUInt32LE(entry.rawLength, at + 20);
+    bytes.writeUInt32LE(entry.storedLength, at + 24);
+  });
+  bytes.writeUInt32LE(sidecarCrc(bytes), CRC_AT);
+  return bytes;
+}
+
+/** Undefined when the bytes are damaged: the segment is scanned instead. */
+export function decodeSidecar(bytes: Buffer): Sidecar | undefined {
+  if (bytes.length < SIDECAR_HEADER_BYTES || bytes.readUInt32LE(0) !== SIDECAR_MAGIC) return undefined;
+  if (sidecarCrc(bytes) !== bytes.readUInt32LE(CRC_AT)) return undefined;
+  refuseNewer('sidecar', bytes.readUInt32LE(4), SIDECAR_VERSION);
+  const count = bytes.readUInt32LE(32);
+  if (bytes.length !== SIDECAR_HEADER_BYTES + count * SIDECAR_ENTRY_BYTES) return undefined;
+  return {
+    segment: Number(bytes.readBigUInt64LE(8)),
+    diskId: Buffer.from(bytes.subarray(16, 32)),
+    segmentBytes: Number(bytes.readBigUInt64LE(40)),
+    entries: Array.from({ length: count }, (_unused, i) => {
+      const at = SIDECAR_HEADER_BYTES + i * SIDECAR_ENTRY_BYTES;
+      return {
+        chunk: chunkIdFromBytes(bytes.subarray(at, at + 16)),
+        offset: bytes.readUInt32LE(at + 16) * RECORD_ALIGN_BYTES,
+        rawLength: bytes.readUInt32LE(at + 20),
+        storedLength: bytes.readUInt32LE(at + 24),
+      };
+    }),
+  };
+}
+
+function sidecarCrc(bytes: Buffer): number {
+  return crc32(bytes.subarray(SIDECAR_HEADER_BYTES), crc32(bytes.subarray(0, CRC_AT)));
+}
+
+function refuseNewer(what: string, version: number, known: number): void {
+  if (version > known)
+    throw new CollectiveError(
+      'version_too_new',
+      `Read a ${what} of version ${version}: this program knows versions up to ${known}`,
+    );
+}
