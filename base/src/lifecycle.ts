@@ -1,6 +1,6 @@
 /**
  * The life of a server process: start its parts, run until it is asked to stop, stop them within a deadline. SIGTERM and
- * SIGINT ask; a second signal ends at once. What ends by itself (a failed disk, a broken invariant) ends the process with
+ * SIGINT ask; asked again a moment later, it ends at once. What ends by itself (a failed disk, a broken invariant) ends the process with
  * a code, so that whoever watches it starts it again: nothing is half alive.
  *
  * Who creates, disposes: the parts are one AsyncDisposable (use `AsyncDisposableStack` to build it from many).
@@ -19,6 +19,9 @@ export const SERVER_EXIT = {
   /** It did not stop within its deadline. */
   stopTimedOut: 75,
 } as const;
+
+/** Terminals and npm deliver one Ctrl-C twice; what comes this soon is the same wish. */
+const SAME_WISH_MS = 300;
 
 export interface Running extends AsyncDisposable {
   /** Resolves with the reason when a part cannot go on; the process then stops what is left and ends with `failed`. */
@@ -45,9 +48,14 @@ export async function serve(options: ServeOptions): Promise<number> {
     stopping.abort(new CollectiveError('shutting_down', `Stop because of ${why}`));
     asked.resolve(why);
   };
+  let askedAtMs = 0;
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (stopping.signal.aborted) process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
-    ask(signal);
+    if (!stopping.signal.aborted) {
+      askedAtMs = clock.bootMs();
+      ask(signal);
+    } else if (clock.bootMs() - askedAtMs > SAME_WISH_MS) {
+      process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
+    }
   };
   const onDefect = (thrown: unknown): void => {
     log.fatal({ err: thrown }, 'defect');

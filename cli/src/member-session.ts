@@ -2,10 +2,11 @@
  * From the flags of a command to a member: which context, which address, for how long, and the end of the session in
  * every case. The client is loaded here, when the first command needs it.
  */
+
+import { formatDurationMs } from '@collective/base/duration';
+import { CollectiveError } from '@collective/base/errors';
 import type { ConnectOptions, Member, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
-import { formatDurationMs } from '@collective/base/duration';
 import type { Shell } from './shell.ts';
 import { type GlobalOptions, globalOptions } from './verb.ts';
 import { VERSION } from './version.ts';

@@ -8,7 +8,10 @@ export const MODE_MAX = 0o7777;
 
 export function parseMode(text: string): number {
   if (!/^[0-7]{1,4}$/.test(text)) {
-    throw new CollectiveError('invalid_argument', `Read '${text}' as a mode: it is one to four octal digits, as in 644`);
+    throw new CollectiveError(
+      'invalid_argument',
+      `Read '${text}' as a mode: it is one to four octal digits, as in 644`,
+    );
   }
   return Number.parseInt(text, 8);
 }
@@ -26,7 +29,7 @@ const SHIFTS = { u: 6, g: 3, o: 0 } as const;
 const SPECIAL = { u: 0o4000, g: 0o2000, o: 0 } as const;
 
 function parseClause(clause: string, whole: string): ModeChange {
-  const match = /^([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)$/.exec(clause);
+  const match = /^([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)$/.exec(clause);
   if (match === null) {
     throw new CollectiveError(
       'invalid_argument',
@@ -38,7 +41,7 @@ function parseClause(clause: string, whole: string): ModeChange {
   const everybody = who === '' || who.includes('a');
   return (mode, isDirectory) => {
     let now = mode;
-    for (const [, operator, letters = ''] of actions.matchAll(/([-+=])([rwxXst]*|[ugo])/g)) {
+    for (const [, operator, letters = ''] of actions.matchAll(/([-+=])([ugo]|[rwxXst]*)/g)) {
       let bits = 0;
       let cleared = 0;
       for (const one of classes) {

@@ -2,8 +2,9 @@
  * One invocation: find the verb, load only its file, run it, turn what it throws into an exit code. `--help` of the root
  * and completion read the table of names alone, so they stay fast however many commands there are.
  */
-import { type Command, CommanderError } from 'commander';
+
 import { CollectiveError } from '@collective/base/errors';
+import { type Command, CommanderError } from 'commander';
 import { COMMANDS, type CommandEntry } from './command-table.ts';
 import { ExitWith } from './exit-with.ts';
 import { EXIT_INTERRUPTED, reportError } from './output/errors.ts';
@@ -93,7 +94,10 @@ function endOfParsing(
 
 function wantsJson(argv: readonly string[]): boolean {
   return (
-    argv.includes('--json') || argv.some((argument, i) => (argument === '-o' || argument === '--output') && argv[i + 1] === 'json') || argv.includes('-ojson') || argv.includes('--output=json')
+    argv.includes('--json') ||
+    argv.some((argument, i) => (argument === '-o' || argument === '--output') && argv[i + 1] === 'json') ||
+    argv.includes('-ojson') ||
+    argv.includes('--output=json')
   );
 }
 

@@ -2,9 +2,10 @@
  * How every command is made: the same global flags, help with examples, errors that suggest, exit codes from the
  * catalogue. Flags that all commands know may stand before or after the verb; the one nearest to the end wins.
  */
-import { Command, Help, InvalidArgumentError, Option } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
+
 import { parseDurationMs } from '@collective/base/duration';
+import { CollectiveError } from '@collective/base/errors';
+import { Command, Help, InvalidArgumentError, Option } from 'commander';
 import { EXIT_CODES } from './output/errors.ts';
 import { FORMATS, type Format, parseFormat } from './output/format.ts';
 

@@ -1,11 +1,17 @@
 /** `collective auth`: what the certificate says, what the coordinator says, and a new certificate. */
-import type { Command } from 'commander';
+
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
+import type { Command } from 'commander';
 import { chosenContext, withDeadline, withMember } from '../member-session.ts';
-import { CERTIFICATE_VIEW, type CertificateFacts, readCertificateFacts, validityText } from '../output/certificate-view.ts';
+import {
+  CERTIFICATE_VIEW,
+  type CertificateFacts,
+  readCertificateFacts,
+  validityText,
+} from '../output/certificate-view.ts';
 import { printOne } from '../output/table.ts';
-import { say, type Shell } from '../shell.ts';
+import { type Shell, say } from '../shell.ts';
 import { globalOptions, noun, verb } from '../verb.ts';
 
 export function authCommand(shell: Shell): Command {
@@ -63,7 +69,8 @@ function whoamiVerb(shell: Shell): Command {
           {
             header: 'Realms',
             cell: ({ realms }) =>
-              realms.map(({ path, readOnly }) => `${path} (${readOnly ? 'read only' : 'read, write'})`).join(', ') || '<none>',
+              realms.map(({ path, readOnly }) => `${path} (${readOnly ? 'read only' : 'read, write'})`).join(', ') ||
+              '<none>',
           },
         ],
         name: ({ subject }) => subject,

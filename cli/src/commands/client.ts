@@ -2,7 +2,7 @@
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { remotePath } from '../remote-path.ts';
-import { say, type Shell } from '../shell.ts';
+import { type Shell, say } from '../shell.ts';
 import { globalOptions, noun, verb } from '../verb.ts';
 import { type CpOptions, copy } from './cp.ts';
 
@@ -21,7 +21,8 @@ export function clientCommand(shell: Shell): Command {
     .option('-c, --continue', 'go on with what was interrupted')
     .action(async (options: { file: string; id?: string; continue?: boolean }, command: Command) => {
       const path = remotePath(options.id ?? basename(resolve(shell.cwd, options.file)));
-      const source = options.file === '-' ? ({ kind: 'stream' } as const) : ({ kind: 'local', path: options.file } as const);
+      const source =
+        options.file === '-' ? ({ kind: 'stream' } as const) : ({ kind: 'local', path: options.file } as const);
       await copy(shell, command, [source, { kind: 'remote', path }], { ...PLAIN, continue: options.continue });
       if (!globalOptions(command).quiet) await say(shell, `Stored as ${path}`);
     });
@@ -37,7 +38,8 @@ export function clientCommand(shell: Shell): Command {
     .requiredOption('-o, --output <file>', "the file on this machine, or '-' for standard output")
     .option('-c, --continue', 'go on with what was interrupted')
     .action(async (options: { id: string; output: string; continue?: boolean }, command: Command) => {
-      const target = options.output === '-' ? ({ kind: 'stream' } as const) : ({ kind: 'local', path: options.output } as const);
+      const target =
+        options.output === '-' ? ({ kind: 'stream' } as const) : ({ kind: 'local', path: options.output } as const);
       const source = { kind: 'remote', path: remotePath(options.id) } as const;
       await copy(shell, command, [source, target], { ...PLAIN, continue: options.continue });
     });

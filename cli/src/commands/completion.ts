@@ -1,6 +1,7 @@
 /** `collective completion`: the script that a shell reads once; the answers come from `collective __complete`. */
-import { type Command } from 'commander';
+
 import { CollectiveError } from '@collective/base/errors';
+import type { Command } from 'commander';
 import { COMPLETION_SHELLS, completionScript } from '../completion/scripts.ts';
 import { type Shell, writeOut } from '../shell.ts';
 import { verb } from '../verb.ts';
@@ -8,7 +9,8 @@ import { verb } from '../verb.ts';
 export function completionCommand(shell: Shell): Command {
   return verb('completion', {
     summary: 'print the completion script of bash, zsh or fish',
-    description: 'Commands, flags, contexts and remote paths are completed; the coordinator is asked for at most 300 ms.',
+    description:
+      'Commands, flags, contexts and remote paths are completed; the coordinator is asked for at most 300 ms.',
     examples: [
       { line: 'source <(collective completion bash)', says: 'bash, for now; put it into ~/.bashrc' },
       { line: 'source <(collective completion zsh)', says: 'zsh, for now; put it into ~/.zshrc' },
@@ -19,7 +21,10 @@ export function completionCommand(shell: Shell): Command {
     .action(async (name: string) => {
       const known = COMPLETION_SHELLS.find((one) => one === name);
       if (known === undefined) {
-        throw new CollectiveError('invalid_argument', `Complete in '${name}': known are ${COMPLETION_SHELLS.join(', ')}`);
+        throw new CollectiveError(
+          'invalid_argument',
+          `Complete in '${name}': known are ${COMPLETION_SHELLS.join(', ')}`,
+        );
       }
       await writeOut(shell.stdout, completionScript(known));
     });

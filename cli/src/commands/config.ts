@@ -1,12 +1,13 @@
 /** `collective config`: the contexts of this person, with kubectl's verbs. */
-import type { ContextStore, ResolvedContext } from '@collective/client';
-import type { Command } from 'commander';
+
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError, errorChain } from '@collective/base/errors';
+import type { ContextStore, ResolvedContext } from '@collective/client';
+import type { Command } from 'commander';
 import { connectTo, withDeadline } from '../member-session.ts';
 import { type CertificateFacts, readCertificateFacts, validityText } from '../output/certificate-view.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
-import { say, type Shell, writeOut } from '../shell.ts';
+import { type Shell, say, writeOut } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
 import { globalOptions, noun, verb } from '../verb.ts';
 
@@ -58,7 +59,10 @@ function currentContext(shell: Shell): Command {
   }).action(async () => {
     const name = await (await storeOf(shell)).currentName();
     if (name === undefined) {
-      throw new CollectiveError('not_found', "Print the current context: none is set; 'collective config use-context' sets it");
+      throw new CollectiveError(
+        'not_found',
+        "Print the current context: none is set; 'collective config use-context' sets it",
+      );
     }
     await writeOut(shell.stdout, `${name}\n`);
   });
@@ -81,7 +85,10 @@ function setContext(shell: Shell): Command {
     summary: 'make a context, or change what is given of one',
     examples: [
       { line: 'collective config set-context alice --coordinator alice.example:7420', says: 'a new address' },
-      { line: 'collective config set-context bob --coordinator bob:7420 --member bob --credentials ./bob', says: 'a new context' },
+      {
+        line: 'collective config set-context bob --coordinator bob:7420 --member bob --credentials ./bob',
+        says: 'a new context',
+      },
     ],
   })
     .argument('<name>', 'the context')
@@ -151,8 +158,14 @@ const TEST_VIEW: RowsView<ContextTest> = {
     { header: 'Coordinator', cell: ({ context }) => context.coordinator },
     { header: 'Certificates', cell: ({ context }) => context.credentials },
     { header: 'Identity', cell: ({ certificate }) => ('error' in certificate ? '<unreadable>' : certificate.uri) },
-    { header: 'Validity', cell: ({ certificate }) => ('error' in certificate ? certificate.error : validityText(certificate)) },
-    { header: 'Chain', cell: ({ certificate }) => ('error' in certificate ? '<not checked>' : (certificate.chain ?? '')) },
+    {
+      header: 'Validity',
+      cell: ({ certificate }) => ('error' in certificate ? certificate.error : validityText(certificate)),
+    },
+    {
+      header: 'Chain',
+      cell: ({ certificate }) => ('error' in certificate ? '<not checked>' : (certificate.chain ?? '')),
+    },
     { header: 'Connection', cell: ({ connection }) => connection.text },
   ],
   name: ({ context }) => context.name,
@@ -173,18 +186,25 @@ function showContext(shell: Shell): Command {
       const found = await (await storeOf(shell)).get(name ?? globals.context);
       const context = globals.coordinator === undefined ? found : { ...found, coordinator: globals.coordinator };
       let failure: unknown;
-      const certificate = await readCertificateFacts(context.credentials, wallMs(shell.clock)).catch((thrown: unknown) => {
-        failure = thrown;
-        return { error: errorChain(thrown).join(': ') };
-      });
+      const certificate = await readCertificateFacts(context.credentials, wallMs(shell.clock)).catch(
+        (thrown: unknown) => {
+          failure = thrown;
+          return { error: errorChain(thrown).join(': ') };
+        },
+      );
       if (!('error' in certificate) && certificate.chain?.startsWith('NOT VALID')) {
-        failure = new CollectiveError('unauthenticated', `Verify the certificate chain of context '${context.name}': ${certificate.chain}`);
+        failure = new CollectiveError(
+          'unauthenticated',
+          `Verify the certificate chain of context '${context.name}': ${certificate.chain}`,
+        );
       }
       let connection: ContextTest['connection'] = { ok: false, text: '<not tested>' };
       if (!options.offline) {
         try {
-          connection = await withDeadline(shell, { ...globals, timeoutMs: globals.timeoutMs ?? TEST_WITHIN_MS }, (signal) =>
-            testConnection(shell, context, signal),
+          connection = await withDeadline(
+            shell,
+            { ...globals, timeoutMs: globals.timeoutMs ?? TEST_WITHIN_MS },
+            (signal) => testConnection(shell, context, signal),
           );
         } catch (thrown) {
           failure ??= thrown;
@@ -204,5 +224,9 @@ async function testConnection(
   const startedMs = shell.clock.bootMs();
   await using member = await connectTo(context, signal, { reconnectWithinMs: TEST_WITHIN_MS });
   const tookMs = Math.round(shell.clock.bootMs() - startedMs);
-  return { ok: true, text: `ok: coordinator of ${member.session.trustDomain}, version ${member.session.version}, ${tookMs} ms`, tookMs };
+  return {
+    ok: true,
+    text: `ok: coordinator of ${member.session.trustDomain}, version ${member.session.version}, ${tookMs} ms`,
+    tookMs,
+  };
 }

@@ -1,9 +1,9 @@
 /** `collective cp`: one verb for all directions; the prefix `collective:` tells the member from this machine. */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
 import type { Command } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
 import { type CopyOptions, CopyRun } from '../copy/copy-run.ts';
 import { downloadTree } from '../copy/download.ts';
 import { countLocal, uploadTree } from '../copy/upload.ts';
@@ -68,7 +68,10 @@ export async function copy(
     throw new CollectiveError('invalid_argument', 'Copy: name what to copy and where to');
   }
   if (target.kind !== 'remote' && sources.every(({ kind }) => kind !== 'remote')) {
-    throw new CollectiveError('invalid_argument', "Copy: neither side is remote; remote paths begin with 'collective:'");
+    throw new CollectiveError(
+      'invalid_argument',
+      "Copy: neither side is remote; remote paths begin with 'collective:'",
+    );
   }
   await withMember(shell, command, async (session) => {
     const { files, globals, signal } = session;
@@ -83,7 +86,10 @@ export async function copy(
     });
     const into = await isFolder(shell, files, target, options, signal);
     if (sources.length > 1 && !into) {
-      throw new CollectiveError('not_directory', `Copy ${sources.length} things to ${textOf(target)}: it is no directory`);
+      throw new CollectiveError(
+        'not_directory',
+        `Copy ${sources.length} things to ${textOf(target)}: it is no directory`,
+      );
     }
     try {
       for (const source of sources) {
@@ -106,7 +112,8 @@ async function copyOne(
   into: boolean,
 ): Promise<void> {
   if (target.kind === 'remote') {
-    if (source.kind === 'stream') return await storeStream(shell, run, into ? refuseNameless(target.path) : target.path);
+    if (source.kind === 'stream')
+      return await storeStream(shell, run, into ? refuseNameless(target.path) : target.path);
     const to = into ? joinRemote(target.path, lastName(shell, source)) : target.path;
     if (source.kind === 'remote') return await copyWithin(run, source.path, to);
     const from = resolve(shell.cwd, source.path);
@@ -120,7 +127,10 @@ async function copyOne(
     return await uploadTree(run, from, to);
   }
   if (source.kind !== 'remote') {
-    throw new CollectiveError('invalid_argument', `Copy ${textOf(source)} to ${textOf(target)}: neither side is remote`);
+    throw new CollectiveError(
+      'invalid_argument',
+      `Copy ${textOf(source)} to ${textOf(target)}: neither side is remote`,
+    );
   }
   if (target.kind === 'stream') {
     for await (const piece of files.read(source.path, { signal })) await writeOut(shell.stdout, piece);
@@ -168,7 +178,10 @@ async function isFolder(
   } catch (thrown) {
     if (!(thrown instanceof CollectiveError) || thrown.code !== 'not_found') throw thrown;
     if (target.path.endsWith('/')) {
-      throw new CollectiveError('not_found', `Copy into ${target.path}: there is no such directory; 'collective mkdir -p' makes it`);
+      throw new CollectiveError(
+        'not_found',
+        `Copy into ${target.path}: there is no such directory; 'collective mkdir -p' makes it`,
+      );
     }
     return false;
   }
@@ -188,7 +201,11 @@ function lastName(shell: Shell, place: CopyPlace): string {
   if (place.kind === 'stream') return '';
   // '.' and '..' have a name of their own only when looked at from the root.
   const name = place.kind === 'remote' ? baseName(place.path) : basename(resolve(shell.cwd, place.path));
-  if (name === '') throw new CollectiveError('invalid_argument', `Copy ${place.path}: the root has no name; use -T and name the target`);
+  if (name === '')
+    throw new CollectiveError(
+      'invalid_argument',
+      `Copy ${place.path}: the root has no name; use -T and name the target`,
+    );
   return name;
 }
 

@@ -1,7 +1,8 @@
 /** `collective df`: room that is left in the realm of a path, or in all realms that the session may use. */
+
+import { formatByteSize } from '@collective/base/byte-size';
 import type { FileSystemTotals } from '@collective/client';
 import type { Command } from 'commander';
-import { formatByteSize } from '@collective/base/byte-size';
 import { withMember } from '../member-session.ts';
 import { printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';

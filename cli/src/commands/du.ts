@@ -1,7 +1,8 @@
 /** `collective du`: what each directory occupies, counted by the coordinator, deepest first as du prints it. */
+
+import { formatByteSize } from '@collective/base/byte-size';
 import type { Files, UsageTotals } from '@collective/client';
 import type { Command } from 'commander';
-import { formatByteSize } from '@collective/base/byte-size';
 import { withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';
 import { printRows, type RowsView } from '../output/table.ts';
@@ -78,6 +79,12 @@ function view({ human, apparentSize }: DuOptions): RowsView<DuRow> {
     ],
     name: ({ path }) => path,
     headers: false,
-    object: ({ path, files, directories, bytes: size, storedBytes }) => ({ path, files, directories, bytes: size, storedBytes }),
+    object: ({ path, files, directories, bytes: size, storedBytes }) => ({
+      path,
+      files,
+      directories,
+      bytes: size,
+      storedBytes,
+    }),
   };
 }

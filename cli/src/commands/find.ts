@@ -1,10 +1,11 @@
 /** `collective find`: walks a tree and prints what fits all conditions. find's own spellings (-name, -type) work too. */
-import type { WalkEntry } from '@collective/client';
-import type { Command } from 'commander';
+
 import { parseByteSize } from '@collective/base/byte-size';
 import type { Timestamp } from '@collective/base/clock';
 import { parseDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
+import type { WalkEntry } from '@collective/client';
+import type { Command } from 'commander';
 import { globExpression } from '../glob.ts';
 import { type MemberSession, withMember } from '../member-session.ts';
 import { entryView } from '../output/entry-view.ts';
@@ -90,8 +91,7 @@ async function* search(
 
 function fits(entry: WalkEntry, options: FindOptions, now: Timestamp): boolean {
   const { attributes, name, path, type } = entry;
-  const ageMs =
-    (now.seconds - attributes.modified.seconds) * 1000 + (now.nanos - attributes.modified.nanos) / 1e6;
+  const ageMs = (now.seconds - attributes.modified.seconds) * 1000 + (now.nanos - attributes.modified.nanos) / 1e6;
   const isEmpty = type === 'directory' ? attributes.entries === 0 : type === 'file' && attributes.sizeBytes === 0;
   return (
     (options.mindepth === undefined || entry.depth >= options.mindepth) &&
@@ -109,7 +109,10 @@ function fits(entry: WalkEntry, options: FindOptions, now: Timestamp): boolean {
 function parseType(text: string): string {
   const type = Object.entries(TYPES).find(([letter, name]) => text === letter || text === name)?.[1];
   if (type === undefined) {
-    throw new CollectiveError('invalid_argument', `Read '${text}' as --type: it is one of ${Object.keys(TYPES).join(', ')}`);
+    throw new CollectiveError(
+      'invalid_argument',
+      `Read '${text}' as --type: it is one of ${Object.keys(TYPES).join(', ')}`,
+    );
   }
   return type;
 }

@@ -4,15 +4,15 @@
  */
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { ContextStore, ResolvedContext } from '@collective/client';
-import type { Command } from 'commander';
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
+import type { ContextStore, ResolvedContext } from '@collective/client';
+import type { Command } from 'commander';
 import { connectTo, withDeadline } from '../member-session.ts';
 import { CERTIFICATE_VIEW, readCertificateFacts } from '../output/certificate-view.ts';
 import { printOne } from '../output/table.ts';
-import { say, type Shell } from '../shell.ts';
+import { type Shell, say } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
 import { globalOptions, verb } from '../verb.ts';
 
@@ -104,7 +104,8 @@ async function readWanted(
   if (coordinator === undefined) return need('--coordinator HOST:PORT');
   if (member === undefined) return need('--member NAME');
   if (options.caCert === undefined) return need('--ca-cert FILE');
-  if ((options.cert === undefined) !== (options.key === undefined)) return need(options.cert ? '--key FILE' : '--cert FILE');
+  if ((options.cert === undefined) !== (options.key === undefined))
+    return need(options.cert ? '--key FILE' : '--cert FILE');
   const trustDomain = trustDomainFlag(member, options.collective);
   const name = argument ?? options.name ?? member;
   const exists = (await store.list()).some((one) => one.name === name);
@@ -132,7 +133,10 @@ async function copyIdentity(shell: Shell, wanted: Wanted, options: InitOptions):
   };
   const set = parseTrustSet(pems, '--cert, --key and --ca-cert');
   if (set.id.trustDomain !== wanted.trustDomain) {
-    throw new CollectiveError('wrong_member', `Make context '${wanted.name}' for ${wanted.trustDomain}: the certificate is ${set.id.uri}`);
+    throw new CollectiveError(
+      'wrong_member',
+      `Make context '${wanted.name}' for ${wanted.trustDomain}: the certificate is ${set.id.uri}`,
+    );
   }
   await writeTrustFiles(wanted.credentials, pems);
 }

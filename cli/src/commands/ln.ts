@@ -18,14 +18,16 @@ export function lnCommand(shell: Shell): Command {
     .argument('<link>', 'the new name')
     .option('-s, --symbolic', 'make a symbolic link')
     .option('-f, --force', 'replace an existing name')
-    .action(async (target: string, link: string, options: { symbolic?: boolean; force?: boolean }, command: Command) => {
-      await withMember(shell, command, async ({ files, signal }) => {
-        const path = remotePath(link);
-        // A link made aside and renamed over the name: readers see the old or the new one.
-        const made = options.force ? `${path}.${shell.clock.now().nanos.toString(36)}.link` : path;
-        if (options.symbolic) await files.symlink(target, made, { signal });
-        else await files.link(remotePath(target), made, { signal });
-        if (options.force) await files.rename(made, path, { mode: 'replace', signal });
-      });
-    });
+    .action(
+      async (target: string, link: string, options: { symbolic?: boolean; force?: boolean }, command: Command) => {
+        await withMember(shell, command, async ({ files, signal }) => {
+          const path = remotePath(link);
+          // A link made aside and renamed over the name: readers see the old or the new one.
+          const made = options.force ? `${path}.${shell.clock.now().nanos.toString(36)}.link` : path;
+          if (options.symbolic) await files.symlink(target, made, { signal });
+          else await files.link(remotePath(target), made, { signal });
+          if (options.force) await files.rename(made, path, { mode: 'replace', signal });
+        });
+      },
+    );
 }

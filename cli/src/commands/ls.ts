@@ -2,9 +2,10 @@
  * `collective ls`: names in the order of creation, as pages come (a directory of a million entries is printed in bounded
  * memory); `--sort` gathers them first. Short by default; `-l` or an explicit `-o` shows the columns.
  */
+
+import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
 import type { Command } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
 import { type MemberSession, withMember } from '../member-session.ts';
 import { type EntryRow, entryView } from '../output/entry-view.ts';
 import { Failures } from '../output/failures.ts';
@@ -49,7 +50,10 @@ export function lsCommand(shell: Shell): Command {
     .option('--sort <key>', `sort by ${SORT_KEYS.join(', ')}`)
     .action(async (paths: string[], options: LsOptions, command: Command) => {
       if (options.sort !== undefined && !SORT_KEYS.includes(options.sort)) {
-        throw new CollectiveError('invalid_argument', `Sort by '${options.sort}': the keys are ${SORT_KEYS.join(', ')}`);
+        throw new CollectiveError(
+          'invalid_argument',
+          `Sort by '${options.sort}': the keys are ${SORT_KEYS.join(', ')}`,
+        );
       }
       await withMember(shell, command, async (session) => {
         const { globals, signal } = session;
@@ -57,7 +61,12 @@ export function lsCommand(shell: Shell): Command {
         const failures = new Failures(shell, globals, signal);
         const remote = paths.map(remotePath);
         if (format === 'json' || format === 'yaml') {
-          await printRows(shell.stdout, format, everyRow(session, remote, options, failures), entryView(viewOptions(options)));
+          await printRows(
+            shell.stdout,
+            format,
+            everyRow(session, remote, options, failures),
+            entryView(viewOptions(options)),
+          );
         } else {
           await printListings(shell, session, remote, options, format, failures);
         }
@@ -74,7 +83,10 @@ async function printListings(
   format: Format,
   failures: Failures,
 ): Promise<void> {
-  const view = { ...entryView({ human: options.human === true, fullPath: false }), headers: format === 'wide' || options.long !== true };
+  const view = {
+    ...entryView({ human: options.human === true, fullPath: false }),
+    headers: format === 'wide' || options.long !== true,
+  };
   const titled = paths.length > 1 || options.recursive === true;
   let first = true;
   // Directories found on the way are listed after the one they were found in, as ls -R does.
@@ -139,7 +151,9 @@ async function* listed(
     if (options.recursive && entry.type === 'directory') below.push(entry.path);
     if (entry.attributes === undefined) continue;
     const target =
-      options.long && entry.type === 'symlink' ? await files.readlink(entry.path, { signal }).catch(() => undefined) : undefined;
+      options.long && entry.type === 'symlink'
+        ? await files.readlink(entry.path, { signal }).catch(() => undefined)
+        : undefined;
     yield { name: entry.name, path: entry.path, attributes: entry.attributes, target };
   }
 }
@@ -148,7 +162,10 @@ async function gathered(rows: AsyncIterable<EntryRow>, path: string): Promise<En
   const all: EntryRow[] = [];
   for await (const row of rows) {
     if (all.length >= SORTED_ENTRIES_MAX) {
-      throw new CollectiveError('range', `Sort ${path}: it has more than ${SORTED_ENTRIES_MAX} entries; list it without --sort`);
+      throw new CollectiveError(
+        'range',
+        `Sort ${path}: it has more than ${SORTED_ENTRIES_MAX} entries; list it without --sort`,
+      );
     }
     all.push(row);
   }

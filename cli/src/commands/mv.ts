@@ -1,7 +1,8 @@
 /** `collective mv`: a rename is one operation; between realms nothing can be renamed (M9), there --copy copies and removes. */
+
+import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
 import type { Command } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
 import { copyTreeWithin } from '../copy/within.ts';
 import { withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';

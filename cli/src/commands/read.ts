@@ -1,6 +1,7 @@
 /** `collective read`: a part of a file on stdout. */
-import type { Command } from 'commander';
+
 import { parseByteSize } from '@collective/base/byte-size';
+import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { remotePath } from '../remote-path.ts';
 import { type Shell, writeOut } from '../shell.ts';

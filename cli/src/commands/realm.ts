@@ -1,8 +1,9 @@
 /** `collective realm`: directories with a quota, rights and replication of their own (M9). */
-import type { Realm } from '@collective/client';
-import type { Command } from 'commander';
+
 import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { REPLICAS_MAX } from '@collective/base/limits';
+import type { Realm } from '@collective/client';
+import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';
@@ -21,9 +22,17 @@ const VIEW: RowsView<Realm> = {
   columns: [
     { header: 'PATH', cell: ({ path }) => path },
     { header: 'USED', cell: ({ usedBytes }) => formatByteSize(usedBytes), align: 'right' },
-    { header: 'QUOTA', cell: ({ quotaBytes }) => (quotaBytes === 0 ? '-' : formatByteSize(quotaBytes)), align: 'right' },
+    {
+      header: 'QUOTA',
+      cell: ({ quotaBytes }) => (quotaBytes === 0 ? '-' : formatByteSize(quotaBytes)),
+      align: 'right',
+    },
     { header: 'INODES', cell: ({ usedInodes }) => String(usedInodes), align: 'right' },
-    { header: 'INODE QUOTA', cell: ({ quotaInodes }) => (quotaInodes === 0 ? '-' : String(quotaInodes)), align: 'right' },
+    {
+      header: 'INODE QUOTA',
+      cell: ({ quotaInodes }) => (quotaInodes === 0 ? '-' : String(quotaInodes)),
+      align: 'right',
+    },
     { header: 'REPLICAS', cell: ({ replicas, minReplicas }) => `${replicas} (at least ${minReplicas})` },
     { header: 'REALM', cell: ({ realm }) => String(realm), wide: true },
     { header: 'ROOT INODE', cell: ({ root }) => String(root), wide: true },
@@ -49,7 +58,11 @@ export function realmCommand(shell: Shell): Command {
     )
     .option('--inodes <n>', 'files and directories that fit in', flag(wholeNumber('--inodes', 1, 2 ** 48)))
     .option('--replicas <n>', 'copies of everything', flag(wholeNumber('--replicas', 1, REPLICAS_MAX)))
-    .option('--min-replicas <n>', 'fewer than this, and writes wait', flag(wholeNumber('--min-replicas', 1, REPLICAS_MAX)))
+    .option(
+      '--min-replicas <n>',
+      'fewer than this, and writes wait',
+      flag(wholeNumber('--min-replicas', 1, REPLICAS_MAX)),
+    )
     .option('--no-compression', 'store bytes as they are')
     .action(async (path: string, options: RealmOptions, command: Command) => {
       await withMember(shell, command, async ({ admin, globals, signal }) => {

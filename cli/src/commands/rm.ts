@@ -1,7 +1,8 @@
 /** `collective rm`: removes names; what is in no trash yet is gone, so a directory needs -r and the root is refused. */
+
+import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
 import type { Command } from 'commander';
-import { CollectiveError } from '@collective/base/errors';
 import { withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';
 import { baseName, remotePath } from '../remote-path.ts';
@@ -45,15 +46,14 @@ export function rmCommand(shell: Shell): Command {
     });
 }
 
-async function refuseDirectory(
-  files: Files,
-  path: string,
-  signal: AbortSignal,
-): Promise<void> {
+async function refuseDirectory(files: Files, path: string, signal: AbortSignal): Promise<void> {
   try {
     const { type } = await files.lstat(path, { signal });
     if (type === 'directory') {
-      throw new CollectiveError('is_directory', `Remove ${path}: it is a directory; -d removes an empty one, -r all below`);
+      throw new CollectiveError(
+        'is_directory',
+        `Remove ${path}: it is a directory; -d removes an empty one, -r all below`,
+      );
     }
   } catch (thrown) {
     // What is missing is for the removal itself to judge, which knows about --force.

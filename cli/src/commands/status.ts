@@ -1,9 +1,10 @@
 /** `collective status`: one look at the whole member; `--watch` looks again every two seconds. */
-import type { MemberStatus } from '@collective/client';
-import type { Command } from 'commander';
+
 import { formatByteSize } from '@collective/base/byte-size';
 import { sleep, type Timestamp } from '@collective/base/clock';
 import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
+import type { MemberStatus } from '@collective/client';
+import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { nodeObject, nodeView } from '../output/node-view.ts';
 import { printOne, printRows } from '../output/table.ts';
@@ -58,7 +59,10 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       'Coordinator',
       `version ${status.version}, up ${age(status.started, now)}, epoch ${status.epoch.generation}.${status.epoch.start}, ${status.sessions} sessions`,
     ],
-    ['Space', `${formatByteSize(status.usedBytes)} used of ${formatByteSize(status.capacityBytes)}, all replicas counted`],
+    [
+      'Space',
+      `${formatByteSize(status.usedBytes)} used of ${formatByteSize(status.capacityBytes)}, all replicas counted`,
+    ],
     ['Content', `${status.files} files, ${status.directories} directories, ${status.replication.chunks} chunks`],
     ['Replication', replicationText(status)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
@@ -101,7 +105,9 @@ export function healthOf(status: MemberStatus, now: Timestamp): string {
   const { lost, underReplicated } = status.replication;
   const away = status.nodes.filter(({ state }) => state === 'away' || state === 'unknown').map(({ name }) => name);
   const full = status.nodes.filter(({ state }) => state === 'full').map(({ name }) => name);
-  const expired = status.certificates.filter(({ notAfter }) => notAfter !== undefined && notAfter.seconds <= now.seconds);
+  const expired = status.certificates.filter(
+    ({ notAfter }) => notAfter !== undefined && notAfter.seconds <= now.seconds,
+  );
   if (lost > 0) return `DAMAGED: ${lost} chunks are lost`;
   if (status.nodes.length === 0) return 'NOT READY: no storage nodes';
   if (away.length === status.nodes.length) return 'NOT READY: no storage node is in touch';

@@ -2,15 +2,16 @@
  * `collective token create`: a one-time secret that lets one named peer in (T3, T3a). The token alone goes to stdout, so
  * that it can be piped; everything said about it goes to stderr.
  */
-import type { SubjectRole, TokenRequest } from '@collective/client';
-import type { Command } from 'commander';
+
 import { parseDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
+import type { SubjectRole, TokenRequest } from '@collective/client';
+import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { printOne } from '../output/table.ts';
 import { isoTime } from '../output/time.ts';
 import { remotePath } from '../remote-path.ts';
-import { say, type Shell } from '../shell.ts';
+import { type Shell, say } from '../shell.ts';
 import { flag, noun, verb, wholeNumber } from '../verb.ts';
 
 interface TokenOptions {

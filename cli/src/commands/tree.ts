@@ -1,7 +1,8 @@
 /** `collective tree`: a drawing of what lies below a directory, in the order of names. */
+
+import { formatByteSize } from '@collective/base/byte-size';
 import type { DirectoryEntry, Files } from '@collective/client';
 import type { Command } from 'commander';
-import { formatByteSize } from '@collective/base/byte-size';
 import { withMember } from '../member-session.ts';
 import { printable } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';
@@ -69,8 +70,7 @@ async function draw(
   const entries = await entriesOf(files, folder, options, signal);
   for (const [i, entry] of entries.entries()) {
     const last = i === entries.length - 1;
-    const size =
-      options.size && entry.type === 'file' ? `[${formatByteSize(entry.attributes?.sizeBytes ?? 0)}]  ` : '';
+    const size = options.size && entry.type === 'file' ? `[${formatByteSize(entry.attributes?.sizeBytes ?? 0)}]  ` : '';
     const target = entry.type === 'symlink' ? ` -> ${await files.readlink(entry.path, { signal })}` : '';
     await writeOut(shell.stdout, `${indent}${last ? '└── ' : '├── '}${size}${printable(entry.name + target)}\n`);
     if (entry.type !== 'directory') counts.files++;

@@ -1,7 +1,8 @@
 /** `collective usage`: what lies below a path, counted by the coordinator. */
+
+import { formatByteSize } from '@collective/base/byte-size';
 import type { UsageTotals } from '@collective/client';
 import type { Command } from 'commander';
-import { formatByteSize } from '@collective/base/byte-size';
 import { withMember } from '../member-session.ts';
 import { printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';

@@ -2,17 +2,18 @@
  * `collective verify`: re-reads every replica of every chunk and names the bad ones, with the node that holds them.
  * Exit code 7 when something is bad, so that a script notices.
  */
-import type { VerifyReport } from '@collective/client';
-import type { Command } from 'commander';
+
 import { formatByteSize } from '@collective/base/byte-size';
 import { errorChain } from '@collective/base/errors';
+import type { VerifyReport } from '@collective/client';
+import type { Command } from 'commander';
 import { ExitWith } from '../exit-with.ts';
 import { type MemberSession, withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';
 import { Progress } from '../output/progress.ts';
 import { printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';
-import { say, type Shell } from '../shell.ts';
+import { type Shell, say } from '../shell.ts';
 import { verb } from '../verb.ts';
 
 const EXIT_DAMAGED = 7;
@@ -53,12 +54,22 @@ export function verifyCommand(shell: Shell): Command {
         const failures = new Failures(shell, session.globals, session.signal);
         const progress = new Progress(shell, { quiet: session.globals.quiet });
         const reports: VerifyReport[] = [];
-        const shown = shownReports(session, paths.map(remotePath), options.onlyBad === true, reports, failures, progress);
+        const shown = shownReports(
+          session,
+          paths.map(remotePath),
+          options.onlyBad === true,
+          reports,
+          failures,
+          progress,
+        );
         await printRows(shell.stdout, session.globals.output, shown, VIEW);
         progress.clear();
         for (const { path, bad } of reports) {
           for (const { node, chunk, offset, error } of bad) {
-            await say(shell, `${path}: block at ${offset}: replica of chunk ${chunk} on ${node}: ${errorChain(error).join(': ')}`);
+            await say(
+              shell,
+              `${path}: block at ${offset}: replica of chunk ${chunk} on ${node}: ${errorChain(error).join(': ')}`,
+            );
           }
         }
         failures.end();

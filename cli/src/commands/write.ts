@@ -1,10 +1,10 @@
 /** `collective write`: stdin becomes a file, or is added to one. Acknowledged when stable on the nodes. */
 import { PassThrough, pipeline } from 'node:stream';
-import type { FileHandle, Files } from '@collective/client';
-import type { Command } from 'commander';
 import { parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES } from '@collective/base/limits';
+import type { FileHandle, Files } from '@collective/client';
+import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { parseMode } from '../mode.ts';
 import { Progress } from '../output/progress.ts';

@@ -27,7 +27,22 @@ const LOCAL_FILES: Candidates = { candidates: [], directive: 'files' };
 
 /** Commands whose arguments are remote paths. */
 const REMOTE_COMMANDS = new Set([
-  'ls', 'cat', 'read', 'write', 'mkdir', 'mv', 'rm', 'ln', 'chmod', 'stat', 'find', 'tree', 'usage', 'df', 'du', 'verify',
+  'ls',
+  'cat',
+  'read',
+  'write',
+  'mkdir',
+  'mv',
+  'rm',
+  'ln',
+  'chmod',
+  'stat',
+  'find',
+  'tree',
+  'usage',
+  'df',
+  'du',
+  'verify',
 ]); // prettier-ignore
 
 export function completeCommand(shell: Shell): Command {
@@ -91,7 +106,11 @@ async function argumentsOf(
   before: readonly string[],
   current: string,
 ): Promise<Candidates> {
-  if (entryName === 'completion') return matching(current, COMPLETION_SHELLS.map((value) => ({ value })));
+  if (entryName === 'completion')
+    return matching(
+      current,
+      COMPLETION_SHELLS.map((value) => ({ value })),
+    );
   if (entryName === 'config' || (entryName === 'auth' && command.name() === 'info')) {
     return entryName === 'config' && command.name() === 'get-contexts' ? NOTHING : await contexts(shell, current);
   }
@@ -107,22 +126,28 @@ async function argumentsOf(
   return NOTHING;
 }
 
-async function valuesOf(
-  shell: Shell,
-  option: Option,
-  before: readonly string[],
-  current: string,
-): Promise<Candidates> {
+async function valuesOf(shell: Shell, option: Option, before: readonly string[], current: string): Promise<Candidates> {
   switch (option.attributeName()) {
     case 'context':
       return await contexts(shell, current);
     case 'output':
-      return option.description.startsWith('print as') ? matching(current, FORMATS.map((value) => ({ value }))) : LOCAL_FILES;
+      return option.description.startsWith('print as')
+        ? matching(
+            current,
+            FORMATS.map((value) => ({ value })),
+          )
+        : LOCAL_FILES;
     case 'id':
     case 'realm':
       return await completeRemotePath(shell, before, current);
     case 'for':
-      return { ...matching(current, ['user/', 'client/', 'node/'].map((value) => ({ value }))), directive: 'nospace' };
+      return {
+        ...matching(
+          current,
+          ['user/', 'client/', 'node/'].map((value) => ({ value })),
+        ),
+        directive: 'nospace',
+      };
     case 'caCert':
     case 'cert':
     case 'key':

@@ -6,8 +6,8 @@
 import { createHash } from 'node:crypto';
 import { chmod, lstat, mkdir, open, readlink, rename, rm, stat, symlink, utimes } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Attributes } from '@collective/client';
 import { CollectiveError } from '@collective/base/errors';
+import type { Attributes } from '@collective/client';
 import { type CopyRun, LARGE_FILE_BYTES } from './copy-run.ts';
 import { isSameTime, modifiedOf, secondsOf } from './local-time.ts';
 import { localError } from './upload.ts';
@@ -19,7 +19,10 @@ interface FinishedFolder {
 
 export async function downloadTree(run: CopyRun, from: string, to: string): Promise<void> {
   const { files, options, signal } = run;
-  const top = options.dereference || !options.recursive ? await files.stat(from, { signal }) : await files.lstat(from, { signal });
+  const top =
+    options.dereference || !options.recursive
+      ? await files.stat(from, { signal })
+      : await files.lstat(from, { signal });
   if (top.type !== 'directory') {
     await downloadEntry(run, from, to, top);
     return await run.idle();
@@ -51,7 +54,10 @@ async function downloadEntry(run: CopyRun, from: string, to: string, attributes:
   }
   await run.step(async () => {
     if (attributes.type !== 'symlink') {
-      throw new CollectiveError('unsupported', `Fetch ${from}: it is a ${attributes.type}, neither file, directory nor link`);
+      throw new CollectiveError(
+        'unsupported',
+        `Fetch ${from}: it is a ${attributes.type}, neither file, directory nor link`,
+      );
     }
     await placeLink(run, await run.files.readlink(from, { signal: run.signal }), to);
   });
@@ -60,7 +66,8 @@ async function downloadEntry(run: CopyRun, from: string, to: string, attributes:
 async function downloadFile(run: CopyRun, from: string, to: string, attributes: Attributes): Promise<void> {
   const { options, signal } = run;
   const there = await lstat(to, { bigint: true }).catch(() => undefined);
-  if (there !== undefined && !options.replace) throw new CollectiveError('exists', `Fetch ${from}: ${to} exists on this machine`);
+  if (there !== undefined && !options.replace)
+    throw new CollectiveError('exists', `Fetch ${from}: ${to} exists on this machine`);
   if (
     options.continue &&
     there?.isFile() &&
@@ -70,7 +77,8 @@ async function downloadFile(run: CopyRun, from: string, to: string, attributes: 
     run.addBytes(attributes.sizeBytes);
     return;
   }
-  if (there?.isDirectory()) throw new CollectiveError('is_directory', `Fetch ${from}: ${to} is a directory on this machine`);
+  if (there?.isDirectory())
+    throw new CollectiveError('is_directory', `Fetch ${from}: ${to} is a directory on this machine`);
   // A pipe or device (/dev/stdout) cannot be replaced: it is written into.
   if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) return await fetchInto(run, from, to, 0);
 
@@ -125,7 +133,10 @@ async function fetchInto(run: CopyRun, from: string, to: string, offset: number)
 
 /** A name beside the target, the same at each try for the same content. */
 function partialName(name: string, { inode, version, sizeBytes }: Attributes): string {
-  const identity = createHash('sha256').update(`${name}\0${inode}\0${version}\0${sizeBytes}`).digest('hex').slice(0, 16);
+  const identity = createHash('sha256')
+    .update(`${name}\0${inode}\0${version}\0${sizeBytes}`)
+    .digest('hex')
+    .slice(0, 16);
   return `.${name.slice(0, 60)}.${identity}.partial`;
 }
 
@@ -152,7 +163,8 @@ async function placeLink(run: CopyRun, target: string, to: string): Promise<void
     const same = (await readlink(to).catch(() => undefined)) === target;
     if (same) return;
     const there = await lstat(to).catch(() => undefined);
-    if (!run.options.replace || there === undefined || there.isDirectory()) throw localError(`Make the link ${to}`, cause);
+    if (!run.options.replace || there === undefined || there.isDirectory())
+      throw localError(`Make the link ${to}`, cause);
     const aside = join(dirname(to), `.${basename(to).slice(0, 200)}.link`);
     await rm(aside, { force: true });
     await symlink(target, aside);
@@ -164,7 +176,11 @@ async function placeLink(run: CopyRun, target: string, to: string): Promise<void
 function localName(from: string, path: string): string {
   const base = from.endsWith('/') ? from : `${from}/`;
   const below = path.startsWith(base) ? path.slice(base.length) : '';
-  if (path !== from && path !== base && (below === '' || below.split('/').some((part) => part === '' || part === '.' || part === '..'))) {
+  if (
+    path !== from &&
+    path !== base &&
+    (below === '' || below.split('/').some((part) => part === '' || part === '.' || part === '..'))
+  ) {
     throw new CollectiveError('invalid_name', `Fetch ${path}: it does not lie below ${from}`);
   }
   return below;

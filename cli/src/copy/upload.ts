@@ -89,7 +89,8 @@ async function uploadFolder(
 ): Promise<void> {
   let names: string[] = [];
   const made = await run.step(async () => {
-    if (!run.options.recursive) throw new CollectiveError('is_directory', `Store ${from}: it is a directory; -r copies it`);
+    if (!run.options.recursive)
+      throw new CollectiveError('is_directory', `Store ${from}: it is a directory; -r copies it`);
     await makeRemoteFolder(run, to);
     names = await readdir(from).catch((cause: unknown) => {
       throw localError(`Read the directory ${from}`, cause);

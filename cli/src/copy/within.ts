@@ -1,6 +1,7 @@
 /** Copies within the member: through this machine, block by block, as any two readers and writers would. */
-import type { Files } from '@collective/client';
+
 import { CollectiveError } from '@collective/base/errors';
+import type { Files } from '@collective/client';
 import { joinRemote } from '../remote-path.ts';
 import { CopyRun } from './copy-run.ts';
 import { makeRemoteFolder, storeLink } from './upload.ts';
@@ -20,15 +21,22 @@ export async function copyTreeWithin(
   });
   await copyWithin(run, from, to);
   if (errors.length > 0) {
-    throw new CollectiveError('internal', `Copy ${from} to ${to}: ${errors.length} of its parts failed; nothing was removed`, {
-      cause: errors[0],
-    });
+    throw new CollectiveError(
+      'internal',
+      `Copy ${from} to ${to}: ${errors.length} of its parts failed; nothing was removed`,
+      {
+        cause: errors[0],
+      },
+    );
   }
 }
 
 export async function copyWithin(run: CopyRun, from: string, to: string): Promise<void> {
   const { files, options, signal } = run;
-  const top = options.dereference || !options.recursive ? await files.stat(from, { signal }) : await files.lstat(from, { signal });
+  const top =
+    options.dereference || !options.recursive
+      ? await files.stat(from, { signal })
+      : await files.lstat(from, { signal });
   if (top.type === 'directory' && !options.recursive) {
     throw new CollectiveError('is_directory', `Copy ${from}: it is a directory; -r copies it`);
   }
@@ -67,7 +75,10 @@ export async function copyWithin(run: CopyRun, from: string, to: string): Promis
         break;
       default:
         await run.step(async () => {
-          throw new CollectiveError('unsupported', `Copy ${entry.path}: it is a ${attributes.type}, neither file, directory nor link`);
+          throw new CollectiveError(
+            'unsupported',
+            `Copy ${entry.path}: it is a ${attributes.type}, neither file, directory nor link`,
+          );
         });
     }
   }

@@ -1,6 +1,7 @@
 /** How an inode is shown by ls, stat and find: the long line, the columns and the object for JSON and YAML. */
-import type { Attributes, InodeType } from '@collective/client';
+
 import { formatByteSize } from '@collective/base/byte-size';
+import type { Attributes, InodeType } from '@collective/client';
 import type { Column, RowsView } from './table.ts';
 import { isoTime, localMinute } from './time.ts';
 

@@ -1,7 +1,8 @@
 /** How a storage node is shown by `nodes list` and `status`. */
-import type { NodeStatus } from '@collective/client';
+
 import { formatByteSize } from '@collective/base/byte-size';
 import type { Timestamp } from '@collective/base/clock';
+import type { NodeStatus } from '@collective/client';
 import type { RowsView } from './table.ts';
 import { age, isoTime } from './time.ts';
 
@@ -19,7 +20,8 @@ export function nodeView(now: Timestamp): RowsView<NodeStatus> {
       { header: 'ZONE', cell: ({ zone }) => zone || '-', wide: true },
       {
         header: 'ADDRESSES',
-        cell: ({ addresses }) => addresses.map(({ listener, host, port }) => `${listener}=${host}:${port}`).join(',') || '-',
+        cell: ({ addresses }) =>
+          addresses.map(({ listener, host, port }) => `${listener}=${host}:${port}`).join(',') || '-',
         wide: true,
       },
       { header: 'DISK', cell: ({ disk }) => disk || '-', wide: true },

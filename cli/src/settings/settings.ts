@@ -2,8 +2,9 @@
  * Settings of a server from three places, strongest first: flags, a YAML file (`--config`), environment variables. One
  * table per server drives all three and their documentation; a value carries where it came from into its error message.
  */
-import { type Command, Option } from 'commander';
+
 import { CollectiveError } from '@collective/base/errors';
+import { type Command, Option } from 'commander';
 import type { YamlValue } from './yaml-settings.ts';
 
 export interface Setting<T> {
@@ -127,7 +128,10 @@ export function hostPort(value: string, what: string): HostPort {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]*)):([0-9]{1,5})$/.exec(value);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    throw new CollectiveError('invalid_argument', `Read '${value}' as ${what}: it is host:port, [address]:port or :port`);
+    throw new CollectiveError(
+      'invalid_argument',
+      `Read '${value}' as ${what}: it is host:port, [address]:port or :port`,
+    );
   }
   return { host: match[1] ?? match[2] ?? '', port };
 }

@@ -16,7 +16,11 @@ const mistakes: { name: string; yaml: string; says: RegExp }[] = [
   { name: 'a key in flag spelling', yaml: 'health-listen: :1\n', says: /did you mean 'healthListen'\?/ },
   { name: 'a key that is like none lists all', yaml: 'zzzzzzzzzzzz: 1\n', says: /the keys are coordinator, capacity/ },
   { name: 'a key without a value', yaml: 'data: x\ncapacity:\n', says: /line 2.*'capacity' has no value/ },
-  { name: 'a map where a value is needed', yaml: 'capacity:\n  size: 5\n', says: /line 2.*'capacity' must be a plain value/ },
+  {
+    name: 'a map where a value is needed',
+    yaml: 'capacity:\n  size: 5\n',
+    says: /line 2.*'capacity' must be a plain value/,
+  },
   { name: 'a key given twice', yaml: 'data: a\ndata: b\n', says: /line 2.*unique/ },
   { name: 'text that is no YAML', yaml: 'data: "a\n', says: /node\.yaml, line [12]/ },
   { name: 'a list at the top', yaml: '- data\n', says: /must be lines 'key: value'/ },
@@ -33,11 +37,14 @@ for (const { name, yaml, says } of mistakes) {
 
 test('values keep their spelling, so that 500GB, 007 and lists read as they would as flags', () => {
   const values = parseYamlSettings('capacity: 500GB\ndata: 007\ncoordinator: [a, b]\n', 'n.yaml', KEYS);
-  assert.deepEqual([...values].map(([key, { text: value }]) => [key, value]), [
-    ['capacity', '500GB'],
-    ['data', '007'],
-    ['coordinator', 'a,b'],
-  ]);
+  assert.deepEqual(
+    [...values].map(([key, { text: value }]) => [key, value]),
+    [
+      ['capacity', '500GB'],
+      ['data', '007'],
+      ['coordinator', 'a,b'],
+    ],
+  );
   assert.equal(parseYamlSettings('# nothing\n', 'n.yaml', KEYS).size, 0);
 });
 
@@ -49,7 +56,10 @@ const TABLE = {
 
 test('flags are stronger than the file, the file than the environment, and defaults come last', () => {
   const env = { COLLECTIVE_CAPACITY: '1GB', COLLECTIVE_AUTO_TLS: 'true', COLLECTIVE_DATA: '/env' };
-  const file = { name: 'n.yaml', values: parseYamlSettings('capacity: 2GB\ndata: /file\n', 'n.yaml', Object.keys(TABLE)) };
+  const file = {
+    name: 'n.yaml',
+    values: parseYamlSettings('capacity: 2GB\ndata: /file\n', 'n.yaml', Object.keys(TABLE)),
+  };
   const flags = new Map([['capacity', { text: '3GB', source: 'flag --capacity' }]]);
   assert.deepEqual(resolveSettings(TABLE, { flags, file, env }), { capacity: 3e9, data: '/file', autoTls: true });
   assert.deepEqual(resolveSettings(TABLE, { flags: new Map(), env: {} }), {

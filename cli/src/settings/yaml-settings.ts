@@ -2,9 +2,10 @@
  * A server's YAML file: a flat map of settings. Every mistake names file, line and key, and the nearest key that exists:
  * a typo must not silently leave a default in place.
  */
+
+import { CollectiveError } from '@collective/base/errors';
 import { closest, distance } from 'fastest-levenshtein';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
-import { CollectiveError } from '@collective/base/errors';
 
 export interface YamlValue {
   /** As it would be typed as a flag; lists joined by commas. */
@@ -18,9 +19,13 @@ export function parseYamlSettings(content: string, name: string, known: readonly
   const lines = new LineCounter();
   const wrong = (offset: number | undefined, what: string): CollectiveError => {
     const { line, col } = lines.linePos(offset ?? 0);
-    return new CollectiveError('config_invalid', `Read ${name}, line ${Math.max(1, line)}, column ${Math.max(1, col)}: ${what}`, {
-      details: { line: Math.max(1, line) },
-    });
+    return new CollectiveError(
+      'config_invalid',
+      `Read ${name}, line ${Math.max(1, line)}, column ${Math.max(1, col)}: ${what}`,
+      {
+        details: { line: Math.max(1, line) },
+      },
+    );
   };
   if (content.length > FILE_CHARACTERS_MAX) throw wrong(0, `it has more than ${FILE_CHARACTERS_MAX} characters`);
   const document = parseDocument(content, { lineCounter: lines, prettyErrors: false });
@@ -46,7 +51,8 @@ export function parseYamlSettings(content: string, name: string, known: readonly
 export function unknownKey(key: string, known: readonly string[]): string {
   const camel = key.replace(/[-_](.)/g, (_, letter: string) => letter.toUpperCase());
   const nearest = known.includes(camel) ? camel : closest(key, [...known]);
-  const close = known.includes(camel) || distance(key.toLowerCase(), nearest.toLowerCase()) <= Math.max(2, key.length / 3);
+  const close =
+    known.includes(camel) || distance(key.toLowerCase(), nearest.toLowerCase()) <= Math.max(2, key.length / 3);
   return close
     ? `the key '${key}' is not known; did you mean '${nearest}'?`
     : `the key '${key}' is not known; the keys are ${known.join(', ')}`;
@@ -63,6 +69,7 @@ function valueText(
     return typeof value.value === 'boolean' ? String(value.value) : String(value.source ?? value.value);
   }
   if (isSeq(value)) return value.items.map((item) => valueText(item, key, wrong)).join(',');
-  const offset = value !== null && typeof value === 'object' && 'range' in value ? (value as Node).range?.[0] : undefined;
+  const offset =
+    value !== null && typeof value === 'object' && 'range' in value ? (value as Node).range?.[0] : undefined;
   throw wrong(offset, `key '${key}' must be a plain value`);
 }
