@@ -160,6 +160,11 @@ export class Engine implements TransactionEngine {
     return this.#written.reached;
   }
 
+  /** Position of the newest batch, which may still be open. */
+  get lastPosition(): LogPosition {
+    return this.#open?.position ?? this.#log.last;
+  }
+
   /** Entries in memory, for metrics. */
   get memory(): { overlay: number; cache: number } {
     return { overlay: this.#view.overlayEntries, cache: this.#view.cachedEntries };

@@ -35,18 +35,18 @@ export class ChunkCommits {
   readonly #rows = new Map<ChunkId, ChunkRow>();
   readonly #rule: ReplicaRule;
 
-  constructor(context: OperationContext, realm: number, commits: readonly ChunkCommit[], hint: { inode: number; block: number }) {
+  constructor(context: OperationContext, realm: number, commits: readonly ChunkCommit[], inode: number) {
     this.#context = context;
     this.#rule = replicaRule(realmRow(context, realm));
     const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
     context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
     for (const [i, commit] of commits.entries()) {
       const id = ids[i];
-      if (id !== undefined) this.#rows.set(id, this.#row(id, commit, realm, hint));
+      if (id !== undefined) this.#rows.set(id, this.#row(id, commit, realm, inode));
     }
   }
 
-  #row(id: ChunkId, commit: ChunkCommit, realm: number, hint: { inode: number; block: number }): ChunkRow {
+  #row(id: ChunkId, commit: ChunkCommit, realm: number, inode: number): ChunkRow {
     const { tx } = this.#context;
     if (tx.get(GARBAGE, id)?.condemned) throw new CollectiveError('chunk_condemned', `Commit chunk ${id}: it was condemned as garbage; upload its data again`);
     const known = tx.get(CHUNKS, id);
@@ -63,20 +63,20 @@ export class ChunkCommits {
       replicas: replicas.map(({ node, disk, stable, incarnation, sequence }) => ({ node, disk, stable, incarnation, sequence })),
       wanted: this.#rule.wanted,
       references: 0,
-      inode: hint.inode,
-      block: hint.block,
+      inode,
+      block: 0,
       realm,
     };
   }
 
-  /** A slice of this commit names the chunk. */
-  reference(piece: SlicePiece): void {
+  /** A slice of this commit, in this block, names the chunk. */
+  reference(piece: SlicePiece, block: number): void {
     const id = chunkIdFromBytes(piece.chunk);
     const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
     if (row === undefined) throw new CollectiveError('invalid_argument', `Commit a slice of chunk ${id}, which the commit does not describe`);
     if (piece.chunkOffset + piece.length > row.length)
       throw new CollectiveError('invalid_argument', `Commit a slice that ends at byte ${piece.chunkOffset + piece.length} of chunk ${id}, which has ${row.length}`);
-    this.#rows.set(id, { ...row, references: row.references + 1 });
+    this.#rows.set(id, { ...row, block: row.references === 0 ? block : row.block, references: row.references + 1 });
   }
 
   isFirm(piece: SlicePiece): boolean {

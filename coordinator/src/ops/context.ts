@@ -66,6 +66,8 @@ export interface Elsewhere {
    * The other sessions that have the inode open, or undefined when they must be asked first.
    */
   openElsewhere(inode: InodeNumber, session: SessionId): readonly SessionId[] | undefined;
+  /** Bytes of the realm that are granted to other sessions and not yet used (M10). */
+  grantedElsewhere(realm: RealmId, session: SessionId): number;
 }
 
 export class OperationContext {
@@ -90,8 +92,12 @@ export class OperationContext {
   /** Other sessions that have the inode open; the last unlink records them as holders (M8). */
   holders(inode: InodeNumber): readonly SessionId[] {
     const holders = this.#elsewhere.openElsewhere(inode, this.caller.session);
-    if (holders === undefined) throw new RecallFirst(inode, OPEN | WRITE);
+    if (holders === undefined) throw new RecallFirst(inode, OPEN);
     return holders;
+  }
+
+  grantedElsewhere(realm: number): number {
+    return this.#elsewhere.grantedElsewhere(realm as RealmId, this.caller.session);
   }
 
   changed(inode: InodeNumber, kinds: number, ...names: Uint8Array[]): void {

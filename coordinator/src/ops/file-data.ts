@@ -3,7 +3,7 @@
  * that blocks hold, so a sparse file costs what it stores (M9, M10).
  */
 import { CollectiveError } from '@collective/base/errors';
-import type { InodeNumber, RealmId } from '@collective/base/ids';
+import type { InodeNumber } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, FILE_BYTES_MAX } from '@collective/base/limits';
 import type { ChunkCommit, ExpectedBlock, Slice } from '@collective/protocol/gen/session';
 import type { BlockRow, InodeRow, SlicePiece } from '../tables/gen/tables.ts';
@@ -31,11 +31,10 @@ export function commitSlices(context: OperationContext, commit: SliceCommit): { 
   const { tx } = context;
   if (slices.length > COMMIT_SLICES_MAX) throw new CollectiveError('invalid_argument', `Commit ${slices.length} slices at once: at most ${COMMIT_SLICES_MAX} are allowed`);
   for (const slice of slices) checkSlice(slice);
-  const first = slices[0];
-  const chunks = new ChunkCommits(context, row.realm, commit.chunks, { inode, block: first === undefined ? 0 : blockOf(first.offset) });
+  const chunks = new ChunkCommits(context, row.realm, commit.chunks, inode);
   tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
   // Referenced before anything is dropped, so that a slice which replaces one of the same chunk keeps it alive.
-  for (const slice of slices) if (slice.chunk.length === 16) chunks.reference(pieceOf(slice));
+  for (const slice of slices) if (slice.chunk.length === 16) chunks.reference(pieceOf(slice), blockOf(slice.offset));
   const dropped: SlicePiece[] = [];
   let bytes = row.storedBytes;
   let size = row.size;
@@ -126,8 +125,9 @@ export function requireQuota(context: OperationContext, realm: number, moreBytes
   const { quotaBytes, path } = realmRow(context, realm);
   if (quotaBytes === 0) return;
   const used = context.tx.usageOf(realm).bytes;
-  if (used + moreBytes > quotaBytes)
-    throw new CollectiveError('quota_exceeded', `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used`);
+  const granted = context.grantedElsewhere(realm);
+  if (used + granted + moreBytes > quotaBytes)
+    throw new CollectiveError('quota_exceeded', `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others`);
 }
 
 export function requireInodeQuota(context: OperationContext, realm: number): void {
@@ -151,8 +151,4 @@ function pieceOf(slice: Slice): SlicePiece {
 
 export function blockOf(offset: number): number {
   return Math.floor(offset / BLOCK_BYTES);
-}
-
-export function realmOf(row: InodeRow): RealmId {
-  return row.realm as RealmId;
 }

@@ -1,0 +1,92 @@
+/**
+ * Who was promised what (M7): read promises on attributes, entries and data, one exclusive write promise a file, and the
+ * weak interest "may have it open" (M8). In memory only: after a restart mutations wait until holders have come back or
+ * their leases have ended (M6). No timers and no messages here; `recalls.ts` acts.
+ */
+import type { InodeNumber, SessionId } from '@collective/base/ids';
+import { OPEN, WRITE } from '../ops/context.ts';
+
+export class PromiseTable {
+  readonly #byInode = new Map<InodeNumber, Map<SessionId, number>>();
+  readonly #bySession = new Map<SessionId, Set<InodeNumber>>();
+  /** Inodes on which a recall is under way or an operation waits to run after one: nothing is granted on them. */
+  readonly #blocked = new Map<InodeNumber, number>();
+
+  /** Adds kinds to what the session holds; answers which were granted: none while a recall is under way, no WRITE beside another's. */
+  grant(session: SessionId, inode: InodeNumber, kinds: number): number {
+    // Interest in an open inode is no right to cache: it is noted also while a recall is under way, and then asked for again.
+    let granted = this.#blocked.has(inode) ? kinds & OPEN : kinds;
+    if ((kinds & WRITE) !== 0 && this.writerOf(inode, session) !== undefined) granted &= ~WRITE;
+    if (granted === 0) return 0;
+    let holders = this.#byInode.get(inode);
+    if (holders === undefined) {
+      holders = new Map();
+      this.#byInode.set(inode, holders);
+    }
+    holders.set(session, (holders.get(session) ?? 0) | granted);
+    let inodes = this.#bySession.get(session);
+    if (inodes === undefined) {
+      inodes = new Set();
+      this.#bySession.set(session, inodes);
+    }
+    inodes.add(inode);
+    return granted;
+  }
+
+  held(session: SessionId, inode: InodeNumber): number {
+    return this.#byInode.get(inode)?.get(session) ?? 0;
+  }
+
+  drop(session: SessionId, inode: InodeNumber, kinds: number): void {
+    const holders = this.#byInode.get(inode);
+    const held = holders?.get(session);
+    if (holders === undefined || held === undefined) return;
+    const left = held & ~kinds;
+    if (left !== 0) {
+      holders.set(session, left);
+      return;
+    }
+    holders.delete(session);
+    if (holders.size === 0) this.#byInode.delete(inode);
+    const inodes = this.#bySession.get(session);
+    inodes?.delete(inode);
+    if (inodes?.size === 0) this.#bySession.delete(session);
+  }
+
+  dropSession(session: SessionId): void {
+    for (const inode of [...(this.#bySession.get(session) ?? [])]) this.drop(session, inode, ~0);
+  }
+
+  inodesOf(session: SessionId): Iterable<InodeNumber> {
+    return this.#bySession.get(session) ?? [];
+  }
+
+  /** Sessions other than `except` that hold any of these kinds. */
+  holders(inode: InodeNumber, kinds: number, except: SessionId): SessionId[] {
+    const found: SessionId[] = [];
+    for (const [session, held] of this.#byInode.get(inode) ?? []) if (session !== except && (held & kinds) !== 0) found.push(session);
+    return found;
+  }
+
+  writerOf(inode: InodeNumber, except: SessionId): SessionId | undefined {
+    return this.holders(inode, WRITE, except)[0];
+  }
+
+  interestedIn(inode: InodeNumber, except: SessionId): SessionId[] {
+    return this.holders(inode, OPEN, except);
+  }
+
+  block(inode: InodeNumber): void {
+    this.#blocked.set(inode, (this.#blocked.get(inode) ?? 0) + 1);
+  }
+
+  unblock(inode: InodeNumber): void {
+    const left = (this.#blocked.get(inode) ?? 0) - 1;
+    if (left > 0) this.#blocked.set(inode, left);
+    else this.#blocked.delete(inode);
+  }
+
+  get size(): number {
+    return this.#byInode.size;
+  }
+}

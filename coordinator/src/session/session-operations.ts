@@ -1,0 +1,170 @@
+/** Operations that need more than the view: block maps with tickets (D7), locks that wake waiters, space and chunk ids ahead (M10), fsync, the exclusive promise. */
+import { assertNever } from '@collective/base/assert';
+import type { Clock } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import type { Epoch, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import { type Attributes, type BlockPage, type FileSystem, InodeType, type Operation, type Replenish, type Replenished } from '@collective/protocol/gen/session';
+import type { Engine } from '../engine/engine.ts';
+import { realmRow, replicaRule } from '../ops/chunks.ts';
+import { ATTRIBUTES, DATA, type OperationContext, WRITE } from '../ops/context.ts';
+import { attributesOf, loadInode, MAY_WRITE, requireAccess, requireWritableRealm } from '../ops/inode.ts';
+import { setLock } from '../ops/locks.ts';
+import type { Result, SessionOperationName } from '../ops/operations.ts';
+import { readBlocks } from '../ops/read-blocks.ts';
+import type { DataAccess } from './data-access.ts';
+import type { LockWaiters } from './lock-waiters.ts';
+import type { PromiseTable } from './promises.ts';
+import type { Session } from './session.ts';
+import type { SpaceGrants } from './space-grants.ts';
+
+export interface SessionOperationParts {
+  readonly clock: Clock;
+  readonly engine: Engine;
+  readonly data: DataAccess;
+  readonly space: SpaceGrants;
+  readonly locks: LockWaiters;
+  readonly promises: PromiseTable;
+  cancel(session: SessionId, number: number, step: number): void;
+}
+
+type Case = NonNullable<Operation['op']>;
+type SessionCase = Extract<Case, { $case: SessionOperationName }>;
+
+const CHUNKS_PER_GRANT_MAX = 4_096;
+const PLACEMENTS_PER_GRANT = 8;
+/** Chunk ids of one session in one epoch; the epoch has 2^53 of them. */
+const CHUNK_BLOCK = 2 ** 24;
+/** Without a quota a realm is as large as its nodes. */
+const NO_QUOTA = Number.MAX_SAFE_INTEGER;
+
+export class SessionOperations {
+  readonly #parts: SessionOperationParts;
+  readonly #epoch: Epoch;
+  #nextBlock = 1;
+
+  constructor(parts: SessionOperationParts) {
+    this.#parts = parts;
+    this.#epoch = parts.engine.epoch;
+  }
+
+  run(context: OperationContext, session: Session, op: Case, fence: number): Result {
+    const request = op as SessionCase;
+    switch (request.$case) {
+      case 'readBlocks':
+        return { $case: 'blocks', value: this.#blocks(context, session, request.value) };
+      case 'setLock': {
+        const state = setLock(context, request.value, fence);
+        this.#parts.locks.changed(request.value.inode as InodeNumber);
+        return { $case: 'lock', value: state };
+      }
+      case 'sync':
+        loadInode(context, request.value.inode);
+        return { $case: 'empty', value: {} };
+      case 'statFileSystem':
+        return { $case: 'fileSystem', value: this.#fileSystem(context, request.value.inode) };
+      case 'wantWrite':
+        return { $case: 'attributes', value: this.#wantWrite(context, request.value.inode) };
+      case 'replenish':
+        return { $case: 'replenished', value: this.#replenish(context, session, request.value) };
+      case 'cancel':
+        this.#parts.cancel(session.id, request.value.number, request.value.step);
+        return { $case: 'empty', value: {} };
+      case 'forget':
+        for (const inode of request.value.inodes) this.#parts.promises.drop(session.id, inode as InodeNumber, ~0);
+        return { $case: 'empty', value: {} };
+      default:
+        return assertNever(request, 'session operation');
+    }
+  }
+
+  /** What an operation waits for besides its own batch: fsync waits for all that was answered before. */
+  async beforeAnswer(op: Case): Promise<void> {
+    if (op.$case !== 'sync') return;
+    const { engine } = this.#parts;
+    await engine.stableThrough(engine.lastPosition);
+  }
+
+  /** A token for the session's own chunk ids; made at attach, renewed early. */
+  access(session: Session): NonNullable<Replenished['access']> {
+    const block = this.#chunkIds(session);
+    const write = session.rights.realms.some(({ readOnly }) => !readOnly);
+    const access = this.#parts.data.issueAccess({ subject: session.subject, session: session.id, write, epoch: this.#epoch, firstChunk: block.first, lastChunk: block.last });
+    session.accessExpiresSeconds = access.expires?.seconds ?? 0;
+    return access;
+  }
+
+  #chunkIds(session: Session): NonNullable<Session['chunkIds']> {
+    if (session.chunkIds === undefined || session.chunkIds.next + CHUNKS_PER_GRANT_MAX > session.chunkIds.last) {
+      const first = this.#nextBlock++ * CHUNK_BLOCK;
+      session.chunkIds = { first, last: first + CHUNK_BLOCK - 1, next: first };
+    }
+    return session.chunkIds;
+  }
+
+  #blocks(context: OperationContext, session: Session, request: Parameters<typeof readBlocks>[1]): BlockPage {
+    const { page, chunks } = readBlocks(context, request);
+    return {
+      ...page,
+      chunks: chunks.map(({ id, row }) => ({
+        chunk: Buffer.from(id, 'hex'),
+        length: row.length,
+        replicas: row.replicas.flatMap(({ node }) => this.#parts.data.ticket(node, id, session.id) ?? []),
+      })),
+    };
+  }
+
+  #replenish(context: OperationContext, session: Session, request: Replenish): Replenished {
+    const realm = request.realm as RealmId;
+    const right = context.caller.realmRight(realm);
+    if (right === undefined) throw new CollectiveError('permission_denied', `Reserve space in realm ${realm}: it was not given to this session`);
+    if (right === 'ro') throw new CollectiveError('read_only', `Reserve space in realm ${realm}: it was given for reading only`);
+    const row = realmRow(context, realm);
+    const rule = replicaRule(row);
+    const used = context.tx.usageOf(realm).bytes;
+    const { freeBytes } = this.#parts.data.freeBytes();
+    const room = { quotaLeft: row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - used, nodesLeft: Math.floor(freeBytes / rule.wanted), path: row.path };
+    const placements = this.#parts.data.place(rule.wanted, PLACEMENTS_PER_GRANT);
+    if (placements.length === 0) throw new CollectiveError('no_space', `Place chunks of realm ${row.path}: no storage node is there that has room above its reserve`);
+    const bytes = this.#parts.space.grant(session, realm, request.bytes, room);
+    const before = session.chunkIds;
+    const ids = this.#chunkIds(session);
+    const chunks = Math.min(request.chunks, CHUNKS_PER_GRANT_MAX);
+    const firstChunk = ids.next;
+    ids.next += chunks;
+    const stale = before !== ids || session.accessExpiresSeconds - this.#parts.clock.now().seconds < 150;
+    return {
+      bytes,
+      epoch: this.#epoch,
+      firstChunk,
+      chunks,
+      placements,
+      access: stale ? this.access(session) : undefined,
+      wanted: rule.wanted,
+      needed: rule.needed,
+      nodes: this.#parts.data.routes(session.listener),
+    };
+  }
+
+  #fileSystem(context: OperationContext, value: number): FileSystem {
+    const { row } = loadInode(context, value);
+    const realm = realmRow(context, row.realm);
+    const { wanted } = replicaRule(realm);
+    const used = context.tx.usageOf(row.realm);
+    const nodes = this.#parts.data.freeBytes();
+    const free = Math.floor(nodes.freeBytes / wanted);
+    const totalBytes = realm.quotaBytes === 0 ? Math.floor(nodes.capacityBytes / wanted) : realm.quotaBytes;
+    const freeBytes = Math.max(0, realm.quotaBytes === 0 ? free : Math.min(free, realm.quotaBytes - used.bytes));
+    const totalInodes = realm.quotaInodes === 0 ? 2 ** 32 : realm.quotaInodes;
+    return { totalBytes: Math.max(totalBytes, used.bytes), freeBytes, totalInodes, freeInodes: Math.max(0, totalInodes - used.inodes) };
+  }
+
+  #wantWrite(context: OperationContext, value: number): Attributes {
+    const { inode, row } = loadInode(context, value);
+    if (row.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', `Write inode ${inode}, which is not a file`);
+    requireWritableRealm(context, row);
+    requireAccess(context, row, MAY_WRITE, `Write inode ${inode}`);
+    context.coherent(inode);
+    context.show(inode, ATTRIBUTES | DATA | WRITE);
+    return attributesOf(inode, row);
+  }
+}

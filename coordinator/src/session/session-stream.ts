@@ -1,0 +1,258 @@
+/**
+ * One session stream from its attach to its end (M1): takes messages in order, hands operations to the runner, gathers the
+ * answers of a turn into one message. A second stream of the same session fences this one (M5).
+ */
+import { type Clock, type Timer, wallMs } from '@collective/base/clock';
+import { assertNever } from '@collective/base/assert';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import type { InodeNumber, RealmId } from '@collective/base/ids';
+import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERSION } from '@collective/base/limits';
+import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
+import type { Link } from '@collective/protocol/link/link';
+import type { Engine } from '../engine/engine.ts';
+import { OPEN } from '../ops/context.ts';
+import { replicaRule } from '../ops/chunks.ts';
+import { allRealms } from '../ops/realms.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { ANSWERS, EPOCHS } from '../tables/tables.ts';
+import type { DataAccess } from './data-access.ts';
+import type { OperationRunner } from './operation-runner.ts';
+import type { PromiseTable } from './promises.ts';
+import type { Recalls } from './recalls.ts';
+import type { Session } from './session.ts';
+import type { SessionOperations } from './session-operations.ts';
+import type { SessionRegistry } from './session-registry.ts';
+import type { SpaceGrants } from './space-grants.ts';
+
+export interface StreamParts {
+  readonly clock: Clock;
+  readonly engine: Engine;
+  readonly registry: SessionRegistry;
+  readonly runner: OperationRunner;
+  readonly promises: PromiseTable;
+  readonly recalls: Recalls;
+  readonly space: SpaceGrants;
+  readonly operations: SessionOperations;
+  readonly data: DataAccess;
+  readonly member: { readonly name: string; readonly trustDomain: string };
+  readonly version: string;
+}
+
+export type SessionLink = Link<ServerMessage, ClientMessage>;
+
+/** What may be asked for at attach beyond version 1. */
+const FEATURES: readonly string[] = [];
+const ATTACH_WITHIN_MS = 30_000;
+/** Acknowledged answers whose rows no mutation took along are removed when so many wait. */
+const ACKNOWLEDGED_WAITING_MAX = 256;
+
+/** Serves a stream until it ends; never throws. `subject` is the URI of the peer's verified certificate. */
+export async function serveSession(link: SessionLink, subject: string, parts: StreamParts, signal: AbortSignal): Promise<void> {
+  const stream = new SessionStream(link, subject, parts);
+  try {
+    await stream.serve(signal);
+  } catch (thrown) {
+    stream.refuse(toCollectiveError(thrown, `Serve a session of ${subject}`));
+  } finally {
+    stream.ended();
+  }
+}
+
+class SessionStream {
+  readonly #link: SessionLink;
+  readonly #subject: string;
+  readonly #parts: StreamParts;
+  #session: Session | undefined;
+  #gathered: Replies | undefined;
+  #attachTimer: Timer | undefined;
+  #over = false;
+
+  constructor(link: SessionLink, subject: string, parts: StreamParts) {
+    this.#link = link;
+    this.#subject = subject;
+    this.#parts = parts;
+  }
+
+  async serve(signal: AbortSignal): Promise<void> {
+    const session = await this.#attach(signal);
+    for (;;) {
+      const received = await this.#link.receive(signal);
+      if (received === undefined || this.#over) return;
+      const { message } = received;
+      if (message === undefined) continue;
+      switch (message.$case) {
+        case 'operations':
+          session.acknowledge(message.value.acknowledged);
+          this.#parts.runner.submit(session, message.value.operations, !session.replayed);
+          break;
+        case 'renew':
+          this.#renew(session, message.value);
+          break;
+        case 'recallDone':
+          this.#parts.recalls.acknowledged(session.id, message.value);
+          break;
+        case 'replayed':
+          session.replayed = true;
+          this.#parts.registry.gate.settled(session.id);
+          break;
+        case 'detach':
+          await this.#parts.registry.end(session.id);
+          this.#send({ message: { $case: 'detached', value: {} } });
+          return;
+        case 'attach':
+          throw new CollectiveError('invalid_argument', 'Attach on a stream that is attached already');
+        default:
+          assertNever(message, 'client message');
+      }
+    }
+  }
+
+  refuse(error: CollectiveError): void {
+    if (this.#over) return;
+    this.#send({ message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } } });
+    this.#over = true;
+    this.#link.close();
+  }
+
+  ended(): void {
+    this.#flush();
+    this.#over = true;
+    this.#attachTimer?.cancel();
+    if (this.#session?.outlet === this.#outlet) this.#session.outlet = undefined;
+    this.#link.close();
+  }
+
+  readonly #outlet = {
+    send: (message: ServerMessage): void => this.#send(message),
+    refuse: (error: Error): void => this.refuse(toCollectiveError(error, 'Serve a session')),
+  };
+
+  async #attach(signal: AbortSignal): Promise<Session> {
+    const { clock, registry, runner, recalls, promises, space } = this.#parts;
+    this.#attachTimer = clock.setTimer(ATTACH_WITHIN_MS, () => this.refuse(new CollectiveError('deadline_exceeded', `Attach: nothing came within ${ATTACH_WITHIN_MS} ms`)));
+    const first = await this.#link.receive(signal);
+    this.#attachTimer.cancel();
+    if (first?.message?.$case !== 'attach') throw new CollectiveError('invalid_argument', 'Open a session: the first message must be attach');
+    const attach = first.message.value;
+    if (attach.wireVersion !== WIRE_VERSION) throw new CollectiveError('version_too_new', `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`);
+    const { session, resumed } = await registry.attach(attach, this.#subject);
+    session.outlet?.refuse(new CollectiveError('fenced', `Go on with session ${session.id}: incarnation ${session.incarnation} has taken over`));
+    runner.fence(session.id);
+    // What the client still believes to be promised is as good as granted if nobody was granted otherwise since.
+    const confirmed = new Set<number>();
+    for (const { inode, kinds } of attach.held) {
+      if (promises.held(session.id, inode as InodeNumber) === kinds || !registry.gate.open) promises.grant(session.id, inode as InodeNumber, kinds);
+      else confirmed.add(inode);
+    }
+    for (const inode of attach.openInodes) promises.grant(session.id, inode as InodeNumber, OPEN);
+    if (resumed) {
+      space.drop(session);
+      for (const { realm, bytes } of attach.space) space.restore(session, realm as RealmId, bytes);
+    }
+    session.outlet = this.#outlet;
+    this.#session = session;
+    this.#send({ message: { $case: 'attached', value: await this.#attached(attach, session, resumed) } });
+    recalls.resend(session);
+    // Promises that no longer hold are recalled, so that the client drops what it caches under them.
+    for (const inode of confirmed) void recalls.recall(session, inode as InodeNumber, ~OPEN >>> 0, []);
+    if (!resumed) registry.gate.settled(session.id);
+    return session;
+  }
+
+  async #attached(attach: Attach, session: Session, resumed: boolean): Promise<Attached> {
+    const { engine, data, operations, member, version } = this.#parts;
+    const { realms, recovered } = await engine.run((tx) => ({
+      realms: allRealms(tx).map(({ realm, row }) => ({ realm, row })),
+      recovered: attach.lastEpoch === undefined ? undefined : tx.scan(EPOCHS, EPOCHS.key(attach.lastEpoch.generation, attach.lastEpoch.start + 1), prefixEnd(EPOCHS.prefix), 1)[0]?.value.recovered,
+    }));
+    return {
+      session: session.id,
+      incarnation: session.incarnation,
+      epoch: engine.epoch,
+      // The same epoch still runs: nothing was lost.
+      recoveredPosition: recovered ?? Number.MAX_SAFE_INTEGER,
+      member: member.name,
+      trustDomain: member.trustDomain,
+      realms: realms.flatMap(({ realm, row }) => {
+        const right = session.realmRight(realm);
+        if (right === undefined) return [];
+        const { wanted, needed } = replicaRule(row);
+        return [{ realm, root: row.root, path: row.path, readOnly: right === 'ro', replicas: wanted, minReplicas: needed, compression: !row.compressionOff }];
+      }),
+      trusted: session.rights.trusted,
+      uid: session.rights.uid,
+      uidOwnerGid: session.rights.gid,
+      promiseLeaseMs: PROMISE_LEASE_MS,
+      sessionLeaseMs: SESSION_LEASE_MS,
+      nodes: data.routes(session.listener),
+      resumed,
+      features: attach.features.filter((feature) => FEATURES.includes(feature)),
+      version,
+      access: operations.access(session),
+    };
+  }
+
+  #renew(session: Session, renew: { acknowledged: number[]; bundleHash: string; number: number }): void {
+    const { registry, engine, data, operations, clock } = this.#parts;
+    session.acknowledge(renew.acknowledged);
+    session.bundleHash = renew.bundleHash;
+    registry.touch(session);
+    if (session.acknowledgedWaiting > 0) this.#forgetAcknowledged(session);
+    const accessLeftMs = session.accessExpiresSeconds * 1000 - wallMs(clock);
+    this.#send({
+      message: {
+        $case: 'renewed',
+        value: {
+          number: renew.number,
+          stablePosition: engine.stablePosition,
+          access: accessLeftMs < ACCESS_TOKEN_LIFETIME_MS / 2 ? operations.access(session) : undefined,
+          nodes: data.routes(session.listener),
+        },
+      },
+    });
+  }
+
+  /** Rows of answers that the client has: they go with a batch of their own when no mutation takes them along. */
+  #forgetAcknowledged(session: Session): void {
+    const acknowledged = session.takeAcknowledged();
+    for (let at = 0; at < acknowledged.length; at += ACKNOWLEDGED_WAITING_MAX) {
+      const some = acknowledged.slice(at, at + ACKNOWLEDGED_WAITING_MAX);
+      const removed = this.#parts.engine.run(
+        (tx) => {
+          for (const { number, step } of some) tx.remove(ANSWERS, session.id, number, step);
+        },
+        { durability: 'written' },
+      );
+      // A log that fails ends the process; rows that stay are removed with the session.
+      removed.catch(() => undefined);
+    }
+  }
+
+  #send(message: ServerMessage): void {
+    if (this.#over) return;
+    if (message.message?.$case === 'replies') {
+      this.#gather(message.message.value);
+      return;
+    }
+    this.#flush();
+    this.#link.send(message);
+  }
+
+  /** Answers of one turn go together: a message costs more than an answer. */
+  #gather(replies: Replies): void {
+    if (this.#gathered === undefined) {
+      this.#gathered = replies;
+      this.#parts.clock.defer(() => this.#flush());
+      return;
+    }
+    this.#gathered.replies.push(...replies.replies);
+    this.#gathered.stablePosition = replies.stablePosition;
+  }
+
+  #flush(): void {
+    const gathered = this.#gathered;
+    if (gathered === undefined) return;
+    this.#gathered = undefined;
+    if (!this.#over) this.#link.send({ message: { $case: 'replies', value: gathered } });
+  }
+}

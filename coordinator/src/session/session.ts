@@ -1,0 +1,123 @@
+/**
+ * One session (M5, M6): who it is, what it may do, which answers are kept for it, until when it lives. It outlives its
+ * stream: a client that comes back within the session lease takes it up again with the next incarnation.
+ */
+import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import { ROOT_REALM } from '@collective/base/ids';
+import type { Credential as WireCredential, Reply, ServerMessage } from '@collective/protocol/gen/session';
+import { Reply as ReplyType } from '@collective/protocol/gen/session';
+import type { Caller, Credential } from '../ops/context.ts';
+import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
+
+export interface KeptAnswer {
+  readonly step: number;
+  readonly reply: Uint8Array;
+}
+
+/** Where a session's messages go at the moment. */
+export interface Outlet {
+  send(message: ServerMessage): void;
+  /** Ends the stream with a reason. */
+  refuse(error: Error): void;
+}
+
+/** Chunk ids of one session in one epoch: a block of its own, so that its token covers no other session's ids (D7). */
+export interface ChunkIdBlock {
+  readonly first: number;
+  readonly last: number;
+  next: number;
+}
+
+export class Session {
+  readonly id: SessionId;
+  readonly clientId: Buffer;
+  readonly subject: string;
+  readonly caches: boolean;
+  program: string;
+  incarnation: number;
+  rights: SubjectRow;
+  listener = 'internal';
+  bundleHash = '';
+  /** Boot time in ms until which promises hold (M6). */
+  promisesUntilMs = 0;
+  /** Boot time in ms until which the session holds. */
+  expiresMs = 0;
+  outlet: Outlet | undefined;
+  /** Has attached in this start and sent again what was lost. */
+  replayed = false;
+  chunkIds: ChunkIdBlock | undefined;
+  accessExpiresSeconds = 0;
+  /** M10: bytes granted and not yet used, by realm. */
+  readonly space = new Map<RealmId, number>();
+  readonly openInodes = new Set<InodeNumber>();
+  defaultCredential: Credential;
+  readonly #answers = new Map<number, KeptAnswer[]>();
+  #acknowledged: { number: number; step: number }[] = [];
+
+  constructor(id: SessionId, row: SessionRow, rights: SubjectRow) {
+    this.id = id;
+    this.clientId = row.clientId;
+    this.subject = row.subject;
+    this.caches = row.caches;
+    this.program = row.program;
+    this.incarnation = row.incarnation;
+    this.rights = rights;
+    this.defaultCredential = { uid: rights.uid, gid: rights.gid, groups: [] };
+  }
+
+  row(now: SessionRow['renewed']): SessionRow {
+    return { clientId: this.clientId, subject: this.subject, incarnation: this.incarnation, renewed: now, caches: this.caches, program: this.program };
+  }
+
+  get keptAnswers(): number {
+    return this.#answers.size;
+  }
+
+  keepAnswer(number: number, answer: KeptAnswer): void {
+    const kept = this.#answers.get(number);
+    if (kept === undefined) this.#answers.set(number, [answer]);
+    else kept.push(answer);
+  }
+
+  keptAnswer(number: number, step: number): Reply | undefined {
+    const kept = this.#answers.get(number)?.find((answer) => answer.step === step);
+    return kept === undefined ? undefined : ReplyType.decode(kept.reply);
+  }
+
+  /** The client has the answers of these numbers; their rows go with the next batch. */
+  acknowledge(numbers: readonly number[]): void {
+    for (const number of numbers) {
+      for (const { step } of this.#answers.get(number) ?? []) this.#acknowledged.push({ number, step });
+      this.#answers.delete(number);
+    }
+  }
+
+  get acknowledgedWaiting(): number {
+    return this.#acknowledged.length;
+  }
+
+  takeAcknowledged(): { number: number; step: number }[] {
+    const taken = this.#acknowledged;
+    this.#acknowledged = [];
+    return taken;
+  }
+
+  realmRight(realm: RealmId): 'rw' | 'ro' | undefined {
+    const granted = this.rights.realms.find((each) => each.realm === realm);
+    if (granted !== undefined) return granted.readOnly ? 'ro' : 'rw';
+    // An administrator with access to the root realm has access to those made later too.
+    if (!this.rights.admin) return undefined;
+    const root = this.rights.realms.find((each) => each.realm === ROOT_REALM);
+    return root === undefined ? undefined : root.readOnly ? 'ro' : 'rw';
+  }
+
+  /** The uid rule (T3a): a trusted session is believed, any other runs as its own uid. */
+  caller(credential: WireCredential | undefined): Caller {
+    const own: Credential = { uid: this.rights.uid, gid: this.rights.gid, groups: [] };
+    return {
+      session: this.id,
+      credential: this.rights.trusted ? (credential ?? this.defaultCredential) : own,
+      realmRight: (realm) => this.realmRight(realm),
+    };
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Space is granted, not hoped for (M10): a session holds small grants of a realm's quota and of the nodes' room, and bytes
+ * are acknowledged only against them. In memory: a session that comes back after a restart says what it holds.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import type { RealmId } from '@collective/base/ids';
+import type { Session } from './session.ts';
+
+/** The largest grant at once; over 100 sessions a quota is overshot by nothing, but this much of it may lie idle. */
+export const GRANT_BYTES_MAX = 1024 ** 3;
+
+export class SpaceGrants {
+  readonly #byRealm = new Map<RealmId, number>();
+  #all = 0;
+
+  outstanding(realm: RealmId): number {
+    return this.#byRealm.get(realm) ?? 0;
+  }
+
+  elsewhere(realm: RealmId, session: Session | undefined): number {
+    return this.outstanding(realm) - (session?.space.get(realm) ?? 0);
+  }
+
+  /** Raw bytes granted over all realms, before replication. */
+  get allBytes(): number {
+    return this.#all;
+  }
+
+  /** Grants up to `bytes`. Throws `quota_exceeded` or `no_space` when nothing is left. */
+  grant(session: Session, realm: RealmId, bytes: number, room: { quotaLeft: number; nodesLeft: number; path: string }): number {
+    const wanted = Math.min(bytes, GRANT_BYTES_MAX);
+    const byQuota = room.quotaLeft - this.outstanding(realm);
+    if (wanted > 0 && byQuota <= 0) throw new CollectiveError('quota_exceeded', `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others`);
+    const byNodes = room.nodesLeft - this.#all;
+    if (wanted > 0 && byNodes <= 0) throw new CollectiveError('no_space', `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve`);
+    const granted = Math.max(0, Math.min(wanted, byQuota, byNodes));
+    this.#add(session, realm, granted);
+    return granted;
+  }
+
+  /** A returning session holds this much from before a restart. */
+  restore(session: Session, realm: RealmId, bytes: number): void {
+    this.#add(session, realm, Math.max(0, Math.min(bytes, GRANT_BYTES_MAX) - (session.space.get(realm) ?? 0)));
+  }
+
+  /** Bytes became used: they leave the grant. */
+  used(session: Session, realm: RealmId, bytes: number): void {
+    const held = session.space.get(realm) ?? 0;
+    this.#add(session, realm, -Math.min(held, Math.max(0, bytes)));
+  }
+
+  drop(session: Session): void {
+    for (const [realm, bytes] of [...session.space]) this.#add(session, realm, -bytes);
+  }
+
+  #add(session: Session, realm: RealmId, bytes: number): void {
+    if (bytes === 0) return;
+    session.space.set(realm, (session.space.get(realm) ?? 0) + bytes);
+    this.#byRealm.set(realm, this.outstanding(realm) + bytes);
+    this.#all += bytes;
+  }
+}
+
