@@ -10,7 +10,7 @@ import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERS
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
 import type { Engine } from '../engine/engine.ts';
-import { OPEN } from '../ops/context.ts';
+import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
 import { replicaRule } from '../ops/chunks.ts';
 import { allRealms } from '../ops/realms.ts';
 import { prefixEnd } from '../tables/table.ts';
@@ -138,11 +138,11 @@ class SessionStream {
     const { session, resumed } = await registry.attach(attach, this.#subject);
     session.outlet?.refuse(new CollectiveError('fenced', `Go on with session ${session.id}: incarnation ${session.incarnation} has taken over`));
     runner.fence(session.id);
-    // What the client still believes to be promised is as good as granted if nobody was granted otherwise since.
-    const confirmed = new Set<number>();
+    // What the client still believes to be promised: after a restart it says so first; later only what the table knows holds.
+    const doubtful = new Set<number>();
     for (const { inode, kinds } of attach.held) {
-      if (promises.held(session.id, inode as InodeNumber) === kinds || !registry.gate.open) promises.grant(session.id, inode as InodeNumber, kinds);
-      else confirmed.add(inode);
+      if (!registry.gate.open || (promises.held(session.id, inode as InodeNumber) & kinds) === kinds) promises.grant(session.id, inode as InodeNumber, kinds);
+      else doubtful.add(inode);
     }
     for (const inode of attach.openInodes) promises.grant(session.id, inode as InodeNumber, OPEN);
     if (resumed) {
@@ -154,8 +154,7 @@ class SessionStream {
     this.#send({ message: { $case: 'attached', value: await this.#attached(attach, session, resumed) } });
     recalls.resend(session);
     // Promises that no longer hold are recalled, so that the client drops what it caches under them.
-    for (const inode of confirmed) void recalls.recall(session, inode as InodeNumber, ~OPEN >>> 0, []);
-    if (!resumed) registry.gate.settled(session.id);
+    for (const inode of doubtful) void recalls.recall(session, inode as InodeNumber, ATTRIBUTES | ENTRIES | DATA | WRITE, []);
     return session;
   }
 

@@ -1,0 +1,127 @@
+/**
+ * The coordinator without its edges: engine, operations and sessions put together from ports. `main.ts` gives it the real
+ * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
+ */
+import type { Clock } from '@collective/base/clock';
+import type { SessionId } from '@collective/base/ids';
+import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
+import { Engine } from './engine/engine.ts';
+import type { Log } from './log/log.ts';
+import { createRealm, listRealms, makeRoot } from './ops/realms.ts';
+import type { DataAccess } from './session/data-access.ts';
+import { LockWaiters } from './session/lock-waiters.ts';
+import { OperationRunner } from './session/operation-runner.ts';
+import { PromiseTable } from './session/promises.ts';
+import { Recalls } from './session/recalls.ts';
+import { SessionOperations } from './session/session-operations.ts';
+import { SessionRegistry } from './session/session-registry.ts';
+import { type SessionLink, type StreamParts, serveSession } from './session/session-stream.ts';
+import { SpaceGrants } from './session/space-grants.ts';
+import type { Store } from './store/store.ts';
+
+export interface CoreOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  /** Asked only after `startCore` has resolved its engine: it may itself need the engine. */
+  readonly data: (engine: Engine) => DataAccess | Promise<DataAccess>;
+  readonly member: { readonly name: string; readonly trustDomain: string };
+  readonly version: string;
+  /** Owner of the root directory, on the first start. */
+  readonly rootOwner: { readonly uid: number; readonly gid: number };
+  /** A commit failed or is ambiguous: the process must end (M4). */
+  readonly onFatal: (error: Error) => void;
+  readonly onOperationFailure?: (event: { session: SessionId; error: Error }, message: string) => void;
+  /** Only the simulator turns this off, to show that it finds out (M5). */
+  readonly keepAnswers?: boolean;
+  readonly cacheEntriesMax?: number;
+  readonly generation?: number;
+}
+
+export interface CoreFigures {
+  readonly sessions: number;
+  readonly promises: number;
+  readonly recallsSent: number;
+  readonly recallsTimedOut: number;
+  readonly answered: number;
+  readonly failed: number;
+  readonly resent: number;
+}
+
+export class CoordinatorCore {
+  readonly engine: Engine;
+  readonly #parts: StreamParts;
+  readonly #stop = new AbortController();
+  readonly #streams = new Set<Promise<void>>();
+
+  private constructor(engine: Engine, parts: StreamParts) {
+    this.engine = engine;
+    this.#parts = parts;
+  }
+
+  static async start(options: CoreOptions): Promise<CoordinatorCore> {
+    const { clock } = options;
+    const engine = await Engine.start(options);
+    await engine.run((tx) => makeRoot(tx, options.rootOwner));
+    const data = await options.data(engine);
+    const promises = new PromiseTable();
+    const locks = new LockWaiters();
+    const space = new SpaceGrants();
+    const recalls = new Recalls({ clock, promises, drawSequence: () => engine.drawNumber('promise') });
+    // Runner and registry know each other: an ended session gives up its requests, a request finds its session.
+    let runner: OperationRunner | undefined;
+    const registry = await SessionRegistry.load({ clock, engine, promises, recalls, locks, space, onEnded: (session) => runner?.ended(session.id) });
+    const operations = new SessionOperations({ clock, engine, data, space, locks, promises, cancel: (session, number, step) => runner?.cancel(session, number, step) });
+    runner = new OperationRunner({
+      engine,
+      promises,
+      recalls,
+      locks,
+      space,
+      gate: registry.gate,
+      sessionOperations: operations,
+      find: (session) => registry.find(session),
+      keepAnswers: options.keepAnswers ?? true,
+      log: options.onOperationFailure ?? (() => undefined),
+    });
+    const { member, version } = options;
+    return new CoordinatorCore(engine, { clock, engine, registry, runner, promises, recalls, space, operations, data, member, version });
+  }
+
+  /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
+  serveSession(link: SessionLink, subject: string): Promise<void> {
+    const served = serveSession(link, subject, this.#parts, this.#stop.signal).finally(() => this.#streams.delete(served));
+    this.#streams.add(served);
+    return served;
+  }
+
+  createRealm(request: CreateRealmRequest): Promise<Realm> {
+    return this.engine.run((tx) => createRealm(tx, request));
+  }
+
+  listRealms(): Promise<Realm[]> {
+    return this.engine.run((tx) => listRealms(tx));
+  }
+
+  get figures(): CoreFigures {
+    const { registry, promises, recalls, runner } = this.#parts;
+    return {
+      sessions: registry.count,
+      promises: promises.size,
+      recallsSent: recalls.counters.sent,
+      recallsTimedOut: recalls.counters.timedOut,
+      answered: runner.counters.answered,
+      failed: runner.counters.failed,
+      resent: runner.counters.resent,
+    };
+  }
+
+  /** Ends all streams, makes what was answered stable, closes log and store. Sessions live on in the store. */
+  async close(): Promise<void> {
+    this.#parts.registry.close();
+    this.#stop.abort();
+    await Promise.allSettled(this.#streams);
+    await this.engine.close();
+  }
+}
+
