@@ -1,0 +1,131 @@
+/**
+ * For tests only: an authority that signs whatever it is asked to, also what no real signer would (two URIs, an address,
+ * dates in the past, another member's name), so that tests can show who refuses it.
+ */
+import 'reflect-metadata';
+import type { webcrypto } from 'node:crypto';
+import type { TrustDomain } from '@collective/base/ids';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  Extension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  type X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+import { keyPemOf, makeKeys } from './make-csr.ts';
+import { type PeerRole, serverDnsName, spiffeId } from './spiffe-id.ts';
+import { parseTrustSet, type TrustPems, type TrustSet } from './trust-set.ts';
+
+const DAY_MS = 86_400_000;
+
+export interface ScratchName {
+  readonly type: 'url' | 'dns' | 'ip' | 'email';
+  readonly value: string;
+}
+
+export interface ScratchLeaf {
+  readonly names: readonly ScratchName[];
+  readonly subject?: string;
+  readonly notBefore?: Date;
+  readonly notAfter?: Date;
+  readonly serverAuth?: boolean;
+}
+
+export class ScratchAuthority {
+  readonly trustDomain: TrustDomain;
+  readonly #keys: webcrypto.CryptoKeyPair;
+  readonly #certificate: X509Certificate;
+
+  /** Name constraints hold the trust domain, as T1 demands; `unconstrained` leaves them out. */
+  static async create(
+    trustDomain: TrustDomain,
+    { unconstrained = false, generation = 1 } = {},
+  ): Promise<ScratchAuthority> {
+    const keys = await makeKeys();
+    const certificate = await X509CertificateGenerator.createSelfSigned({
+      name: `CN=scratch ${trustDomain} g${generation}, O=${trustDomain}`,
+      keys,
+      signingAlgorithm: { name: 'Ed25519' },
+      notBefore: new Date(Date.now() - 40 * DAY_MS),
+      notAfter: new Date(Date.now() + 400 * DAY_MS),
+      extensions: [
+        new BasicConstraintsExtension(true, 0, true),
+        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+        ...(unconstrained ? [] : [new Extension('2.5.29.30', true, nameConstraints(trustDomain))]),
+      ],
+    });
+    return new ScratchAuthority(trustDomain, keys, certificate);
+  }
+
+  private constructor(trustDomain: TrustDomain, keys: webcrypto.CryptoKeyPair, certificate: X509Certificate) {
+    this.trustDomain = trustDomain;
+    this.#keys = keys;
+    this.#certificate = certificate;
+  }
+
+  get bundlePem(): string {
+    return `${this.#certificate.toString('pem')}\n`;
+  }
+
+  /** A leaf as a real signer would make it. */
+  async peer(role: PeerRole, name = '', dates: Pick<ScratchLeaf, 'notBefore' | 'notAfter'> = {}): Promise<TrustSet> {
+    const id = spiffeId(this.trustDomain, role, name);
+    const dnsName = serverDnsName(id);
+    const pems = await this.leaf({
+      ...dates,
+      names: [
+        { type: 'url', value: id.uri },
+        ...(dnsName === undefined ? [] : [{ type: 'dns' as const, value: dnsName }]),
+      ],
+      serverAuth: dnsName !== undefined,
+    });
+    return parseTrustSet(pems, 'a scratch peer');
+  }
+
+  async leaf({
+    names,
+    subject = `O=${this.trustDomain}`,
+    notBefore,
+    notAfter,
+    serverAuth = true,
+  }: ScratchLeaf): Promise<TrustPems> {
+    const keys = await makeKeys();
+    const certificate = await X509CertificateGenerator.create({
+      subject,
+      issuer: this.#certificate.subject,
+      publicKey: keys.publicKey,
+      signingKey: this.#keys.privateKey,
+      signingAlgorithm: { name: 'Ed25519' },
+      notBefore: notBefore ?? new Date(Date.now() - DAY_MS),
+      notAfter: notAfter ?? new Date(Date.now() + 30 * DAY_MS),
+      extensions: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension(
+          serverAuth ? [ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth] : [ExtendedKeyUsage.clientAuth],
+        ),
+        new SubjectAlternativeNameExtension([...names]),
+      ],
+    });
+    return {
+      certificatePem: `${certificate.toString('pem')}\n`,
+      keyPem: await keyPemOf(keys.privateKey),
+      bundlePem: this.bundlePem,
+    };
+  }
+}
+
+/** RFC 5280, 4.2.1.10: NameConstraints { permittedSubtrees [0] { dNSName [2], uniformResourceIdentifier [6] } }. */
+function nameConstraints(domain: string): Buffer {
+  const subtree = (tag: number): Buffer => der(0x30, der(tag, Buffer.from(domain, 'ascii')));
+  return der(0x30, der(0xa0, Buffer.concat([subtree(0x82), subtree(0x86)])));
+}
+
+function der(tag: number, content: Buffer): Buffer {
+  const length = content.length < 128 ? [content.length] : [0x81, content.length];
+  return Buffer.concat([Buffer.from([tag, ...length]), content]);
+}
