@@ -1,0 +1,192 @@
+/**
+ * The coordinator's end of a node's link (D7, D10): takes the registration and heartbeats, answers each with keys, epoch
+ * and the routes of the other nodes, and asks questions (D3). A new link of the same node takes over from an older one.
+ */
+import { type Clock, type Timer, wallMs } from '@collective/base/clock';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { type ChunkId, chunkIdFromBytes, compareEpochs, type Epoch, type NodeName } from '@collective/base/ids';
+import { HEARTBEAT_INTERVAL_MS, WIRE_VERSION } from '@collective/base/limits';
+import type { CoordinatorMessage, NodeMessage, NodeReport, SigningKey, Welcome } from '@collective/protocol/gen/node';
+import type { Link } from '@collective/protocol/link/link';
+import type { NodeTable } from './node-table.ts';
+
+export interface NodeLinkParts {
+  readonly clock: Clock;
+  readonly epoch: Epoch;
+  readonly member: string;
+  readonly nodes: NodeTable;
+  readonly keys: {
+    signingKeys(): SigningKey[];
+    /** Of this node: the key in use and the one before. */
+    ticketKeys(node: NodeName): { current: Buffer; previous: Buffer };
+  };
+  /** A node registered or reported: its store's state, for D3. */
+  onReport(node: NodeName, report: NodeReport): void;
+  log(fields: { node: NodeName; error?: unknown }, message: string): void;
+}
+
+const QUESTION_WITHIN_MS = 10_000;
+/** A link that is silent for so long is closed; the node opens another. */
+const SILENT_MS = 15_000;
+/** A node whose clock differs more would hand out or refuse tokens wrongly. */
+const CLOCK_DIFFERENCE_MAX_MS = 60_000;
+
+export class NodeLinks {
+  readonly #parts: NodeLinkParts;
+  readonly #links = new Map<NodeName, NodeLink>();
+
+  constructor(parts: NodeLinkParts) {
+    this.#parts = parts;
+  }
+
+  get count(): number {
+    return this.#links.size;
+  }
+
+  /** Serves a node's link until it ends; never throws. `node`: from the URI of the peer's verified certificate. */
+  async serve(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, signal: AbortSignal): Promise<void> {
+    const served = new NodeLink(link, node, this.#parts);
+    try {
+      await served.serve(signal, () => {
+        this.#links.get(node)?.replaced();
+        this.#links.set(node, served);
+      });
+    } catch (thrown) {
+      served.refuse(toCollectiveError(thrown, `Serve the link of node ${node}`));
+    } finally {
+      served.ended();
+      if (this.#links.get(node) === served) {
+        this.#links.delete(node);
+        this.#parts.nodes.linkEnded(node);
+      }
+    }
+  }
+
+  /** D3: which of these chunks the node has. Throws `unavailable` when it has no link or does not answer in time. */
+  askChunks(node: NodeName, chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
+    const link = this.#links.get(node);
+    if (link === undefined) return Promise.reject(new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`));
+    return link.ask(chunks);
+  }
+}
+
+interface Question {
+  readonly resolve: (held: ReadonlySet<ChunkId>) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: Timer;
+}
+
+class NodeLink {
+  readonly #link: Link<CoordinatorMessage, NodeMessage>;
+  readonly #node: NodeName;
+  readonly #parts: NodeLinkParts;
+  readonly #questions = new Map<number, Question>();
+  #nextQuestion = 1;
+  #silence: Timer | undefined;
+
+  constructor(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, parts: NodeLinkParts) {
+    this.#link = link;
+    this.#node = node;
+    this.#parts = parts;
+  }
+
+  async serve(signal: AbortSignal, registered: () => void): Promise<void> {
+    this.#listen();
+    const first = (await this.#link.receive(signal))?.message;
+    if (first?.$case !== 'register') throw new CollectiveError('invalid_argument', `Open the link of node ${this.#node}: its first message must be register`);
+    this.#checkReport(first.value);
+    registered();
+    await this.#report(first.value, 'welcome');
+    this.#parts.log({ node: this.#node }, 'node registered');
+    for (;;) {
+      const received = await this.#link.receive(signal);
+      if (received === undefined) return;
+      this.#listen();
+      const { message } = received;
+      if (message?.$case === 'heartbeat') await this.#report(message.value, 'update');
+      else if (message?.$case === 'chunksHeld') this.#answered(message.value.question, message.value.held);
+      else if (message?.$case === 'register') throw new CollectiveError('invalid_argument', `Serve node ${this.#node}: it registered twice on one link`);
+    }
+  }
+
+  ask(chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
+    const question = this.#nextQuestion++;
+    return new Promise((resolve, reject) => {
+      const timer = this.#parts.clock.setTimer(QUESTION_WITHIN_MS, () => {
+        this.#questions.delete(question);
+        reject(new CollectiveError('unavailable', `Ask node ${this.#node} for its chunks: no answer within ${QUESTION_WITHIN_MS} ms`));
+      });
+      this.#questions.set(question, { resolve, reject, timer });
+      this.#link.send({ message: { $case: 'askChunks', value: { question, chunks: chunks.map((chunk) => Buffer.from(chunk, 'hex')) } } });
+    });
+  }
+
+  refuse(error: CollectiveError): void {
+    this.#parts.log({ node: this.#node, error }, 'node link ended with an error');
+    this.#link.send({ message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } } });
+  }
+
+  replaced(): void {
+    this.refuse(new CollectiveError('fenced', `Serve the link of node ${this.#node}: a newer link of it has taken over`));
+    this.#link.close();
+  }
+
+  ended(): void {
+    this.#silence?.cancel();
+    for (const { reject, timer } of this.#questions.values()) {
+      timer.cancel();
+      reject(new CollectiveError('unavailable', `Ask node ${this.#node} for its chunks: its link ended`));
+    }
+    this.#questions.clear();
+    this.#link.close();
+  }
+
+  async #report(report: NodeReport, answer: 'welcome' | 'update'): Promise<void> {
+    this.#checkReport(report);
+    await this.#parts.nodes.reported(this.#node, report);
+    const value = this.#welcome();
+    this.#link.send({ message: answer === 'welcome' ? { $case: 'welcome', value } : { $case: 'update', value } });
+    this.#parts.onReport(this.#node, report);
+  }
+
+  #checkReport(report: NodeReport): void {
+    const { epoch, clock } = this.#parts;
+    if (report.wireVersion !== WIRE_VERSION) throw new CollectiveError('version_too_new', `Take node ${this.#node}: it speaks wire version ${report.wireVersion}, this coordinator ${WIRE_VERSION}`);
+    if (report.disk === '') throw new CollectiveError('invalid_argument', `Take node ${this.#node}: it names no disk`);
+    if (report.highestEpoch !== undefined && compareEpochs(report.highestEpoch, epoch) > 0)
+      throw new CollectiveError(
+        'fenced',
+        `Take node ${this.#node}: it has served epoch ${report.highestEpoch.generation}.${report.highestEpoch.start}, this coordinator has ${epoch.generation}.${epoch.start}`,
+      );
+    const differenceMs = report.time === undefined ? 0 : Math.abs(report.time.seconds * 1000 - wallMs(clock));
+    if (differenceMs > CLOCK_DIFFERENCE_MAX_MS) throw new CollectiveError('clock_wrong', `Take node ${this.#node}: its clock differs by ${Math.round(differenceMs / 1000)} s`);
+  }
+
+  #welcome(): Welcome {
+    const { epoch, keys, nodes, member, clock } = this.#parts;
+    const { current, previous } = keys.ticketKeys(this.#node);
+    return {
+      epoch,
+      heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
+      signingKeys: keys.signingKeys(),
+      ticketKey: current,
+      previousTicketKey: previous,
+      nodes: nodes.routes('internal'),
+      member,
+      time: clock.now(),
+    };
+  }
+
+  #answered(number: number, held: readonly Uint8Array[]): void {
+    const question = this.#questions.get(number);
+    if (question === undefined) return;
+    this.#questions.delete(number);
+    question.timer.cancel();
+    question.resolve(new Set(held.map((chunk) => chunkIdFromBytes(chunk))));
+  }
+
+  #listen(): void {
+    this.#silence?.cancel();
+    this.#silence = this.#parts.clock.setTimer(SILENT_MS, () => this.#link.close(), { background: true });
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * The storage nodes that a coordinator knows (D10): what they last reported, whether they can take chunks, how clients
+ * reach them. A node is ready while it reports; without a report for NODE_AWAY_AFTER_MS it is away (D8). Nodes register by
+ * themselves, so after a restart all is known again within one heartbeat; until then the rows of the store tell who exists.
+ */
+import type { Clock, Timestamp } from '@collective/base/clock';
+import type { Epoch, NodeName } from '@collective/base/ids';
+import { compareEpochs } from '@collective/base/ids';
+import { NODE_AWAY_AFTER_MS } from '@collective/base/limits';
+import type { NodeStatus } from '@collective/protocol/gen/admin';
+import { type NodeAddress, type NodeRoute, NodeState } from '@collective/protocol/gen/common';
+import type { NodeReport } from '@collective/protocol/gen/node';
+import type { Engine } from '../engine/engine.ts';
+import type { NodeCandidate } from '../placement/choose-replicas.ts';
+import type { NodeRow } from '../tables/gen/tables.ts';
+import { bytesOf, prefixEnd } from '../tables/table.ts';
+import { NODES } from '../tables/tables.ts';
+
+const NODES_MAX = 10_000;
+/** The row of a node is written again when one of its facts changed, or after so long. */
+const ROW_EVERY_MS = 60_000;
+
+interface KnownNode {
+  readonly name: NodeName;
+  row: NodeRow;
+  /** The last report of this start; undefined: not heard of yet. */
+  report: NodeReport | undefined;
+  reportedAtMs: number;
+  reportedAt: Timestamp | undefined;
+  rowWrittenAtMs: number;
+}
+
+export interface NodeEvents {
+  /** D10: a known name with another disk uuid. */
+  diskLost(node: NodeName, lost: string, found: string): void;
+  nodeCame(node: NodeName): void;
+  nodeWentAway(node: NodeName): void;
+}
+
+export class NodeTable {
+  readonly #clock: Clock;
+  readonly #engine: Engine;
+  readonly #events: NodeEvents;
+  readonly #nodes: Map<NodeName, KnownNode>;
+
+  static async load(parts: { clock: Clock; engine: Engine; events: NodeEvents }): Promise<NodeTable> {
+    const rows = await parts.engine.run((tx) => tx.scan(NODES, NODES.prefix, prefixEnd(NODES.prefix), NODES_MAX));
+    const nodes = new Map<NodeName, KnownNode>();
+    for (const { key, value } of rows) {
+      const name = bytesOf(key.slice(NODES.prefix.length)).toString('utf8') as NodeName;
+      nodes.set(name, { name, row: value, report: undefined, reportedAtMs: Number.NEGATIVE_INFINITY, reportedAt: value.lastHeartbeat, rowWrittenAtMs: Number.NEGATIVE_INFINITY });
+    }
+    return new NodeTable(parts, nodes);
+  }
+
+  private constructor(parts: { clock: Clock; engine: Engine; events: NodeEvents }, nodes: Map<NodeName, KnownNode>) {
+    this.#clock = parts.clock;
+    this.#engine = parts.engine;
+    this.#events = parts.events;
+    this.#nodes = nodes;
+  }
+
+  /** A registration or heartbeat. Resolves when what must not be forgotten of it is stable. */
+  async reported(name: NodeName, report: NodeReport): Promise<void> {
+    const before = this.#nodes.get(name);
+    const lostDisk = before !== undefined && before.row.disk !== report.disk ? before.row.disk : undefined;
+    const row: NodeRow = {
+      disk: report.disk,
+      capacityBytes: report.capacityBytes,
+      zone: report.zone,
+      incarnation: report.incarnation,
+      stableSequence: report.stableSequence,
+      lastHeartbeat: this.#clock.now(),
+      version: report.version,
+      addresses: report.addresses,
+      lostDisks: [...(before?.row.lostDisks ?? []), ...(lostDisk === undefined ? [] : [lostDisk])],
+    };
+    const nowMs = this.#clock.bootMs();
+    const wasReady = before !== undefined && this.#isHeard(before);
+    const node: KnownNode = { name, row, report, reportedAtMs: nowMs, reportedAt: row.lastHeartbeat, rowWrittenAtMs: before?.rowWrittenAtMs ?? Number.NEGATIVE_INFINITY };
+    this.#nodes.set(name, node);
+    if (!wasReady) this.#events.nodeCame(name);
+    if (lostDisk !== undefined) this.#events.diskLost(name, lostDisk, report.disk);
+    if (before !== undefined && nowMs - node.rowWrittenAtMs < ROW_EVERY_MS && sameFacts(before.row, row)) return;
+    node.rowWrittenAtMs = nowMs;
+    await this.#engine.run((tx) => tx.put(NODES, row, name));
+  }
+
+  /** The node's link ended: a fact worth an event; it stays ready until its reports are missed. */
+  linkEnded(name: NodeName): void {
+    if (this.#nodes.has(name)) this.#events.nodeWentAway(name);
+  }
+
+  get(name: NodeName): { readonly report: NodeReport | undefined; readonly row: NodeRow } | undefined {
+    return this.#nodes.get(name);
+  }
+
+  /** The highest epoch that any node has seen: a coordinator below it must not serve (M2a). */
+  highestEpoch(): Epoch | undefined {
+    let highest: Epoch | undefined;
+    for (const { report } of this.#nodes.values()) {
+      const epoch = report?.highestEpoch;
+      if (epoch !== undefined && (highest === undefined || compareEpochs(epoch, highest) > 0)) highest = epoch;
+    }
+    return highest;
+  }
+
+  routes(listener: string): NodeRoute[] {
+    return [...this.#nodes.values()].flatMap((node) => {
+      const address = addressFor(node.row.addresses, listener);
+      return address === undefined ? [] : [{ name: node.name, host: address.host, port: address.port, state: this.#state(node), zone: node.row.zone }];
+    });
+  }
+
+  /** Nodes that can take new chunks, for placement. */
+  candidates(): NodeCandidate[] {
+    return [...this.#nodes.values()]
+      .filter((node) => this.#state(node) === NodeState.READY)
+      .map(({ name, row, report }) => ({ name, zone: row.zone, freeBytes: report?.freeBytes ?? 0 }));
+  }
+
+  space(): { capacityBytes: number; freeBytes: number; usedBytes: number } {
+    let capacityBytes = 0;
+    let freeBytes = 0;
+    let usedBytes = 0;
+    for (const node of this.#nodes.values()) {
+      capacityBytes += node.row.capacityBytes;
+      usedBytes += node.report?.usedBytes ?? 0;
+      if (this.#state(node) === NodeState.READY) freeBytes += node.report?.freeBytes ?? 0;
+    }
+    return { capacityBytes, freeBytes, usedBytes };
+  }
+
+  status(): NodeStatus[] {
+    return [...this.#nodes.values()]
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .map((node) => ({
+        name: node.name,
+        state: this.#state(node),
+        zone: node.row.zone,
+        capacityBytes: node.row.capacityBytes,
+        usedBytes: node.report?.usedBytes ?? 0,
+        freeBytes: node.report?.freeBytes ?? 0,
+        lastHeartbeat: node.reportedAt,
+        version: node.row.version,
+        disk: node.row.disk,
+        chunks: node.report?.chunkCount ?? 0,
+        addresses: node.row.addresses,
+        certificateExpires: node.report?.certificateExpires,
+        incarnation: node.row.incarnation,
+      }));
+  }
+
+  #isHeard(node: KnownNode): boolean {
+    return node.report !== undefined && this.#clock.bootMs() - node.reportedAtMs < NODE_AWAY_AFTER_MS;
+  }
+
+  #state(node: KnownNode): NodeState {
+    if (!this.#isHeard(node)) return NodeState.AWAY;
+    return node.report?.full ? NodeState.FULL : NodeState.READY;
+  }
+}
+
+/** The listener's own address; a member with only one listener is reached there. */
+function addressFor(addresses: readonly NodeAddress[], listener: string): NodeAddress | undefined {
+  return addresses.find((address) => address.listener === listener) ?? addresses.find((address) => address.listener === 'internal') ?? addresses[0];
+}
+
+function sameFacts(a: NodeRow, b: NodeRow): boolean {
+  return (
+    a.disk === b.disk &&
+    a.capacityBytes === b.capacityBytes &&
+    a.zone === b.zone &&
+    a.incarnation === b.incarnation &&
+    a.version === b.version &&
+    JSON.stringify(a.addresses) === JSON.stringify(b.addresses)
+  );
+}
