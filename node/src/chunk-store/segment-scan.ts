@@ -68,7 +68,7 @@ async function findRecord(window: Window, from: number, size: number): Promise<n
 class Window {
   readonly #file: DiskFile;
   readonly #size: number;
-  #bytes = Buffer.alloc(0);
+  #bytes: Buffer = Buffer.alloc(0);
   #start = 0;
 
   constructor(file: DiskFile, size: number) {

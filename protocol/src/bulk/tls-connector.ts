@@ -2,7 +2,8 @@
  * Dials a node: TCP, TLS with our own certificate, then the check that it is this node (T2: DNS name and URI path). Each
  * connection takes the identity files as they are at that moment (T4).
  */
-import { connect, type TLSSocket } from 'node:tls';
+import type { SocketConstructorOpts } from 'node:net';
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { guardConnection } from '../tls/connection-guard.ts';
@@ -34,14 +35,15 @@ export class TlsBulkConnector implements BulkConnector {
       name: target.name,
     };
     const connection = new TlsBulkConnection(target.name);
-    const socket = connect({
+    const options: ConnectionOptions & Pick<SocketConstructorOpts, 'onread'> = {
       ...secureContextOptions(this.#trust.current),
       host: target.host,
       port: target.port,
-      servername: serverDnsName(expected),
+      servername: serverDnsName(expected) ?? '',
       checkServerIdentity: serverCheck(() => this.#member(), expected, this.#clock),
       onread: connection.onread,
-    });
+    };
+    const socket = connect(options);
     try {
       await this.#secured(socket, what, signal);
       const peer = checkServerPeer(identifySocketPeer(socket, this.#member(), this.#clock), expected);

@@ -1,0 +1,149 @@
+/**
+ * A node's line to its coordinator (D10): it opens the link, registers, and reports at the interval that the coordinator gives; after
+ * anything goes wrong it starts over, with growing pauses. The answers bring epoch, keys and the addresses of the other
+ * nodes. The node needs nobody's help to be known again, whichever side was restarted.
+ */
+import { type Clock, sleep } from '@collective/base/clock';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { chunkIdFromBytes } from '@collective/base/ids';
+import { HEARTBEAT_INTERVAL_MS } from '@collective/base/limits';
+import type { Log } from '@collective/base/log';
+import { type Random, randomUnit } from '@collective/base/random';
+import { fromFailure } from '@collective/protocol/errors/grpc-status';
+import type { CoordinatorMessage, NodeMessage, NodeReport, Welcome } from '@collective/protocol/gen/node';
+import type { Link } from '@collective/protocol/link/link';
+import type { ChunkStore } from '../chunk-store/chunk-store.ts';
+import type { AccessControl } from './access-control.ts';
+import type { Forwarder } from './forwarder.ts';
+
+const RETRY_MIN_MS = 200;
+const RETRY_MAX_MS = 2_000;
+/** Without an answer for so many heartbeats the link is dead. */
+const SILENT_HEARTBEATS_MAX = 3;
+
+export type NodeLink = Link<NodeMessage, CoordinatorMessage>;
+
+export interface CoordinatorLinkOptions {
+  /** Opens the link; throws when the coordinator cannot be reached. */
+  connect(signal: AbortSignal): Promise<NodeLink>;
+  /** The facts of now. */
+  report(): NodeReport;
+  readonly store: ChunkStore;
+  readonly access: AccessControl;
+  readonly forwarder: Forwarder;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export class CoordinatorLink {
+  readonly #options: CoordinatorLinkOptions;
+  #registered = false;
+
+  constructor(options: CoordinatorLinkOptions) {
+    this.#options = options;
+  }
+
+  /** True while the coordinator answers. */
+  get registered(): boolean {
+    return this.#registered;
+  }
+
+  /** Keeps the line until the signal is aborted; never throws. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    let pauseMs = RETRY_MIN_MS;
+    let lastCode = '';
+    while (!signal.aborted) {
+      const beganMs = clock.bootMs();
+      try {
+        await this.#keepOneLink(signal);
+      } catch (thrown) {
+        if (signal.aborted) break;
+        const error = toCollectiveError(thrown, 'Keep the link to the coordinator', 'unavailable');
+        // The same trouble every two seconds is one event.
+        if (this.#registered || error.code !== lastCode) log.warn({ err: error }, 'coordinator link lost');
+        lastCode = error.code;
+      }
+      this.#registered = false;
+      if (clock.bootMs() - beganMs > RETRY_MAX_MS) pauseMs = RETRY_MIN_MS;
+      await this.#pause(pauseMs, signal);
+      pauseMs = Math.min(RETRY_MAX_MS, pauseMs * 2);
+    }
+  }
+
+  async #keepOneLink(signal: AbortSignal): Promise<void> {
+    const { connect, report, clock } = this.#options;
+    const link = await connect(signal);
+    const ended = new AbortController();
+    try {
+      link.send({ message: { $case: 'register', value: report() } });
+      let intervalMs = HEARTBEAT_INTERVAL_MS;
+      let heardMs = clock.bootMs();
+      const beat = async (): Promise<void> => {
+        for (;;) {
+          await sleep(clock, intervalMs, ended.signal);
+          const silentMs = clock.bootMs() - heardMs;
+          if (silentMs > SILENT_HEARTBEATS_MAX * intervalMs)
+            throw new CollectiveError(
+              'unavailable',
+              `Keep the link to the coordinator: it was silent for ${Math.round(silentMs)} ms`,
+            );
+          link.send({ message: { $case: 'heartbeat', value: report() } });
+        }
+      };
+      const listen = async (): Promise<void> => {
+        for (;;) {
+          const message = await link.receive(AbortSignal.any([signal, ended.signal]));
+          if (message === undefined)
+            throw new CollectiveError('unavailable', 'Keep the link to the coordinator: it closed the link');
+          heardMs = clock.bootMs();
+          intervalMs = (await this.#handle(message, link)) ?? intervalMs;
+        }
+      };
+      await Promise.race([beat(), listen()]);
+    } finally {
+      ended.abort(new CollectiveError('interrupted', 'The link to the coordinator ended'));
+      link.close();
+    }
+  }
+
+  /** The new interval between heartbeats, if the message brings one. */
+  async #handle({ message }: CoordinatorMessage, link: NodeLink): Promise<number | undefined> {
+    switch (message?.$case) {
+      case 'welcome':
+      case 'update':
+        return await this.#welcome(message.value);
+      case 'askChunks': {
+        const { question, chunks } = message.value;
+        const held = chunks.filter((chunk) => this.#options.store.has(chunkIdFromBytes(chunk)));
+        link.send({ message: { $case: 'chunksHeld', value: { question, held } } });
+        return undefined;
+      }
+      case 'refused':
+        throw message.value.failure === undefined
+          ? new CollectiveError('permission_denied', 'Register with the coordinator: it refused')
+          : fromFailure(message.value.failure);
+      case undefined:
+        // A newer coordinator says something that this version does not know.
+        return undefined;
+    }
+  }
+
+  async #welcome(welcome: Welcome): Promise<number> {
+    const { access, forwarder, log } = this.#options;
+    await access.welcome(welcome);
+    forwarder.setRoutes(welcome.nodes.map(({ name, host, port }) => ({ name, host, port })));
+    if (!this.#registered)
+      log.info({ epoch: welcome.epoch, nodes: welcome.nodes.length }, 'registered with the coordinator');
+    this.#registered = true;
+    return Math.max(100, welcome.heartbeatIntervalMs);
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.#options;
+    // Nodes that lost the same coordinator do not come back in step.
+    const spreadMs = delayMs * (0.75 + randomUnit(random) / 2);
+    await Promise.allSettled([sleep(clock, spreadMs, signal)]);
+  }
+}

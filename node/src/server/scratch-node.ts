@@ -1,0 +1,160 @@
+/**
+ * For tests and benchmarks only: a node without a coordinator, on a real disk folder and real TLS sockets of this process, and
+ * tokens and tickets as a coordinator would make them.
+ */
+import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FileDisk } from '@collective/base/disk/file-disk';
+import { type ChunkId, chunkIdToBytes, type Epoch } from '@collective/base/ids';
+import { silentLog } from '@collective/base/log';
+import { SystemRandom } from '@collective/base/random';
+import { SystemClock } from '@collective/base/system-clock';
+import type { BulkTarget } from '@collective/protocol/bulk/connection';
+import { TlsBulkAcceptor } from '@collective/protocol/bulk/tls-acceptor';
+import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
+import { AccessClaims, AccessRights, SignedAccess, type Welcome } from '@collective/protocol/gen/node';
+import type { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
+import type { Trust } from '@collective/protocol/tls/trust-files';
+import type { TrustSet } from '@collective/protocol/tls/trust-set';
+import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
+import { AccessControl } from './access-control.ts';
+import { BulkService } from './bulk-service.ts';
+import { Forwarder } from './forwarder.ts';
+import { NodeMetrics } from './node-metrics.ts';
+
+export const SCRATCH_EPOCH: Epoch = { generation: 1_700_000_000, start: 1 };
+const FAR_SECONDS = 4_000_000_000;
+
+export function fixedTrust(set: TrustSet): Trust {
+  return { current: set, onChange: () => () => undefined };
+}
+
+/** Signs as the coordinator does (D7). */
+export class ScratchCoordinator {
+  readonly #signingKey: KeyObject;
+  readonly #publicKey: Buffer;
+  readonly epoch: Epoch;
+
+  constructor(epoch: Epoch = SCRATCH_EPOCH) {
+    const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+    this.#signingKey = privateKey;
+    this.#publicKey = Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url');
+    this.epoch = epoch;
+  }
+
+  token(subject: string, claims: Partial<AccessClaims> = {}): Buffer {
+    const body = Buffer.from(
+      AccessClaims.encode({
+        subject,
+        session: 7,
+        rights: AccessRights.ACCESS_READ_WRITE,
+        epoch: this.epoch,
+        firstChunk: 1,
+        lastChunk: 1_000_000_000,
+        expires: { seconds: FAR_SECONDS, nanos: 0 },
+        keyId: 'k1',
+        ...claims,
+      }).finish(),
+    );
+    const signature = sign(null, Buffer.concat([Buffer.from('collective access v1\0'), body]), this.#signingKey);
+    return Buffer.from(SignedAccess.encode({ claims: body, signature }).finish());
+  }
+
+  ticketKeyOf(node: string): Buffer {
+    return createHmac('sha256', 'scratch').update(node).digest();
+  }
+
+  ticket(
+    node: string,
+    chunk: ChunkId,
+    session = 7,
+    expiresSeconds = FAR_SECONDS,
+  ): { ticket: Buffer; ticketExpires: { seconds: number; nanos: number } } {
+    const tail = Buffer.alloc(16);
+    tail.writeBigUInt64BE(BigInt(session), 0);
+    tail.writeBigUInt64BE(BigInt(expiresSeconds), 8);
+    const full = createHmac('sha256', this.ticketKeyOf(node)).update(chunkIdToBytes(chunk)).update(tail).digest();
+    return { ticket: full.subarray(0, 16), ticketExpires: { seconds: expiresSeconds, nanos: 0 } };
+  }
+
+  welcome(node: string, nodes: readonly BulkTarget[] = []): Welcome {
+    return {
+      epoch: this.epoch,
+      heartbeatIntervalMs: 2000,
+      signingKeys: [{ id: 'k1', publicKey: this.#publicKey }],
+      ticketKey: this.ticketKeyOf(node),
+      previousTicketKey: Buffer.alloc(0),
+      nodes: nodes.map(({ name, host, port }) => ({ name, host, port, state: 1, zone: '' })),
+      member: 'alice',
+      time: undefined,
+    };
+  }
+}
+
+export interface ScratchNodeOptions {
+  readonly name: string;
+  readonly authority: ScratchAuthority;
+  readonly coordinator: ScratchCoordinator;
+  readonly capacityBytes?: number;
+  readonly reserveBytes?: number;
+  /** Kept at the end, opened if it exists. Default: a new one, removed. */
+  readonly folder?: string;
+}
+
+export interface ScratchNode extends AsyncDisposable {
+  readonly target: BulkTarget;
+  readonly store: FileChunkStore;
+  readonly access: AccessControl;
+  readonly service: BulkService;
+  readonly folder: string;
+  readonly metrics: NodeMetrics;
+  setRoutes(nodes: readonly BulkTarget[]): void;
+}
+
+export async function startScratchNode(options: ScratchNodeOptions): Promise<ScratchNode> {
+  const { name, authority, coordinator, capacityBytes = 20 * 2 ** 30, reserveBytes } = options;
+  await using parts = new AsyncDisposableStack();
+  const clock = new SystemClock();
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'collective-node-')));
+  if (options.folder === undefined) parts.defer(() => rm(folder, { recursive: true, force: true }));
+  const disk = await FileDisk.at(folder);
+  const store = parts.use(
+    await FileChunkStore.open({
+      disk,
+      clock,
+      random: new SystemRandom(),
+      capacityBytes,
+      ...(reserveBytes === undefined ? {} : { reserveBytes }),
+    }),
+  );
+  const access = await AccessControl.open(disk, clock);
+  await access.welcome(coordinator.welcome(name));
+  const trust = fixedTrust(await authority.peer('node', name));
+  const forwarder = parts.use(
+    new Forwarder({ connector: new TlsBulkConnector({ trust, clock }), clock, program: name }),
+  );
+  const metrics = new NodeMetrics();
+  const service = new BulkService({ store, access, forwarder, node: name, metrics, clock, log: silentLog });
+  const acceptor = parts.use(
+    await TlsBulkAcceptor.listen({
+      trust,
+      clock,
+      host: '127.0.0.1',
+      port: 0,
+      accept: (connection, peer) => service.accept(connection, peer),
+    }),
+  );
+  const running = parts.move();
+  return {
+    target: { name, host: '127.0.0.1', port: acceptor.port },
+    store,
+    access,
+    service,
+    folder,
+    metrics,
+    setRoutes: (nodes) => forwarder.setRoutes(nodes),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
