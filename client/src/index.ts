@@ -1,4 +1,9 @@
 /** The door of the SDK: what a program outside this repository may import. */
+export type { MemberAdmin } from './admin.ts';
 export type * from './api.ts';
+export { connect, connectAdmin } from './connect.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';
 export { type ContextSettings, ContextStore, type ResolvedContext } from './context/context-store.ts';
+export { type EnrolOptions, enrol } from './context/enrol.ts';
+export { type Renewal, renewCertificate, renewIfDue } from './context/renew-certificate.ts';
+export { parseCoordinatorAddress } from './coordinator-address.ts';

@@ -26,9 +26,33 @@ const READS: ReadonlySet<OperationCase> = new Set<OperationCase>([
   'usage',
 ]);
 
-/** Leaves nothing behind: it may run again on a session that the coordinator does not know, and no answer of it is kept. */
+/** Leaves nothing behind, so no answer of it is kept. */
 export function isRead(body: OperationBody): boolean {
   return READS.has(body.$case);
+}
+
+/** Safe to run once more on a new session, when nobody knows whether it ran on the lost one. */
+export function mayRunAgain(body: OperationBody): boolean {
+  return isRead(body) || body.$case === 'replenish' || body.$case === 'wantWrite';
+}
+
+/** About how many bytes the operation takes in a message. */
+export function weightBytes(body: OperationBody): number {
+  switch (body.$case) {
+    case 'setXattr':
+      return 512 + body.value.value.length;
+    case 'commitSlices':
+      return 512 + 64 * body.value.slices.length + 512 * body.value.chunks.length;
+    case 'makeNode': {
+      const content = body.value.content;
+      const xattrBytes = content?.xattrs.reduce((sum, { value }) => sum + value.length + 256, 0) ?? 0;
+      return 1024 + 64 * (content?.slices.length ?? 0) + 512 * (content?.chunks.length ?? 0) + xattrBytes;
+    }
+    case 'resolve':
+      return 64 + 256 * body.value.names.length;
+    default:
+      return 512;
+  }
 }
 
 /** Inodes whose attributes, entries or data the operation may change. */

@@ -36,9 +36,9 @@ export class ReplayLog {
     );
   }
 
-  /** What a coordinator of this epoch, which found its log up to `recoveredPosition`, recovered by itself. */
-  settleRecovered(epoch: Epoch, recoveredPosition: number): number[] {
-    return this.#dropIf((change) => follows(epoch, change.epoch) && change.reply.position <= recoveredPosition);
+  /** After a restart: of the epoch that answered last, the coordinator has all up to `recoveredPosition`. */
+  settleRecovered(lastEpoch: Epoch, recoveredPosition: number): number[] {
+    return this.settle(lastEpoch, recoveredPosition);
   }
 
   /** What must be sent again to a coordinator of this epoch, in order. */
@@ -73,11 +73,6 @@ export class ReplayLog {
     }
     return dropped;
   }
-}
-
-/** Whether `later` is the very next start: only then does its recovered position speak about `earlier`'s positions. */
-function follows(later: Epoch, earlier: Epoch): boolean {
-  return later.generation === earlier.generation && later.start === earlier.start + 1;
 }
 
 /** Whether a change that was made again ended as before, in all that its caller may have built upon. */

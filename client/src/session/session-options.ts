@@ -3,7 +3,7 @@ import type { Clock } from '@collective/base/clock';
 import type { CollectiveError } from '@collective/base/errors';
 import type { Random } from '@collective/base/random';
 import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
-import type { Attached, Credential } from '@collective/protocol/gen/session';
+import type { Attached, Credential, SpaceHeld } from '@collective/protocol/gen/session';
 import type { SessionConnector } from './session-connector.ts';
 
 export const CONNECT_WITHIN_MS = 10_000;
@@ -53,6 +53,8 @@ export interface SessionOptions {
   readonly onRecall?: (recall: RecallRequest) => Promise<RecallAnswer>;
   /** For attaching: inodes that the layer above has open (M8). */
   readonly openInodes?: () => number[];
+  /** For attaching: what is still granted to this session (M10). */
+  readonly space?: () => SpaceHeld[];
   readonly onEvent?: (event: SessionEvent) => void;
 }
 
@@ -62,6 +64,8 @@ export interface CallSettings {
   readonly durability?: 'stable' | 'written';
   /** Unset: the session's. Never answered from the cache when set. */
   readonly credential?: Credential;
+  /** Never answered from the cache. */
+  readonly fresh?: boolean;
   /** Waits for ever, until the signal: for locks. */
   readonly unlimited?: boolean;
 }

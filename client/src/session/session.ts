@@ -26,7 +26,7 @@ import {
 } from '@collective/protocol/gen/session';
 import { PromiseCache } from '../cache/promise-cache.ts';
 import { Acknowledgements } from './acknowledgements.ts';
-import { isRead, type OperationBody, subjectInode, weightBytes } from './operation-kinds.ts';
+import { isRead, mayRunAgain, type OperationBody, subjectInode, weightBytes } from './operation-kinds.ts';
 import type { PendingRequest } from './pending-request.ts';
 import { ReplayLog, sameOutcome } from './replay-log.ts';
 import { QUEUED_CALLS_MAX, RequestQueue } from './request-queue.ts';
@@ -40,6 +40,8 @@ import {
   type SessionOptions,
 } from './session-options.ts';
 
+/** Below the coordinator's bound, which counts cancels too. */
+const IN_FLIGHT_MAX = SESSION_OPERATIONS_MAX - 64;
 /** Operations in one message. */
 const MESSAGE_OPERATIONS_MAX = 256;
 /** By estimate; well below CONTROL_MESSAGE_BYTES_MAX. */
@@ -141,7 +143,8 @@ export class Session implements AsyncDisposable {
     const { signal } = settings;
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#state.name === 'closed') return Promise.reject(this.#state.error);
-    const known = settings.credential === undefined ? this.#cache?.answer(body) : undefined;
+    const mayKnow = settings.credential === undefined && !settings.fresh;
+    const known = mayKnow ? this.#cache?.answer(body) : undefined;
     if (known !== undefined) {
       if (known.$case === 'failure') return Promise.reject(fromFailure(known.value));
       return Promise.resolve({ number: 0, step: 0, position: 0, drawn: undefined, promises: [], result: known });
@@ -284,6 +287,8 @@ export class Session implements AsyncDisposable {
           held: this.#cache?.held() ?? [],
           openInodes: this.#options.openInodes?.() ?? [],
           credential: this.#options.credential,
+          lastEpoch: this.#attached?.epoch,
+          space: this.#options.space?.() ?? [],
         },
       },
     });
@@ -343,7 +348,7 @@ export class Session implements AsyncDisposable {
       throw new CollectiveError('unavailable', `Attach to ${this.#options.connector.address}: it is of an older epoch`);
     if (asked !== 0 && !attached.resumed) this.#sessionLost();
     const restarted = before === undefined || compareEpochs(epoch, epochOf(before)) !== 0;
-    if (restarted) this.#stablePosition = attached.recoveredPosition;
+    if (restarted) this.#stablePosition = 0;
     this.#attached = attached;
     this.#state = { name: 'attached', link };
     this.#linkSeenMs = this.#clock.bootMs();
@@ -351,7 +356,8 @@ export class Session implements AsyncDisposable {
     this.#renewalAnswered = true;
     this.#extendLeases(sentMs);
     this.#acknowledgements.streamBroke();
-    this.#acknowledgements.add(this.#replays.settleRecovered(epoch, attached.recoveredPosition));
+    if (restarted && before !== undefined)
+      this.#acknowledgements.add(this.#replays.settleRecovered(epochOf(before), attached.recoveredPosition));
     this.#emit({ kind: 'attached', attached });
     this.#emit({ kind: 'routes', nodes: attached.nodes });
     if (attached.access !== undefined) this.#emit({ kind: 'access', access: attached.access });
@@ -408,11 +414,9 @@ export class Session implements AsyncDisposable {
 
   /** Kept answers are acknowledged only when nothing can take the change back. */
   #keepForReplay(operation: Operation, reply: Reply): void {
+    // Nothing was written, so no answer was kept.
+    if (reply.position === 0) return;
     const epoch = epochOf(this.attached);
-    if (reply.position === 0) {
-      this.#acknowledgements.add([reply.number]);
-      return;
-    }
     this.#replays.add({ operation, reply, epoch });
     this.#applyStable(this.#stablePosition);
   }
@@ -498,7 +502,7 @@ export class Session implements AsyncDisposable {
     const again: PendingRequest[] = [];
     for (const request of this.#sent.values()) {
       if (request.state !== 'sent') continue;
-      if (isRead(bodyOf(request.operation))) {
+      if (mayRunAgain(bodyOf(request.operation))) {
         request.state = 'queued';
         again.push(request);
         continue;
@@ -551,10 +555,7 @@ export class Session implements AsyncDisposable {
     if (this.#state.name !== 'attached') return;
     const cancels = this.#cancels;
     this.#cancels = [];
-    const room =
-      this.#replays.size >= REPLAY_CHANGES_MAX
-        ? 0
-        : Math.max(0, SESSION_OPERATIONS_MAX - this.#sent.size - cancels.length);
+    const room = this.#replays.size >= REPLAY_CHANGES_MAX ? 0 : Math.max(0, IN_FLIGHT_MAX - this.#sent.size);
     const batch = [...cancels, ...this.#queue.take(room)];
     for (const request of batch) {
       request.operation.number = this.#nextNumber++;

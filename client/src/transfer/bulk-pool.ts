@@ -57,6 +57,10 @@ export class BulkPool implements Disposable {
     return [...this.#nodes].filter(([, { route }]) => route?.state === NodeState.READY).map(([name]) => name);
   }
 
+  someAway(): boolean {
+    return [...this.#nodes.values()].some(({ route }) => route?.state === NodeState.AWAY);
+  }
+
   /** Failed here a moment ago, or away by the coordinator's word. */
   isAvoided(node: string): boolean {
     const entry = this.#nodes.get(node);

@@ -80,11 +80,20 @@ export class ChunkStock {
     }
   }
 
-  /** Ids of an earlier epoch or session are worth nothing. */
-  clear(): void {
+  /** Ids of an earlier epoch are worth nothing; the space stays granted if the session does (M10). */
+  clear(options: { readonly keepSpace: boolean }): void {
     this.#batches = [];
-    this.#bytes = 0;
+    if (!options.keepSpace) this.#bytes = 0;
     this.#generation++;
+  }
+
+  get realm(): number {
+    return this.#realm;
+  }
+
+  /** Granted and not yet taken. */
+  get spaceBytes(): number {
+    return this.#bytes;
   }
 
   #takeNow(bytes: number): ChunkTicket | undefined {
@@ -111,10 +120,11 @@ export class ChunkStock {
   async #ask(atLeastBytes: number): Promise<void> {
     const generation = this.#generation;
     const perChunk = Math.min(Math.max(this.#usualBytes, BYTES_PER_CHUNK_MIN), BLOCK_BYTES);
+    const wantedBytes = Math.max(this.#step * perChunk, atLeastBytes);
     const reply = await this.#session.call(
       {
         $case: 'replenish',
-        value: { realm: this.#realm, bytes: Math.max(this.#step * perChunk, atLeastBytes), chunks: this.#step },
+        value: { realm: this.#realm, bytes: Math.max(0, wantedBytes - this.#bytes), chunks: this.#step },
       },
       { durability: 'written' },
     );

@@ -54,7 +54,7 @@ export class ChunkWriter {
   async store(chunk: EncodedChunk, place: ChunkPlace, signal: AbortSignal): Promise<ChunkCommit> {
     const deadlineMs = this.#clock.bootMs() + STORE_WITHIN_MS;
     for (let start = 1; ; start++) {
-      const ticket = await this.#stockOf(place.realm).take(chunk.rawLength, signal);
+      const ticket = await this.#ticket(chunk.rawLength, place.realm, deadlineMs, signal);
       const put = new ReplicaSet(ticket);
       const refusal = await this.#fill(put, chunk, place, deadlineMs, signal);
       if (refusal === undefined) {
@@ -68,7 +68,27 @@ export class ChunkWriter {
       }
       if (start >= FRESH_STARTS_MAX) throw refusal;
       // The rights that it came with are of an earlier session or epoch.
-      this.#stockOf(place.realm).clear();
+      this.#stockOf(place.realm).clear({ keepSpace: true });
+      await this.#session.renew(signal);
+    }
+  }
+
+  /** While nodes are only away, that there is no room for a chunk is not the last word. */
+  async #ticket(bytes: number, realm: number, deadlineMs: number, signal: AbortSignal): Promise<ChunkTicket> {
+    for (;;) {
+      try {
+        return await this.#stockOf(realm).take(bytes, signal);
+      } catch (error) {
+        const isFull = error instanceof CollectiveError && error.code === 'no_space';
+        if (!isFull || !this.#pool.someAway()) throw error;
+        if (this.#clock.bootMs() > deadlineMs)
+          throw new CollectiveError(
+            'unavailable',
+            `Store ${bytes} bytes: no node was there within ${STORE_WITHIN_MS} ms`,
+            { cause: error },
+          );
+      }
+      await sleep(this.#clock, RETRY_AFTER_MS, signal);
       await this.#session.renew(signal);
     }
   }

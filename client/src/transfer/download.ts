@@ -206,7 +206,7 @@ async function locationOf(
   extent: Extent,
   signal: AbortSignal,
 ): Promise<ChunkLocation | undefined> {
-  const page = await readPage(session, inode, blockOf(extent.offset), 1, signal);
+  const page = await readPage(session, inode, blockOf(extent.offset), 1, signal, { fresh: true });
   return page.chunks.find(({ chunk }) => extent.chunk?.equals(chunk));
 }
 
@@ -216,7 +216,8 @@ export async function readPage(
   first: number,
   count: number,
   signal: AbortSignal,
+  settings: { readonly fresh?: boolean } = {},
 ): Promise<BlockPage> {
-  const reply = await session.call({ $case: 'readBlocks', value: { inode, first, count } }, { signal });
+  const reply = await session.call({ $case: 'readBlocks', value: { inode, first, count } }, { signal, ...settings });
   return expectResult(reply, 'blocks');
 }

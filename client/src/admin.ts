@@ -1,0 +1,150 @@
+/** Administration: unary calls for people and tools (M1). Translates the wire's shapes into those of the public API. */
+import { type Clock, sleep } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import { fromServiceError } from '@collective/protocol/errors/grpc-status';
+import type {
+  AdminClient,
+  IssuedCertificate,
+  Identity as WireIdentity,
+  NodeStatus as WireNode,
+  Realm as WireRealm,
+  Status as WireStatus,
+} from '@collective/protocol/gen/admin';
+import { NodeState } from '@collective/protocol/gen/common';
+import type { ClientUnaryCall, ServiceError } from '@grpc/grpc-js';
+import type {
+  Admin,
+  CallOptions,
+  CreatedToken,
+  Identity,
+  MemberStatus,
+  NodeHealth,
+  NodeStatus,
+  Realm,
+  RealmRequest,
+  TokenRequest,
+} from './api.ts';
+
+export const ADMIN_CALL_WITHIN_MS = 15_000;
+
+const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
+  [NodeState.READY]: 'ready',
+  [NodeState.AWAY]: 'away',
+  [NodeState.FULL]: 'full',
+};
+
+export class MemberAdmin implements Admin {
+  readonly #client: AdminClient;
+  readonly #clock: Clock;
+
+  constructor(client: AdminClient, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  async status(options: CallOptions = {}): Promise<MemberStatus> {
+    return statusOf(await this.#call('Ask for the status', options, (done) => this.#client.getStatus({}, done)));
+  }
+
+  async nodes(options: CallOptions = {}): Promise<readonly NodeStatus[]> {
+    return (await this.status(options)).nodes;
+  }
+
+  async whoAmI(options: CallOptions = {}): Promise<Identity> {
+    return identityOf(await this.#call('Ask who I am', options, (done) => this.#client.whoAmI({}, done)));
+  }
+
+  async createToken(request: TokenRequest, options: CallOptions = {}): Promise<CreatedToken> {
+    const wire = {
+      role: request.role,
+      name: request.name,
+      ttlSeconds: request.ttlSeconds,
+      admin: request.admin ?? false,
+      realms: (request.realms ?? []).map(({ path, readOnly }) => ({ path, readOnly: readOnly ?? false })),
+      uid: request.uid,
+      trusted: request.trusted ?? false,
+    };
+    const what = `Create a token for ${request.role}/${request.name}`;
+    return await this.#call(what, options, (done) => this.#client.createToken(wire, done));
+  }
+
+  async subjects(options: CallOptions = {}): Promise<readonly Identity[]> {
+    const { subjects } = await this.#call('List subjects', options, (done) => this.#client.listSubjects({}, done));
+    return subjects.map(identityOf);
+  }
+
+  async createRealm(request: RealmRequest, options: CallOptions = {}): Promise<Realm> {
+    const wire = {
+      path: request.path,
+      quotaBytes: request.quotaBytes ?? 0,
+      quotaInodes: request.quotaInodes ?? 0,
+      replicas: request.replicas ?? 0,
+      minReplicas: request.minReplicas ?? 0,
+      compressionOff: request.compression === false,
+    };
+    const what = `Create realm ${request.path}`;
+    return realmOf(await this.#call(what, options, (done) => this.#client.createRealm(wire, done)));
+  }
+
+  async realms(options: CallOptions = {}): Promise<readonly Realm[]> {
+    const { realms } = await this.#call('List realms', options, (done) => this.#client.listRealms({}, done));
+    return realms.map(realmOf);
+  }
+
+  /** At 2/3 of its life a peer renews over its own certificate (T3). */
+  async renewCertificate(csr: Buffer, options: CallOptions = {}): Promise<IssuedCertificate> {
+    return await this.#call('Renew the certificate', options, (done) => this.#client.renewCertificate({ csr }, done));
+  }
+
+  #call<T>(what: string, options: CallOptions, begin: Begin<T>): Promise<T> {
+    return unaryCall(this.#clock, what, options.signal, begin);
+  }
+}
+
+export type Begin<T> = (done: (error: ServiceError | null, answer: T) => void) => ClientUnaryCall;
+
+/** One unary call with a deadline; an abort cancels it. */
+export async function unaryCall<T>(
+  clock: Clock,
+  what: string,
+  signal: AbortSignal | undefined,
+  begin: Begin<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const stop = new AbortController();
+  let call: ClientUnaryCall | undefined;
+  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  try {
+    const answer = new Promise<T>((resolve, reject) => {
+      call = begin((error, value) => (error === null ? resolve(value) : reject(fromServiceError(error, what))));
+    });
+    const tooLate = sleep(clock, ADMIN_CALL_WITHIN_MS, either).then(() => {
+      throw new CollectiveError('deadline_exceeded', `${what}: no answer within ${ADMIN_CALL_WITHIN_MS} ms`);
+    });
+    return await Promise.race([answer, tooLate]);
+  } finally {
+    stop.abort();
+    call?.cancel();
+  }
+}
+
+function statusOf(wire: WireStatus): MemberStatus {
+  return {
+    ...wire,
+    epoch: wire.epoch ?? { generation: 0, start: 0 },
+    nodes: wire.nodes.map(nodeOf),
+    replication: wire.replication ?? { chunks: 0, underReplicated: 0, unstable: 0, lost: 0 },
+  };
+}
+
+function nodeOf(wire: WireNode): NodeStatus {
+  return { ...wire, state: NODE_STATES[wire.state] ?? 'unknown' };
+}
+
+function identityOf(wire: WireIdentity): Identity {
+  return wire;
+}
+
+function realmOf(wire: WireRealm): Realm {
+  return wire;
+}

@@ -1,0 +1,48 @@
+/**
+ * Enrolment (T3): a one-time token becomes a certificate. The key is made here and never leaves; the server is verified by
+ * the member's CA file, the caller has no certificate yet. The token names the subject, and the request must ask for it.
+ */
+import { SystemClock } from '@collective/base/system-clock';
+import { EnrolmentClient, type IssuedCertificate } from '@collective/protocol/gen/admin';
+import { dialOptions, enrolmentCredentials } from '@collective/protocol/tls/grpc-credentials';
+import { type ExpectedServer, type PeerRole, parseTrustDomain, spiffeId } from '@collective/protocol/tls/spiffe-id';
+import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
+import { unaryCall } from '../admin.ts';
+import { parseCoordinatorAddress } from '../coordinator-address.ts';
+
+export interface EnrolOptions {
+  readonly coordinator: string;
+  /** `<member>.<collective>` */
+  readonly trustDomain: string;
+  /** The member's CA certificate(s), PEM. */
+  readonly caPem: string;
+  readonly token: string;
+  readonly role: Extract<PeerRole, 'user' | 'client' | 'node'>;
+  readonly name: string;
+  /** Folder for `tls.crt`, `tls.key` (0600) and `trust.pem`; made if missing. */
+  readonly credentials: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Answers the subject that was issued. Throws `token_invalid`, `csr_refused`, `unauthenticated`, `unavailable`. */
+export async function enrol(options: EnrolOptions): Promise<{ readonly subject: string }> {
+  const clock = new SystemClock();
+  const address = parseCoordinatorAddress(options.coordinator);
+  const trustDomain = parseTrustDomain(options.trustDomain);
+  const { makeCsr } = await import('@collective/protocol/tls/make-csr');
+  const { csr, keyPem } = await makeCsr(spiffeId(trustDomain, options.role, options.name));
+  const expected: ExpectedServer = { trustDomain, role: 'coordinator' };
+  const credentials = enrolmentCredentials(options.caPem, expected, clock);
+  const client = new EnrolmentClient(address, credentials, dialOptions(expected));
+  try {
+    const what = `Enrol ${options.role}/${options.name} at ${address}`;
+    const issued = await unaryCall<IssuedCertificate>(clock, what, options.signal, (done) =>
+      client.enrol({ token: options.token, csr }, done),
+    );
+    const { certificatePem, bundlePem, subject } = issued;
+    await writeTrustFiles(options.credentials, { certificatePem, keyPem, bundlePem });
+    return { subject };
+  } finally {
+    client.close();
+  }
+}

@@ -1,0 +1,341 @@
+import { CollectiveError } from '@collective/base/errors';
+import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
+import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
+import {
+  type ChunkCommit,
+  FallocateMode,
+  type Lock,
+  LockFamily,
+  LockType,
+  type Slice,
+  type Attributes as WireAttributes,
+} from '@collective/protocol/gen/session';
+import type {
+  Attributes,
+  CallOptions,
+  FileHandle,
+  HeldLock,
+  LockGrant,
+  LockRequest,
+  MutationOptions,
+  ReadOptions,
+  SetAttributes,
+} from '../api.ts';
+import { expectResult } from '../session/operation-kinds.ts';
+import { readRange } from '../transfer/download.ts';
+import { attributesOf } from './attributes.ts';
+import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
+import { wireChanges } from './set-attributes.ts';
+
+const READ_BYTES_MAX = 64 * 1024 * 1024;
+const BLOCKS_AT_ONCE = 16;
+/** The largest number of the wire: to the end of the file, however it grows. */
+const LOCK_TO_END = Number.MAX_SAFE_INTEGER;
+
+export class OpenFile implements FileHandle {
+  readonly inode: number;
+  readonly path: string;
+  readonly #context: FileContext;
+  readonly #realm: number;
+  readonly #writable: boolean;
+  /** Session generations in which locks are held: after a lost session their holder must hear of it. */
+  #lockGeneration: number | undefined;
+  #closed = false;
+
+  constructor(context: FileContext, path: string, attributes: WireAttributes, writable: boolean) {
+    this.#context = context;
+    this.path = path;
+    this.inode = attributes.inode;
+    this.#realm = attributes.realm;
+    this.#writable = writable;
+    context.open.opened(this.inode);
+  }
+
+  attributes(options: CallOptions = {}): Promise<Attributes> {
+    return this.#do('Look at', async () => {
+      const reply = await this.#context.session.call(
+        { $case: 'getAttributes', value: { inode: this.inode } },
+        { signal: options.signal },
+      );
+      return attributesOf(expectResult(reply, 'attributes'));
+    });
+  }
+
+  setAttributes(changes: SetAttributes, options: MutationOptions = {}): Promise<Attributes> {
+    return this.#do('Change the attributes of', async () => {
+      const value = wireChanges(this.inode, changes);
+      const reply = await this.#context.session.call({ $case: 'setAttributes', value }, settingsOf(options));
+      return attributesOf(expectResult(reply, 'attributes'));
+    });
+  }
+
+  read(offset: number, length: number, options: CallOptions = {}): Promise<Buffer> {
+    return this.#do('Read', async () => {
+      checkRange(offset, length);
+      if (length > READ_BYTES_MAX)
+        throw new CollectiveError('range', `Read ${length} bytes at once: at most ${READ_BYTES_MAX}`);
+      const range = { inode: this.inode, offset, end: offset + length };
+      const pieces: Buffer[] = [];
+      const signal = options.signal ?? NEVER_ABORTED;
+      for await (const piece of readRange(this.#context.download, range, signal)) pieces.push(piece);
+      const [only] = pieces;
+      return pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces);
+    });
+  }
+
+  stream(options: ReadOptions = {}): AsyncIterable<Buffer> {
+    const offset = options.offset ?? 0;
+    const end = options.length === undefined ? FILE_BYTES_MAX : offset + options.length;
+    const range = { inode: this.inode, offset, end };
+    return aboutEach(
+      'Read',
+      this.path,
+      async function* (this: OpenFile) {
+        this.#check();
+        checkRange(offset, options.length ?? 0);
+        yield* readRange(this.#context.download, range, options.signal ?? NEVER_ABORTED);
+      }.bind(this),
+    );
+  }
+
+  write(offset: number, bytes: Uint8Array, options: MutationOptions = {}): Promise<void> {
+    return this.#change('Write', async () => {
+      checkRange(offset, bytes.length);
+      if (offset + bytes.length > FILE_BYTES_MAX)
+        throw new CollectiveError('too_large', `Write up to offset ${offset + bytes.length}`);
+      const parts = cutAtBlocks(offset, bytes);
+      for (let from = 0; from < parts.length; from += BLOCKS_AT_ONCE) {
+        const stored = await this.#storeParts(parts.slice(from, from + BLOCKS_AT_ONCE), options);
+        await this.#commit(stored, options, { append: false });
+      }
+    });
+  }
+
+  append(bytes: Uint8Array, options: MutationOptions = {}): Promise<number> {
+    return this.#change('Append to', async () => {
+      if (bytes.length > BLOCK_BYTES)
+        throw new CollectiveError('range', `Append ${bytes.length} bytes at once: at most ${BLOCK_BYTES}`);
+      if (bytes.length === 0) return (await this.attributes(options)).sizeBytes;
+      const stored = await this.#storeParts([{ offset: 0, bytes }], options);
+      return await this.#commit(stored, options, { append: true });
+    });
+  }
+
+  truncate(sizeBytes: number, options: MutationOptions = {}): Promise<void> {
+    return this.#change('Truncate', async () => {
+      checkRange(sizeBytes, 0);
+      const value = wireChanges(this.inode, { sizeBytes });
+      await this.#context.session.call({ $case: 'setAttributes', value }, settingsOf(options));
+    });
+  }
+
+  punchHole(offset: number, length: number, options: MutationOptions = {}): Promise<void> {
+    return this.#change('Make a hole in', async () => {
+      checkRange(offset, length);
+      const value = { inode: this.inode, mode: FallocateMode.FALLOCATE_PUNCH_HOLE, offset, length };
+      await this.#context.session.call({ $case: 'fallocate', value }, settingsOf(options));
+    });
+  }
+
+  sync(options: CallOptions = {}): Promise<void> {
+    return this.#do('Sync', async () => {
+      await this.#context.session.call({ $case: 'sync', value: { inode: this.inode } }, { signal: options.signal });
+    });
+  }
+
+  lock(request: LockRequest, options: CallOptions = {}): Promise<LockGrant> {
+    return this.#do('Lock', async () => {
+      const lock = wireLock(request, request.type === 'read' ? LockType.LOCK_READ : LockType.LOCK_WRITE);
+      const wait = request.wait ?? false;
+      const reply = await this.#context.session.call(
+        { $case: 'setLock', value: { inode: this.inode, lock, wait } },
+        { signal: options.signal, unlimited: wait },
+      );
+      this.#lockGeneration ??= this.#context.session.generation;
+      return { fence: expectResult(reply, 'lock').fence };
+    });
+  }
+
+  unlock(request: Omit<LockRequest, 'type' | 'wait'>, options: CallOptions = {}): Promise<void> {
+    return about('Unlock', this.path, async () => {
+      const isWhole = request.start === undefined && request.end === undefined;
+      const lost = this.#lockGeneration !== undefined && this.#lockGeneration !== this.#context.session.generation;
+      if (isWhole) this.#lockGeneration = undefined;
+      if (lost && isWhole) return;
+      const value = { inode: this.inode, lock: wireLock(request, LockType.LOCK_UNLOCK), wait: false };
+      await this.#context.session.call({ $case: 'setLock', value }, { signal: options.signal });
+    });
+  }
+
+  testLock(request: LockRequest, options: CallOptions = {}): Promise<HeldLock | undefined> {
+    return this.#do('Test a lock of', async () => {
+      const lock = wireLock(request, request.type === 'read' ? LockType.LOCK_READ : LockType.LOCK_WRITE);
+      const reply = await this.#context.session.call(
+        { $case: 'getLock', value: { inode: this.inode, lock } },
+        { signal: options.signal },
+      );
+      const { conflict } = expectResult(reply, 'lock');
+      return conflict === undefined ? undefined : heldLock(conflict);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const mustTell = this.#context.open.closed(this.inode);
+    if (!mustTell || this.#context.session.state === 'closed') return;
+    await about('Close', this.path, () =>
+      this.#context.session.call({ $case: 'release', value: { inode: this.inode } }, { durability: 'written' }),
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #storeParts(parts: readonly Part[], options: MutationOptions): Promise<StoredPart[]> {
+    const { inFlight, chunks } = this.#context.upload;
+    const stop = new AbortController();
+    const signal = AbortSignal.any([options.signal ?? NEVER_ABORTED, stop.signal]);
+    const store = async ({ offset, bytes }: Part): Promise<StoredPart> => {
+      await inFlight.acquire(bytes.length, signal);
+      try {
+        const encoded = encodeChunk([bytes], { compress: this.#context.compresses(this.#realm) });
+        const place = {
+          realm: this.#realm,
+          inode: this.inode,
+          block: Math.floor(offset / BLOCK_BYTES),
+          stable: (options.durability ?? 'stable') === 'stable',
+        };
+        return {
+          offset,
+          length: bytes.length,
+          store: () => chunks.store(encoded, place, signal),
+          commit: await chunks.store(encoded, place, signal),
+        };
+      } finally {
+        inFlight.release(bytes.length);
+      }
+    };
+    try {
+      return await Promise.all(parts.map(store));
+    } catch (error) {
+      stop.abort(error);
+      throw error;
+    }
+  }
+
+  async #commit(parts: readonly StoredPart[], options: MutationOptions, how: { append: boolean }): Promise<number> {
+    const send = async (): Promise<number> => {
+      const slices: Slice[] = parts.map(({ offset, length, commit }) => ({
+        offset,
+        length,
+        chunk: commit.chunk,
+        chunkOffset: 0,
+      }));
+      const reply = await this.#context.session.call(
+        {
+          $case: 'commitSlices',
+          value: {
+            inode: this.inode,
+            slices,
+            chunks: parts.map(({ commit }) => commit),
+            mtime: undefined,
+            append: how.append,
+            sizeAtLeast: 0,
+            expected: [],
+            clearSetId: true,
+          },
+        },
+        settingsOf(options),
+      );
+      return expectResult(reply, 'committed').offset;
+    };
+    try {
+      return await send();
+    } catch (error) {
+      if (!(error instanceof CollectiveError) || error.code !== 'chunk_condemned') throw error;
+      for (const part of parts) part.commit = await part.store();
+      return await send();
+    }
+  }
+
+  #change<T>(what: string, act: () => Promise<T>): Promise<T> {
+    return this.#do(what, async () => {
+      if (!this.#writable)
+        throw new CollectiveError('invalid_argument', "Change a file that was opened with access 'read'");
+      return await act();
+    });
+  }
+
+  #do<T>(what: string, act: () => Promise<T>): Promise<T> {
+    return about(what, this.path, async () => {
+      this.#check();
+      return await act();
+    });
+  }
+
+  #check(): void {
+    if (this.#closed) throw new CollectiveError('invalid_argument', 'Use a file handle that was closed');
+    if (this.#lockGeneration !== undefined && this.#lockGeneration !== this.#context.session.generation)
+      throw new CollectiveError(
+        'session_lost',
+        'Use a file whose lock was lost with the session: unlock it or open it again',
+      );
+  }
+}
+
+interface Part {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+interface StoredPart {
+  readonly offset: number;
+  readonly length: number;
+  commit: ChunkCommit;
+  readonly store: () => Promise<ChunkCommit>;
+}
+
+function cutAtBlocks(offset: number, bytes: Uint8Array): Part[] {
+  const parts: Part[] = [];
+  for (let done = 0; done < bytes.length; ) {
+    const at = offset + done;
+    const length = Math.min(bytes.length - done, BLOCK_BYTES - (at % BLOCK_BYTES));
+    parts.push({ offset: at, bytes: bytes.subarray(done, done + length) });
+    done += length;
+  }
+  return parts;
+}
+
+function checkRange(offset: number, length: number): void {
+  for (const [name, value] of [
+    ['offset', offset],
+    ['length', length],
+  ] as const) {
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new CollectiveError('invalid_argument', `Use ${value} as ${name}: it must be a whole number from 0 on`);
+  }
+}
+
+function wireLock(request: Omit<LockRequest, 'type' | 'wait'>, type: LockType): Lock {
+  return {
+    family: request.family === 'bsd' ? LockFamily.LOCK_BSD : LockFamily.LOCK_POSIX,
+    type,
+    owner: request.owner ?? 0,
+    start: request.start ?? 0,
+    end: request.end ?? LOCK_TO_END,
+    pid: 0,
+  };
+}
+
+function heldLock(lock: Lock): HeldLock {
+  return {
+    type: lock.type === LockType.LOCK_READ ? 'read' : 'write',
+    family: lock.family === LockFamily.LOCK_BSD ? 'bsd' : 'posix',
+    owner: lock.owner,
+    start: lock.start,
+    end: lock.end,
+    pid: lock.pid,
+  };
+}

@@ -1,0 +1,43 @@
+/**
+ * Opens session streams over gRPC. Each stream has a connection of its own: a new try dials at once instead of waiting for
+ * the channel's own back-off, and takes the identity files as they are then (T4).
+ */
+import type { Clock } from '@collective/base/clock';
+import { FilesClient } from '@collective/protocol/gen/session';
+import { clientLink } from '@collective/protocol/link/grpc-link';
+import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
+import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
+import type { Trust } from '@collective/protocol/tls/trust-files';
+import type { SessionConnector, SessionLink } from './session/session-connector.ts';
+
+export class GrpcSessionConnector implements SessionConnector {
+  readonly address: string;
+  readonly #expected: ExpectedServer;
+  readonly #trust: Trust;
+  readonly #clock: Clock;
+
+  constructor(options: { address: string; expected: ExpectedServer; trust: Trust; clock: Clock }) {
+    this.address = options.address;
+    this.#expected = options.expected;
+    this.#trust = options.trust;
+    this.#clock = options.clock;
+  }
+
+  async open(signal: AbortSignal): Promise<SessionLink> {
+    signal.throwIfAborted();
+    const credentials = channelCredentials(this.#trust, this.#expected, this.#clock);
+    const client = new FilesClient(this.address, credentials, dialOptions(this.#expected));
+    const what = `Talk to the coordinator at ${this.address}`;
+    const link = clientLink(client.session(), what, this.#clock);
+    const close = (): void => {
+      link.close();
+      client.close();
+    };
+    return {
+      send: (message) => link.send(message),
+      drained: () => link.drained(),
+      receive: (s) => link.receive(s),
+      close,
+    };
+  }
+}
