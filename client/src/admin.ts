@@ -4,7 +4,8 @@ import { CollectiveError } from '@collective/base/errors';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
 import type {
   AdminClient,
-  IssuedCertificate,
+  Realms,
+  Subjects,
   Identity as WireIdentity,
   NodeStatus as WireNode,
   Realm as WireRealm,
@@ -17,6 +18,7 @@ import type {
   CallOptions,
   CreatedToken,
   Identity,
+  IssuedCertificate,
   MemberStatus,
   NodeHealth,
   NodeStatus,
@@ -69,7 +71,9 @@ export class MemberAdmin implements Admin {
   }
 
   async subjects(options: CallOptions = {}): Promise<readonly Identity[]> {
-    const { subjects } = await this.#call('List subjects', options, (done) => this.#client.listSubjects({}, done));
+    const { subjects } = await this.#call('List subjects', options, (done: Done<Subjects>) =>
+      this.#client.listSubjects({}, done),
+    );
     return subjects.map(identityOf);
   }
 
@@ -87,13 +91,17 @@ export class MemberAdmin implements Admin {
   }
 
   async realms(options: CallOptions = {}): Promise<readonly Realm[]> {
-    const { realms } = await this.#call('List realms', options, (done) => this.#client.listRealms({}, done));
+    const { realms } = await this.#call('List realms', options, (done: Done<Realms>) =>
+      this.#client.listRealms({}, done),
+    );
     return realms.map(realmOf);
   }
 
   /** At 2/3 of its life a peer renews over its own certificate (T3). */
-  async renewCertificate(csr: Buffer, options: CallOptions = {}): Promise<IssuedCertificate> {
-    return await this.#call('Renew the certificate', options, (done) => this.#client.renewCertificate({ csr }, done));
+  async renewCertificate(csr: Uint8Array, options: CallOptions = {}): Promise<IssuedCertificate> {
+    return await this.#call('Renew the certificate', options, (done) =>
+      this.#client.renewCertificate({ csr: Buffer.from(csr) }, done),
+    );
   }
 
   #call<T>(what: string, options: CallOptions, begin: Begin<T>): Promise<T> {
@@ -101,7 +109,8 @@ export class MemberAdmin implements Admin {
   }
 }
 
-export type Begin<T> = (done: (error: ServiceError | null, answer: T) => void) => ClientUnaryCall;
+export type Done<T> = (error: ServiceError | null, answer: T) => void;
+export type Begin<T> = (done: Done<T>) => ClientUnaryCall;
 
 /** One unary call with a deadline; an abort cancels it. */
 export async function unaryCall<T>(

@@ -463,6 +463,15 @@ export interface Admin {
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;
+  /** A new certificate for the caller's own subject, by a request in DER (T3); see `renewCertificate` of this package. */
+  renewCertificate(csr: Uint8Array, options?: CallOptions): Promise<IssuedCertificate>;
+}
+
+export interface IssuedCertificate {
+  readonly certificatePem: string;
+  /** The member's trust bundle. */
+  readonly bundlePem: string;
+  readonly subject: string;
 }
 
 // ---- connecting ----

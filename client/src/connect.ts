@@ -8,7 +8,7 @@ import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-c
 import { type ExpectedServer, parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
 import { TrustFiles } from '@collective/protocol/tls/trust-files';
 import { MemberAdmin } from './admin.ts';
-import type { CallOptions, ConnectOptions, Member } from './api.ts';
+import type { Admin, CallOptions, ConnectOptions, Member } from './api.ts';
 import { ContextStore } from './context/context-store.ts';
 import { renewIfDue } from './context/renew-certificate.ts';
 import { parseCoordinatorAddress } from './coordinator-address.ts';
@@ -26,9 +26,7 @@ export async function connect(target?: ConnectOptions | string, options: CallOpt
 }
 
 /** For callers that need unary calls only: no session is opened, so nothing of the files can be seen. */
-export async function connectAdmin(
-  target?: ConnectOptions | string,
-): Promise<{ readonly admin: MemberAdmin } & Disposable> {
+export async function connectAdmin(target?: ConnectOptions | string): Promise<{ readonly admin: Admin } & Disposable> {
   const parts = await openParts(await optionsOf(target));
   return { admin: parts.admin, [Symbol.dispose]: parts.close };
 }

@@ -1,5 +1,4 @@
 /** The door of the SDK: what a program outside this repository may import. */
-export type { MemberAdmin } from './admin.ts';
 export type * from './api.ts';
 export { connect, connectAdmin } from './connect.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';

@@ -1,13 +1,13 @@
 /** At 2/3 of its life a peer renews its certificate by a request over the old one (T3). The key is made anew as well. */
 import { type Clock, wallMs } from '@collective/base/clock';
 import { type TrustFiles, writeTrustFiles } from '@collective/protocol/tls/trust-files';
-import type { MemberAdmin } from '../admin.ts';
+import type { Admin } from '../api.ts';
 
 const RENEW_AFTER_SHARE = 2 / 3;
 
 export interface Renewal {
   readonly trust: TrustFiles;
-  readonly admin: MemberAdmin;
+  readonly admin: Admin;
   readonly clock: Clock;
   readonly signal?: AbortSignal;
 }
