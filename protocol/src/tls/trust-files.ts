@@ -7,12 +7,13 @@
  * This file is an edge: it is the only one that reads identity files.
  */
 import { type FSWatcher, watch } from 'node:fs';
-import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SecureContextOptions, Server } from 'node:tls';
 import type { Clock, Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type Log, silentLog } from '@collective/base/log';
+import { syncFolder, writeSynced } from './synced-files.ts';
 import { parseTrustSet, type TrustPems, type TrustSet } from './trust-set.ts';
 
 /** What parts need that use an identity; `TrustFiles` is the real one. */
@@ -228,25 +229,6 @@ async function makeFreshFolder(folder: string): Promise<string> {
   const fresh = `..set-${Math.max(0, ...numbers) + 1}`;
   await mkdir(join(folder, fresh), { mode: 0o700 });
   return fresh;
-}
-
-async function writeSynced(path: string, text: string, mode: number): Promise<void> {
-  const file = await open(path, 'wx', mode);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 async function replaceLink(folder: string, name: string, target: string): Promise<void> {
