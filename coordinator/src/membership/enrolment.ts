@@ -1,0 +1,185 @@
+/**
+ * Tokens become certificates, certificates are renewed (T3, T5). A token is a secret for one name, one use and a short
+ * time; only its SHA-256 is stored. A certificate leaves the coordinator after the token's use is stable, so that a token
+ * never makes two, not after a power loss either.
+ */
+import { createHash } from 'node:crypto';
+import { CollectiveError } from '@collective/base/errors';
+import type { TrustDomain } from '@collective/base/ids';
+import { ROOT_REALM } from '@collective/base/ids';
+import type { Random } from '@collective/base/random';
+import type { CreatedToken, CreateTokenRequest, IssuedCertificate } from '@collective/protocol/gen/admin';
+import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
+import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
+import type { Engine, Transaction } from '../engine/transaction.ts';
+import { allRealms } from '../ops/realms.ts';
+import type { SubjectRealm, TokenRow } from '../tables/gen/tables.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { SUBJECTS, TOKENS } from '../tables/tables.ts';
+import { checkCsr } from './signer/check-csr.ts';
+import type { Signer } from './signer/signer.ts';
+import { putSubject } from './subjects.ts';
+
+const TOKEN_PREFIX = 'col1-';
+const TOKEN_RANDOM_BYTES = 32;
+/** The prefix and 43 characters of base64url. */
+const TOKEN_CHARACTERS = TOKEN_PREFIX.length + 43;
+const DEFAULT_TTL_SECONDS = 3_600;
+const TTL_SECONDS_MAX = 30 * 86_400;
+/** Tokens that are neither used nor expired, and some that are. */
+const TOKENS_MAX = 1_000;
+const UID_MAX = 0xffff_fffe;
+const ENROLLED_ROLES = ['user', 'client', 'node'] as const;
+
+export interface EnrolmentParts {
+  readonly engine: Engine;
+  readonly signer: Signer;
+  readonly random: Random;
+  readonly trustDomain: TrustDomain;
+}
+
+export class Enrolment {
+  readonly #parts: EnrolmentParts;
+
+  constructor(parts: EnrolmentParts) {
+    this.#parts = parts;
+  }
+
+  /** `allowed` runs first in the same operation and throws unless the caller may do this. */
+  async createToken(
+    wish: CreateTokenRequest,
+    allowed: (tx: Transaction) => void = () => undefined,
+  ): Promise<CreatedToken> {
+    const id = this.#idOf(wish);
+    const ttlSeconds = wish.ttlSeconds === 0 ? DEFAULT_TTL_SECONDS : wish.ttlSeconds;
+    if (ttlSeconds > TTL_SECONDS_MAX)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Create a token for ${ttlSeconds} seconds: ${TTL_SECONDS_MAX} (30 days) are the longest`,
+      );
+    if (wish.uid !== undefined && (wish.uid < 1 || wish.uid > UID_MAX))
+      throw new CollectiveError(
+        'invalid_argument',
+        `Create a token with uid ${wish.uid}: squashed subjects have 1 to ${UID_MAX}; --trusted gives a subject the uids of its own machine`,
+      );
+    if (wish.uid !== undefined && wish.trusted)
+      throw new CollectiveError(
+        'invalid_argument',
+        'Create a token that is trusted and has a uid: it is one or the other',
+      );
+    const token = TOKEN_PREFIX + this.#parts.random.bytes(TOKEN_RANDOM_BYTES).toString('base64url');
+    const expires = await this.#parts.engine.run((tx) => {
+      allowed(tx);
+      sweepTokens(tx);
+      const row: TokenRow = {
+        uri: id.uri,
+        expires: { seconds: tx.now.seconds + ttlSeconds, nanos: 0 },
+        used: false,
+        // Nodes have no rights over files: their certificate is all there is to know of them.
+        subject:
+          id.role === 'node'
+            ? undefined
+            : {
+                uri: id.uri,
+                admin: wish.admin,
+                trusted: wish.trusted,
+                uid: wish.uid ?? 0,
+                gid: 0,
+                realms: realmsOf(tx, wish),
+                created: undefined,
+              },
+      };
+      tx.put(TOKENS, row, hashOf(token));
+      return row.expires;
+    });
+    return { token, expires, subject: id.uri };
+  }
+
+  /** Throws `token_invalid`, `csr_refused`. */
+  async enrol(token: string, csr: Uint8Array): Promise<IssuedCertificate> {
+    const { engine, signer } = this.#parts;
+    if (!token.startsWith(TOKEN_PREFIX) || token.length !== TOKEN_CHARACTERS)
+      throw new CollectiveError(
+        'token_invalid',
+        `Enrol with a token that is not one: it begins with ${TOKEN_PREFIX} and has ${TOKEN_CHARACTERS} characters`,
+      );
+    const hash = hashOf(token);
+    const row = await engine.run((tx) => usableToken(tx, hash));
+    const id = parseSpiffeId(row.uri);
+    const leaf = await signer.sign(await checkCsr(csr, id));
+    await engine.run((tx) => {
+      const still = usableToken(tx, hash);
+      tx.put(TOKENS, { ...still, used: true }, hash);
+      if (still.subject !== undefined) putSubject(tx, still.subject);
+    });
+    return { certificatePem: leaf.certificatePem, bundlePem: signer.bundlePem(), subject: id.uri };
+  }
+
+  /** A new leaf for the name that the peer has; users and clients must still be known. */
+  async renew(peer: PeerIdentity, csr: Uint8Array): Promise<IssuedCertificate> {
+    const { engine, signer } = this.#parts;
+    const needsRow = peer.role === 'user' || peer.role === 'client';
+    if (needsRow && (await engine.run((tx) => tx.get(SUBJECTS, peer.uri))) === undefined)
+      throw new CollectiveError(
+        'permission_denied',
+        `Renew the certificate of ${peer.uri}: this member does not know it any more; enrol it with a token`,
+      );
+    const leaf = await signer.sign(await checkCsr(csr, parseSpiffeId(peer.uri)));
+    return { certificatePem: leaf.certificatePem, bundlePem: signer.bundlePem(), subject: peer.uri };
+  }
+
+  #idOf({ role, name }: CreateTokenRequest): SpiffeId {
+    const known = ENROLLED_ROLES.find((each) => each === role);
+    if (known === undefined)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Create a token for a '${role}': it is for a user, a client or a node`,
+      );
+    return spiffeId(this.#parts.trustDomain, known, name);
+  }
+}
+
+function usableToken(tx: Transaction, hash: string): TokenRow {
+  const row = tx.get(TOKENS, hash);
+  if (row === undefined)
+    throw new CollectiveError(
+      'token_invalid',
+      'Enrol with a token that this member did not make, or forgot since it expired',
+    );
+  if (row.used) throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token was used before`);
+  if ((row.expires?.seconds ?? 0) <= tx.now.seconds)
+    throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token has expired`);
+  return row;
+}
+
+/** Removes what can no longer be used; refuses to keep more than the bound. */
+function sweepTokens(tx: Transaction): void {
+  let kept = 0;
+  for (const { key, value } of tx.scan(TOKENS, TOKENS.prefix, prefixEnd(TOKENS.prefix), TOKENS_MAX)) {
+    if ((value.expires?.seconds ?? 0) <= tx.now.seconds) tx.remove(TOKENS, key.slice(TOKENS.prefix.length));
+    else kept++;
+  }
+  if (kept >= TOKENS_MAX)
+    throw new CollectiveError('overloaded', `Create a token: ${TOKENS_MAX} wait for their use or their end already`);
+}
+
+/** By path; none given: the root realm, read and write (T3a). Nodes have no realms. */
+function realmsOf(tx: Transaction, { role, realms }: CreateTokenRequest): SubjectRealm[] {
+  if (role === 'node') return [];
+  if (realms.length === 0) return [{ realm: ROOT_REALM, readOnly: false }];
+  const known = allRealms(tx);
+  return realms.map(({ path, readOnly }) => {
+    const wanted = `/${path
+      .split('/')
+      .filter((part) => part !== '')
+      .join('/')}`;
+    const found = known.find(({ row }) => row.path === wanted);
+    if (found === undefined)
+      throw new CollectiveError('not_found', `Create a token for realm '${wanted}': there is no such realm`);
+    return { realm: found.realm, readOnly };
+  });
+}
+
+function hashOf(token: string): string {
+  return createHash('sha256').update(token).digest('hex');
+}
