@@ -12,6 +12,7 @@ const allowed = [
   ['protocol imports base', 'protocol/src/a.ts', "import { crc } from '@collective/base/crc';"],
   ['client imports protocol', 'client/src/a.ts', "import type { Put } from '@collective/protocol/gen/node';"],
   ['cli imports client', 'cli/src/main.ts', "import { connect } from '@collective/client';"],
+  ['cli starts a server', 'cli/src/commands/node.ts', "await import('@collective/node/main');"],
   ['test imports servers', 'test/integration/a.test.ts', "import { main } from '@collective/coordinator/main';"],
   ['anyone imports a library', 'base/src/log.ts', "import pino from 'pino';\nimport { open } from 'node:fs/promises';"],
   ['a name in a string is no import', 'base/src/a.ts', 'export const text = "import x from \'@collective/node\'";'],
@@ -33,7 +34,7 @@ const refused = [
   ['it is an import type', 'node/src/a.ts', "export type A = import('@collective/coordinator').A;", 1],
   [
     'it is imported at run time',
-    'cli/src/a.ts',
+    'client/src/a.ts',
     "export const a = 1;\nawait import('@collective/coordinator/main');",
     2,
   ],

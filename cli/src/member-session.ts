@@ -5,7 +5,7 @@
 
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
-import type { ConnectOptions, Member, ResolvedContext } from '@collective/client';
+import type { ConnectOptions, Member, MemberAdmin, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
 import type { Shell } from './shell.ts';
 import { type GlobalOptions, globalOptions } from './verb.ts';
@@ -19,6 +19,28 @@ export interface MemberSession {
   readonly globals: GlobalOptions;
   /** Ends with Ctrl-C and with `--timeout`. */
   readonly signal: AbortSignal;
+}
+
+export interface AdminSession {
+  readonly admin: MemberAdmin;
+  readonly context: ResolvedContext;
+  readonly globals: GlobalOptions;
+  readonly signal: AbortSignal;
+}
+
+/** For commands that only ask the coordinator about itself: no session is opened, so they work also when files do not. */
+export async function withAdmin<T>(
+  shell: Shell,
+  command: Command,
+  use: (session: AdminSession) => Promise<T>,
+): Promise<T> {
+  const globals = globalOptions(command);
+  return await withDeadline(shell, globals, async (signal) => {
+    const context = await chosenContext(shell, globals);
+    const { connectAdmin } = await import('@collective/client');
+    using connection = await connectAdmin(connectOptions(context));
+    return await use({ admin: connection.admin, context, globals, signal });
+  });
 }
 
 export async function withMember<T>(
@@ -66,15 +88,9 @@ export async function connectTo(
   changes: Partial<ConnectOptions> = {},
 ): Promise<Member> {
   const { connect } = await import('@collective/client');
-  return await connect(
-    {
-      coordinator: context.coordinator,
-      trustDomain: context.trustDomain,
-      credentials: context.credentials,
-      listener: context.listener,
-      program: `collective/${VERSION}`,
-      ...changes,
-    },
-    { signal },
-  );
+  return await connect({ ...connectOptions(context), ...changes }, { signal });
+}
+
+export function connectOptions({ coordinator, trustDomain, credentials, listener }: ResolvedContext): ConnectOptions {
+  return { coordinator, trustDomain, credentials, listener, program: `collective/${VERSION}` };
 }

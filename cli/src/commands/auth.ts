@@ -3,7 +3,7 @@
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { Command } from 'commander';
-import { chosenContext, withDeadline, withMember } from '../member-session.ts';
+import { chosenContext, withAdmin } from '../member-session.ts';
 import {
   CERTIFICATE_VIEW,
   type CertificateFacts,
@@ -56,7 +56,7 @@ function whoamiVerb(shell: Shell): Command {
     summary: 'ask the coordinator who you are to it and what you may do',
     examples: [{ line: 'collective auth whoami', says: 'subject, role, rights' }],
   }).action(async (_options: unknown, command: Command) => {
-    await withMember(shell, command, async ({ admin, globals, signal }) => {
+    await withAdmin(shell, command, async ({ admin, globals, signal }) => {
       await printOne(shell.stdout, globals.output, await admin.whoAmI({ signal }), {
         columns: [
           { header: 'Subject', cell: ({ subject }) => subject },
@@ -85,11 +85,13 @@ function renewVerb(shell: Shell): Command {
     description: 'Works while the old certificate is valid; after that, enrol again with a token (collective init).',
     examples: [{ line: 'collective auth renew', says: 'of the current context' }],
   }).action(async (_options: unknown, command: Command) => {
-    const globals = globalOptions(command);
-    await withDeadline(shell, globals, async (signal) => {
-      const context = await chosenContext(shell, globals);
-      const { renewCertificate } = await import('@collective/client');
-      await renewCertificate(context, { signal });
+    await withAdmin(shell, command, async ({ admin, context, globals, signal }) => {
+      const [{ renewCertificate }, { TrustFiles }] = await Promise.all([
+        import('@collective/client'),
+        import('@collective/protocol/tls/trust-files'),
+      ]);
+      using trust = await TrustFiles.load(context.credentials, { clock: shell.clock });
+      await renewCertificate({ trust, admin, clock: shell.clock, signal });
       const facts = await readCertificateFacts(context.credentials, wallMs(shell.clock));
       await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
     });

@@ -149,18 +149,16 @@ async function enrolWith(
   signal: AbortSignal,
 ): Promise<void> {
   const { enrol } = await import('@collective/client');
-  await enrol(
-    {
-      coordinator: wanted.coordinator,
-      trustDomain: wanted.trustDomain,
-      bundlePem: wanted.bundlePem,
-      token,
-      role: 'user',
-      name: options.user ?? shell.env.USER ?? 'user',
-      credentials: wanted.credentials,
-    },
-    { signal },
-  );
+  await enrol({
+    coordinator: wanted.coordinator,
+    trustDomain: wanted.trustDomain,
+    caPem: wanted.bundlePem,
+    token,
+    role: 'user',
+    name: options.user ?? shell.env.USER ?? 'user',
+    credentials: wanted.credentials,
+    signal,
+  });
 }
 
 async function readToken(shell: Shell, options: InitOptions): Promise<string> {

@@ -1,7 +1,7 @@
 /** `collective nodes list`: the storage nodes as the coordinator sees them. */
 import type { NodeStatus } from '@collective/client';
 import type { Command } from 'commander';
-import { withMember } from '../member-session.ts';
+import { withAdmin } from '../member-session.ts';
 import { nodeView } from '../output/node-view.ts';
 import { printRows } from '../output/table.ts';
 import type { Shell } from '../shell.ts';
@@ -18,7 +18,7 @@ export function nodesCommand(shell: Shell): Command {
   })
     .alias('ls')
     .action(async (_options: unknown, command: Command) => {
-      await withMember(shell, command, async ({ admin, globals, signal }) => {
+      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         const nodes: readonly NodeStatus[] = await admin.nodes({ signal });
         await printRows(shell.stdout, globals.output, nodes, nodeView(shell.clock.now()));
       });

@@ -4,7 +4,7 @@ import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { REPLICAS_MAX } from '@collective/base/limits';
 import type { Realm } from '@collective/client';
 import type { Command } from 'commander';
-import { withMember } from '../member-session.ts';
+import { withAdmin } from '../member-session.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
@@ -65,7 +65,7 @@ export function realmCommand(shell: Shell): Command {
     )
     .option('--no-compression', 'store bytes as they are')
     .action(async (path: string, options: RealmOptions, command: Command) => {
-      await withMember(shell, command, async ({ admin, globals, signal }) => {
+      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         const realm = await admin.createRealm(
           {
             path: remotePath(path),
@@ -86,7 +86,7 @@ export function realmCommand(shell: Shell): Command {
   })
     .alias('ls')
     .action(async (_options: unknown, command: Command) => {
-      await withMember(shell, command, async ({ admin, globals, signal }) => {
+      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         await printRows(shell.stdout, globals.output, await admin.realms({ signal }), VIEW);
       });
     });

@@ -5,7 +5,7 @@ import { sleep, type Timestamp } from '@collective/base/clock';
 import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
 import type { MemberStatus } from '@collective/client';
 import type { Command } from 'commander';
-import { withMember } from '../member-session.ts';
+import { withAdmin } from '../member-session.ts';
 import { nodeObject, nodeView } from '../output/node-view.ts';
 import { printOne, printRows } from '../output/table.ts';
 import { age, isoTime } from '../output/time.ts';
@@ -28,7 +28,7 @@ export function statusCommand(shell: Shell): Command {
     .option('-w, --watch', 'look again and again')
     .option('--every <duration>', 'how often to look with --watch', flag(parseDurationMs), WATCH_EVERY_MS)
     .action(async (options: { watch?: boolean; every: number }, command: Command) => {
-      await withMember(shell, command, async ({ admin, globals, signal }) => {
+      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         for (;;) {
           const status = await admin.status({ signal });
           const screen = options.watch && shell.stdout.isTTY && globals.output === 'table';

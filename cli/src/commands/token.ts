@@ -7,7 +7,7 @@ import { parseDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { SubjectRole, TokenRequest } from '@collective/client';
 import type { Command } from 'commander';
-import { withMember } from '../member-session.ts';
+import { withAdmin } from '../member-session.ts';
 import { printOne } from '../output/table.ts';
 import { isoTime } from '../output/time.ts';
 import { remotePath } from '../remote-path.ts';
@@ -45,7 +45,7 @@ export function tokenCommand(shell: Shell): Command {
     .option('--realm <path[:ro]>', 'may use this realm only; can be repeated', collectRealm)
     .option('--uid <n>', 'all that it does is done as this uid', flag(wholeNumber('--uid', 0, UID_MAX)))
     .action(async (options: TokenOptions, command: Command) => {
-      await withMember(shell, command, async ({ admin, context, globals, signal }) => {
+      await withAdmin(shell, command, async ({ admin, context, globals, signal }) => {
         const request: TokenRequest = {
           role: options.for.role,
           name: options.for.name,

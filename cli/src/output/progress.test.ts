@@ -39,7 +39,7 @@ test('on a terminal the line is drawn at most ten times a second, never wider th
   assert.ok(draws.every((draw) => draw.replace(/\u001b\[K/, '').length < 40));
   clock.ms += 1_000;
   progress.finish();
-  assert.match(shell.err(), /\u001b\[K0 files, 99\.0 MiB in 2s \(49\.5 MiB\/s\)\n$/);
+  assert.ok(shell.err().endsWith('\u001b[K0 files, 99.0 MiB in 2s (49.5 MiB/s)\n'), shell.err());
 });
 
 test('nothing is drawn where stderr is no terminal, or with --quiet', () => {

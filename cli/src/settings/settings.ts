@@ -45,11 +45,20 @@ export function environmentOf(key: string): string {
 export function addSettingFlags(command: Command, table: SettingTable): Command {
   for (const [key, setting] of Object.entries(table)) {
     const value = setting.value === undefined ? '' : ` ${setting.value}`;
-    const shown = setting.default === undefined ? '' : ` (default: ${String(setting.default)})`;
-    command.addOption(new Option(`${flagOf(key)}${value}`, `${setting.summary}${shown}  [${environmentOf(key)}]`));
+    const help = `${setting.summary}${defaultText(setting.default)}  [${environmentOf(key)}]`;
+    const known = command.options.find(({ long }) => long === flagOf(key));
+    // A flag that every command has (--coordinator) is this setting here.
+    if (known !== undefined) known.description = help;
+    else command.addOption(new Option(`${flagOf(key)}${value}`, help));
     for (const alias of setting.aliases ?? []) command.addOption(new Option(`${alias}${value}`).hideHelp());
   }
   return command;
+}
+
+function defaultText(value: unknown): string {
+  if (value === undefined) return '';
+  const isAddress = typeof value === 'object' && value !== null && 'host' in value && 'port' in value;
+  return ` (default: ${isAddress ? formatHostPort(value as HostPort) : String(value)})`;
 }
 
 /** What commander read, by key; an alias counts as its setting. */

@@ -1,0 +1,180 @@
+/**
+ * `collective node`: a storage node alone. Its settings come from flags, a YAML file and the environment; its identity
+ * lies in DIR/tls and is made by enrolment with a one-time token where there is none (T3).
+ */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseByteSize } from '@collective/base/byte-size';
+import { CollectiveError } from '@collective/base/errors';
+import { LOG_LEVELS } from '@collective/base/log';
+import type { Command } from 'commander';
+import { type Advertised, advertised } from '../settings/advertised.ts';
+import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
+import { formatHostPort, type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
+import type { Shell } from '../shell.ts';
+import { trustDomainFlag } from '../trust-domain-flag.ts';
+import { VERSION } from '../version.ts';
+
+export const NODE_SETTINGS = {
+  coordinator: { value: '<host:port>', summary: 'the coordinator of the member', parse: hostPort } as Setting<
+    HostPort | undefined
+  >,
+  data: {
+    value: '<dir>',
+    summary: 'folder for chunks and certificates',
+    parse: text,
+    aliases: ['--data-dir'],
+  } as Setting<string | undefined>,
+  capacity: { value: '<size>', summary: 'room that it gives, e.g. 500GB', parse: parseByteSize } as Setting<
+    number | undefined
+  >,
+  listen: {
+    value: '<host:port>',
+    summary: 'address for chunk bytes',
+    parse: hostPort,
+    aliases: ['--address'],
+    default: { host: '', port: 7431 },
+  } as Setting<HostPort>,
+  advertise: {
+    value: '<list>',
+    summary: 'how others reach it: host, host:port, or internal=...,external=...',
+    parse: advertised,
+  } as Setting<readonly Advertised[] | undefined>,
+  healthListen: {
+    value: '<host:port>',
+    summary: 'plain HTTP for /livez, /readyz, /metrics',
+    parse: hostPort,
+  } as Setting<HostPort | undefined>,
+  zone: { value: '<label>', summary: 'replicas are spread over zones', parse: text } as Setting<string | undefined>,
+  reserve: { value: '<size>', summary: 'room of the capacity that stays free', parse: parseByteSize } as Setting<
+    number | undefined
+  >,
+  tls: {
+    value: '<dir>',
+    summary: 'folder with tls.crt, tls.key, trust.pem (default: DATA/tls)',
+    parse: text,
+  } as Setting<string | undefined>,
+  name: {
+    value: '<name>',
+    summary: 'name to enrol under, as in the token',
+    parse: text,
+    aliases: ['--node-id'],
+  } as Setting<string | undefined>,
+  member: { value: '<name>', summary: 'member to enrol with', parse: text, aliases: ['--member-id'] } as Setting<
+    string | undefined
+  >,
+  collective: { value: '<name>', summary: 'the collective of the member', parse: text } as Setting<string | undefined>,
+  token: { value: '<token>', summary: 'one-time token to enrol with', parse: text, secret: true } as Setting<
+    string | undefined
+  >,
+  caCert: { value: '<file>', summary: "the member's trust bundle, to enrol", parse: text } as Setting<
+    string | undefined
+  >,
+  autoTls: {
+    summary: 'enrol with the token where there is no certificate',
+    parse: truth,
+    default: true,
+  } as Setting<boolean>,
+  logLevel: { value: '<level>', summary: LOG_LEVELS.join(', '), parse: logLevel, default: 'info' } as Setting<
+    (typeof LOG_LEVELS)[number]
+  >,
+} as const;
+
+type NodeSettings = ReturnType<typeof settingsOf<typeof NODE_SETTINGS>> extends Promise<infer T> ? T : never;
+
+const STOP_WITHIN_MS = 5_000;
+
+export function nodeCommand(shell: Shell): Command {
+  return serverCommand(
+    'node',
+    {
+      summary: 'run a storage node alone',
+      description: `Settings come from flags, from the YAML file of --config (keys as below, in camelCase) and from the environment
+variables named in brackets, in this order of strength. Its name is the one in its certificate.`,
+      examples: [
+        {
+          line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk --token T --ca-cert alice.pem --name attic --member alice',
+          says: 'the first start: enrols',
+        },
+        {
+          line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk',
+          says: 'every other start',
+        },
+        { line: 'collective node --config node.yaml', says: 'settings from a file' },
+      ],
+    },
+    NODE_SETTINGS,
+  ).action(async (_options: unknown, command: Command) => {
+    const settings = await settingsOf(shell, command, NODE_SETTINGS);
+    const { coordinator, data, capacity } = settings;
+    if (coordinator === undefined) throw missing('--coordinator HOST:PORT');
+    if (data === undefined) throw missing('--data DIR');
+    if (capacity === undefined) throw missing('--capacity SIZE');
+    const folder = resolve(shell.cwd, data);
+    const trustFolder = settings.tls === undefined ? join(folder, 'tls') : resolve(shell.cwd, settings.tls);
+    await enrolIfNeeded(shell, settings, coordinator, trustFolder);
+    await runServer(shell, command, STOP_WITHIN_MS, settings.logLevel, 'node', async (log) => {
+      const { startNode } = await import('@collective/node/main');
+      return await startNode({
+        trustFolder,
+        coordinator: { host: coordinator.host || 'localhost', port: coordinator.port },
+        dataFolder: join(folder, 'store'),
+        capacityBytes: capacity,
+        reserveBytes: settings.reserve,
+        listen: bindAddress(settings.listen),
+        advertise: settings.advertise ?? defaultAddresses(settings.listen.host),
+        zone: settings.zone,
+        health: settings.healthListen === undefined ? undefined : bindAddress(settings.healthListen),
+        version: VERSION,
+        log,
+      });
+    });
+  });
+}
+
+async function enrolIfNeeded(
+  shell: Shell,
+  settings: NodeSettings,
+  coordinator: HostPort,
+  trustFolder: string,
+): Promise<void> {
+  if (existsSync(join(trustFolder, 'tls.crt'))) return;
+  const { token, caCert, member, name } = settings;
+  if (!settings.autoTls || token === undefined || caCert === undefined) {
+    throw new CollectiveError(
+      'unauthenticated',
+      `Start a node without a certificate in ${trustFolder}: give --token and --ca-cert ('collective token create --for node/NAME' makes the token)`,
+    );
+  }
+  if (member === undefined) throw missing('--member NAME (to enrol)');
+  const { enrol } = await import('@collective/client');
+  await enrol({
+    coordinator: formatHostPort({ host: coordinator.host || 'localhost', port: coordinator.port }),
+    trustDomain: trustDomainFlag(member, settings.collective),
+    caPem: await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
+      throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
+    }),
+    token,
+    role: 'node',
+    name: name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
+    credentials: trustFolder,
+    signal: shell.signal,
+  });
+}
+
+function missing(flag: string): CollectiveError {
+  return new CollectiveError('config_invalid', `Start a node: ${flag} is missing`);
+}
+
+/** `:7431` means all addresses of the machine. */
+export function bindAddress({ host, port }: HostPort): HostPort {
+  return { host: host === '' ? '::' : host, port };
+}
+
+function defaultAddresses(listenHost: string): readonly Advertised[] {
+  const everywhere = listenHost === '' || listenHost === '0.0.0.0' || listenHost === '::';
+  const host = everywhere ? hostname() : listenHost;
+  return ['internal', 'external'].map((listener) => ({ listener, host }));
+}
