@@ -32,12 +32,12 @@ export function rename(context: OperationContext, request: Rename): Empty {
   const target = context.tx.get(DENTRIES, to.parent.inode, to.name) === undefined ? undefined : requireEntry(context, to.parent, to.name);
   checkMove(context, from, to, source);
   switch (request.mode) {
-    case RenameMode.REPLACE:
+    case RenameMode.RENAME_REPLACE:
       break;
-    case RenameMode.NOREPLACE:
+    case RenameMode.RENAME_NOREPLACE:
       if (target !== undefined) throw new CollectiveError('exists', `Rename to '${request.newName}' without replacing`);
       break;
-    case RenameMode.EXCHANGE:
+    case RenameMode.RENAME_EXCHANGE:
       if (target === undefined) throw new CollectiveError('not_found', `Exchange with '${request.newName}'`);
       checkMove(context, to, from, target);
       return exchange(context, from, to, source, target);

@@ -1,0 +1,154 @@
+/**
+ * A member's coordinator over a data folder: log, store, core, nodes, keys, events, and what follows up replicas. Everything
+ * but the ports to the outside, which `main.ts` adds.
+ *
+ * Folder: `member.json` (whose it is, format), `log/`, `metadata.db`, `access-keys.json`, `lock`.
+ */
+import { join } from 'node:path';
+import type { Clock } from '@collective/base/clock';
+import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
+import { CollectiveError } from '@collective/base/errors';
+import type { Log as EventsLog } from '@collective/base/log';
+import type { Random } from '@collective/base/random';
+import { CoordinatorCore } from './core.ts';
+import { EventLog } from './events/event-log.ts';
+import { ReplicaSettler } from './jobs/settle-replicas.ts';
+import { FileLog } from './log/file-log.ts';
+import { AccessKeys } from './membership/access-keys.ts';
+import { MemberData } from './membership/member-data.ts';
+import { NodeLinks } from './membership/node-link.ts';
+import { NodeTable } from './membership/node-table.ts';
+import { SqliteStore } from './store/sqlite-store.ts';
+
+export interface MemberStateOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  /** Where `disk` has its root, for SQLite, which opens its file itself. */
+  readonly folder: string;
+  readonly member: string;
+  readonly collective: string;
+  readonly version: string;
+  readonly rootOwner: { readonly uid: number; readonly gid: number };
+  readonly logger: EventsLog;
+  readonly onFatal: (error: Error) => void;
+}
+
+export interface MemberState extends AsyncDisposable {
+  readonly core: CoordinatorCore;
+  readonly nodes: NodeTable;
+  readonly links: NodeLinks;
+  readonly keys: AccessKeys;
+  readonly data: MemberData;
+  readonly events: EventLog;
+  readonly log: FileLog;
+}
+
+const FOLDER_FORMAT = 1;
+const KEY_LOOK_MS = 3_600_000;
+
+export async function openMemberState(options: MemberStateOptions): Promise<MemberState> {
+  const { clock, random, disk, folder, member, collective, version, logger } = options;
+  const lock = await disk.lock('');
+  try {
+    await claimFolder(disk, folder, member, collective);
+    const log = await FileLog.open({ disk, clock, folder: 'log' });
+    const store = await SqliteStore.open(join(folder, 'metadata.db'));
+    const parts: { nodes?: NodeTable; keys?: AccessKeys; data?: MemberData; events?: EventLog } = {};
+    const core = await CoordinatorCore.start({
+      clock,
+      log,
+      store,
+      version,
+      member: { name: member, trustDomain: `${member}.${collective}` },
+      rootOwner: options.rootOwner,
+      onFatal: options.onFatal,
+      onOperationFailure: ({ session, error }, message) => logger.error({ session, err: error }, message),
+      data: async (engine) => {
+        const events = await EventLog.load({ clock, engine, onFailure: (error) => logger.error({ err: error }, 'event not stored') });
+        const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
+        const nodes = await NodeTable.load({
+          clock,
+          engine,
+          events: {
+            diskLost: (node, lost, found) => events.record('disk-lost', `Node ${node} came with another disk: what lay on the old one is lost there`, { node, lost, found }),
+            nodeCame: (node) => logger.info({ node }, 'node ready'),
+            nodeWentAway: (node) => logger.warn({ node }, 'node link ended'),
+          },
+        });
+        Object.assign(parts, { nodes, keys, events, data: new MemberData({ clock, random, nodes, keys }) });
+        return parts.data ?? new MemberData({ clock, random, nodes, keys });
+      },
+    });
+    const { nodes, keys, data, events } = parts;
+    if (nodes === undefined || keys === undefined || data === undefined || events === undefined) throw new CollectiveError('internal', 'Start the coordinator: its core did not ask for the nodes');
+    const settler = new ReplicaSettler({
+      engine: core.engine,
+      askChunks: (node, chunks) => links.askChunks(node, chunks),
+      onReverted: ({ inode, block, chunk }) =>
+        events.record('block-reverted', `Block ${block} of inode ${inode} got back its earlier content: chunk ${chunk} was lost before it was stable`, { inode: String(inode), block: String(block), chunk }),
+      onFailure: (node, error) => logger.warn({ node, err: error }, 'replicas of node not settled'),
+    });
+    const links = new NodeLinks({
+      clock,
+      epoch: core.engine.epoch,
+      member,
+      nodes,
+      keys,
+      onReport: (node, report) => settler.reported(node, report),
+      log: ({ node, error }, message) => (error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message)),
+    });
+    const keyTimer = everyHour(clock, () => keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')));
+    return {
+      core,
+      nodes,
+      links,
+      keys,
+      data,
+      events,
+      log,
+      [Symbol.asyncDispose]: async () => {
+        keyTimer();
+        await core.close();
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+interface MemberFile {
+  version: number;
+  member: string;
+  collective: string;
+}
+
+/** A data folder belongs to one member for ever. */
+async function claimFolder(disk: Disk, folder: string, member: string, collective: string): Promise<void> {
+  const content = await readWhole(disk, 'member.json');
+  if (content === undefined) {
+    await replaceWhole(disk, 'member.json', Buffer.from(`${JSON.stringify({ version: FOLDER_FORMAT, member, collective } satisfies MemberFile)}\n`));
+    return;
+  }
+  let found: MemberFile;
+  try {
+    found = JSON.parse(content.toString('utf8')) as MemberFile;
+  } catch (cause) {
+    throw new CollectiveError('store_damaged', `Read ${join(folder, 'member.json')}`, { cause });
+  }
+  if (found.version > FOLDER_FORMAT)
+    throw new CollectiveError('version_too_new', `Open ${folder}: its format is ${found.version}, this program knows up to ${FOLDER_FORMAT}`);
+  if (found.member !== member || found.collective !== collective)
+    throw new CollectiveError('wrong_member', `Open ${folder} for member ${member}.${collective}: it belongs to ${found.member}.${found.collective}`);
+}
+
+function everyHour(clock: Clock, work: () => void): () => void {
+  let timer = clock.setTimer(KEY_LOOK_MS, again, { background: true });
+  function again(): void {
+    work();
+    timer = clock.setTimer(KEY_LOOK_MS, again, { background: true });
+  }
+  return () => timer.cancel();
+}
