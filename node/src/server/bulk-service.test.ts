@@ -28,8 +28,16 @@ describe('bulk service over real TLS', () => {
   before(async () => {
     authority = await ScratchAuthority.create('alice.home' as TrustDomain);
     coordinator = new ScratchCoordinator();
-    one = await startScratchNode({ name: 'one', authority, coordinator });
-    two = await startScratchNode({ name: 'two', authority, coordinator });
+    one = await startScratchNode({
+      name: 'one',
+      identity: await authority.peer('node', 'one'),
+      welcome: coordinator.welcome('one'),
+    });
+    two = await startScratchNode({
+      name: 'two',
+      identity: await authority.peer('node', 'two'),
+      welcome: coordinator.welcome('two'),
+    });
     one.setRoutes([one.target, two.target]);
     two.setRoutes([one.target, two.target]);
     exchange = await connect(one);

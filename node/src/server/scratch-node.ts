@@ -15,9 +15,8 @@ import type { BulkTarget } from '@collective/protocol/bulk/connection';
 import { TlsBulkAcceptor } from '@collective/protocol/bulk/tls-acceptor';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
 import { AccessClaims, AccessRights, SignedAccess, type Welcome } from '@collective/protocol/gen/node';
-import type { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
 import type { Trust } from '@collective/protocol/tls/trust-files';
-import type { TrustSet } from '@collective/protocol/tls/trust-set';
+import { parseTrustSet, type TrustPems, type TrustSet } from '@collective/protocol/tls/trust-set';
 import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
 import { AccessControl } from './access-control.ts';
 import { BulkService } from './bulk-service.ts';
@@ -95,8 +94,8 @@ export class ScratchCoordinator {
 
 export interface ScratchNodeOptions {
   readonly name: string;
-  readonly authority: ScratchAuthority;
-  readonly coordinator: ScratchCoordinator;
+  readonly identity: TrustPems;
+  readonly welcome: Welcome;
   readonly capacityBytes?: number;
   readonly reserveBytes?: number;
   /** Kept at the end, opened if it exists. Default: a new one, removed. */
@@ -114,7 +113,7 @@ export interface ScratchNode extends AsyncDisposable {
 }
 
 export async function startScratchNode(options: ScratchNodeOptions): Promise<ScratchNode> {
-  const { name, authority, coordinator, capacityBytes = 20 * 2 ** 30, reserveBytes } = options;
+  const { name, identity, welcome, capacityBytes = 20 * 2 ** 30, reserveBytes } = options;
   await using parts = new AsyncDisposableStack();
   const clock = new SystemClock();
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'collective-node-')));
@@ -130,8 +129,8 @@ export async function startScratchNode(options: ScratchNodeOptions): Promise<Scr
     }),
   );
   const access = await AccessControl.open(disk, clock);
-  await access.welcome(coordinator.welcome(name));
-  const trust = fixedTrust(await authority.peer('node', name));
+  await access.welcome(welcome);
+  const trust = fixedTrust(parseTrustSet(identity, `node ${name}`));
   const forwarder = parts.use(
     new Forwarder({ connector: new TlsBulkConnector({ trust, clock }), clock, program: name }),
   );

@@ -56,18 +56,8 @@ export class SendQueue {
       if (large) break;
     }
     this.#forgetTaken();
-    for (const part of taken) if (part.stream !== undefined) stampStream(asBuffer(part.bytes), part.stream);
     const onSent = taken.flatMap((part) => (part.onSent === undefined ? [] : [part.onSent]));
-    return {
-      bytes:
-        taken.length === 1
-          ? first.bytes
-          : Buffer.concat(
-              taken.map((part) => part.bytes),
-              takenBytes,
-            ),
-      onSent,
-    };
+    return { bytes: taken.length === 1 ? stamped(first) : gathered(taken, takenBytes), onSent };
   }
 
   sent(write: NextWrite): void {
@@ -89,6 +79,23 @@ export class SendQueue {
     this.#parts = this.#parts.slice(this.#head);
     this.#head = 0;
   }
+}
+
+function stamped(part: QueuedPart): Uint8Array {
+  if (part.stream !== undefined) stampStream(asBuffer(part.bytes), part.stream);
+  return part.bytes;
+}
+
+/** Stamps the copy: the same frame may be in this write more than once, with different streams. */
+function gathered(parts: readonly QueuedPart[], length: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part.bytes, at);
+    if (part.stream !== undefined) stampStream(bytes.subarray(at, at + part.bytes.length), part.stream);
+    at += part.bytes.length;
+  }
+  return bytes;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
