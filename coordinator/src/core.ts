@@ -70,8 +70,24 @@ export class CoordinatorCore {
     const recalls = new Recalls({ clock, promises, drawSequence: () => engine.drawNumber('promise') });
     // Runner and registry know each other: an ended session gives up its requests, a request finds its session.
     let runner: OperationRunner | undefined;
-    const registry = await SessionRegistry.load({ clock, engine, promises, recalls, locks, space, onEnded: (session) => runner?.ended(session.id) });
-    const operations = new SessionOperations({ clock, engine, data, space, locks, promises, cancel: (session, number, step) => runner?.cancel(session, number, step) });
+    const registry = await SessionRegistry.load({
+      clock,
+      engine,
+      promises,
+      recalls,
+      locks,
+      space,
+      onEnded: (session) => runner?.ended(session.id),
+    });
+    const operations = new SessionOperations({
+      clock,
+      engine,
+      data,
+      space,
+      locks,
+      promises,
+      cancel: (session, number, step) => runner?.cancel(session, number, step),
+    });
     runner = new OperationRunner({
       engine,
       promises,
@@ -85,12 +101,26 @@ export class CoordinatorCore {
       log: options.onOperationFailure ?? (() => undefined),
     });
     const { member, version } = options;
-    return new CoordinatorCore(engine, { clock, engine, registry, runner, promises, recalls, space, operations, data, member, version });
+    return new CoordinatorCore(engine, {
+      clock,
+      engine,
+      registry,
+      runner,
+      promises,
+      recalls,
+      space,
+      operations,
+      data,
+      member,
+      version,
+    });
   }
 
   /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
   serveSession(link: SessionLink, subject: string): Promise<void> {
-    const served = serveSession(link, subject, this.#parts, this.#stop.signal).finally(() => this.#streams.delete(served));
+    const served = serveSession(link, subject, this.#parts, this.#stop.signal).finally(() =>
+      this.#streams.delete(served),
+    );
     this.#streams.add(served);
     return served;
   }
@@ -124,4 +154,3 @@ export class CoordinatorCore {
     await this.engine.close();
   }
 }
-

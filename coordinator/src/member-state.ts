@@ -65,13 +65,22 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       onFatal: options.onFatal,
       onOperationFailure: ({ session, error }, message) => logger.error({ session, err: error }, message),
       data: async (engine) => {
-        const events = await EventLog.load({ clock, engine, onFailure: (error) => logger.error({ err: error }, 'event not stored') });
+        const events = await EventLog.load({
+          clock,
+          engine,
+          onFailure: (error) => logger.error({ err: error }, 'event not stored'),
+        });
         const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
         const nodes = await NodeTable.load({
           clock,
           engine,
           events: {
-            diskLost: (node, lost, found) => events.record('disk-lost', `Node ${node} came with another disk: what lay on the old one is lost there`, { node, lost, found }),
+            diskLost: (node, lost, found) =>
+              events.record('disk-lost', `Node ${node} came with another disk: what lay on the old one is lost there`, {
+                node,
+                lost,
+                found,
+              }),
             nodeCame: (node) => logger.info({ node }, 'node ready'),
             nodeWentAway: (node) => logger.warn({ node }, 'node link ended'),
           },
@@ -81,12 +90,17 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       },
     });
     const { nodes, keys, data, events } = parts;
-    if (nodes === undefined || keys === undefined || data === undefined || events === undefined) throw new CollectiveError('internal', 'Start the coordinator: its core did not ask for the nodes');
+    if (nodes === undefined || keys === undefined || data === undefined || events === undefined)
+      throw new CollectiveError('internal', 'Start the coordinator: its core did not ask for the nodes');
     const settler = new ReplicaSettler({
       engine: core.engine,
       askChunks: (node, chunks) => links.askChunks(node, chunks),
       onReverted: ({ inode, block, chunk }) =>
-        events.record('block-reverted', `Block ${block} of inode ${inode} got back its earlier content: chunk ${chunk} was lost before it was stable`, { inode: String(inode), block: String(block), chunk }),
+        events.record(
+          'block-reverted',
+          `Block ${block} of inode ${inode} got back its earlier content: chunk ${chunk} was lost before it was stable`,
+          { inode: String(inode), block: String(block), chunk },
+        ),
       onFailure: (node, error) => logger.warn({ node, err: error }, 'replicas of node not settled'),
     });
     const links = new NodeLinks({
@@ -96,9 +110,12 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       nodes,
       keys,
       onReport: (node, report) => settler.reported(node, report),
-      log: ({ node, error }, message) => (error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message)),
+      log: ({ node, error }, message) =>
+        error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message),
     });
-    const keyTimer = everyHour(clock, () => keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')));
+    const keyTimer = everyHour(clock, () =>
+      keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
+    );
     return {
       core,
       nodes,
@@ -129,7 +146,11 @@ interface MemberFile {
 async function claimFolder(disk: Disk, folder: string, member: string, collective: string): Promise<void> {
   const content = await readWhole(disk, 'member.json');
   if (content === undefined) {
-    await replaceWhole(disk, 'member.json', Buffer.from(`${JSON.stringify({ version: FOLDER_FORMAT, member, collective } satisfies MemberFile)}\n`));
+    await replaceWhole(
+      disk,
+      'member.json',
+      Buffer.from(`${JSON.stringify({ version: FOLDER_FORMAT, member, collective } satisfies MemberFile)}\n`),
+    );
     return;
   }
   let found: MemberFile;
@@ -139,9 +160,15 @@ async function claimFolder(disk: Disk, folder: string, member: string, collectiv
     throw new CollectiveError('store_damaged', `Read ${join(folder, 'member.json')}`, { cause });
   }
   if (found.version > FOLDER_FORMAT)
-    throw new CollectiveError('version_too_new', `Open ${folder}: its format is ${found.version}, this program knows up to ${FOLDER_FORMAT}`);
+    throw new CollectiveError(
+      'version_too_new',
+      `Open ${folder}: its format is ${found.version}, this program knows up to ${FOLDER_FORMAT}`,
+    );
   if (found.member !== member || found.collective !== collective)
-    throw new CollectiveError('wrong_member', `Open ${folder} for member ${member}.${collective}: it belongs to ${found.member}.${found.collective}`);
+    throw new CollectiveError(
+      'wrong_member',
+      `Open ${folder} for member ${member}.${collective}: it belongs to ${found.member}.${found.collective}`,
+    );
 }
 
 function everyHour(clock: Clock, work: () => void): () => void {

@@ -18,7 +18,7 @@ import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { EPOCHS, RANGES, USAGE } from '../tables/tables.ts';
 import { Firmness } from './firmness.ts';
 import { type NumberKind, NumberRanges } from './numbers.ts';
-import { type Draws, Miss, OperationRun, pageKey, Pins, type UsageChange } from './operation-run.ts';
+import { type Draws, Miss, OperationRun, Pins, pageKey, type UsageChange } from './operation-run.ts';
 import type { RunOptions, Engine as TransactionEngine } from './transaction.ts';
 import { Entry, View } from './view.ts';
 
@@ -119,10 +119,17 @@ export class Engine implements TransactionEngine {
       );
     const generation = options.generation ?? last?.generation ?? Math.floor(nowMs / 1000);
     const epoch = { generation, start: (last?.start ?? 0) + 1 };
-    const reservedTo = new Map(ranges.map(({ key, value }) => [Buffer.from(key.slice(1), 'latin1').toString('utf8'), RANGES.decode(value).reservedTo]));
+    const reservedTo = new Map(
+      ranges.map(({ key, value }) => [
+        Buffer.from(key.slice(1), 'latin1').toString('utf8'),
+        RANGES.decode(value).reservedTo,
+      ]),
+    );
     const usage = new Map(usages.map(({ key, value }) => [readBigEndian(key, 1, 6), USAGE.decode(value)]));
     const engine = new Engine(options, epoch, new NumberRanges(reservedTo), usage);
-    await engine.run((tx) => tx.put(EPOCHS, { ...epoch, started: tx.now, recovered: engine.recovered }, epoch.generation, epoch.start));
+    await engine.run((tx) =>
+      tx.put(EPOCHS, { ...epoch, started: tx.now, recovered: engine.recovered }, epoch.generation, epoch.start),
+    );
     engine.#scheduleCheckpoint();
     return engine;
   }
@@ -238,11 +245,18 @@ export class Engine implements TransactionEngine {
   }
 
   /** Resolves when an answer may leave (M4); undefined when it may at once. */
-  firm(outcome: Pick<Outcome<unknown>, 'position' | 'readsThrough' | 'foreignThrough'>, durability: 'written' | 'stable'): Promise<void> | undefined {
+  firm(
+    outcome: Pick<Outcome<unknown>, 'position' | 'readsThrough' | 'foreignThrough'>,
+    durability: 'written' | 'stable',
+  ): Promise<void> | undefined {
     const written = Math.max(outcome.position, outcome.readsThrough) as LogPosition;
-    const stable = durability === 'stable' ? (Math.max(written, outcome.foreignThrough) as LogPosition) : outcome.foreignThrough;
+    const stable =
+      durability === 'stable' ? (Math.max(written, outcome.foreignThrough) as LogPosition) : outcome.foreignThrough;
     if (stable > this.#stable.reached) {
-      const both = Math.max(stable, written) === stable ? this.#stable.until(stable) : Promise.all([this.#stable.until(stable), this.#written.until(written)]).then(nothing);
+      const both =
+        Math.max(stable, written) === stable
+          ? this.#stable.until(stable)
+          : Promise.all([this.#stable.until(stable), this.#written.until(written)]).then(nothing);
       if (stable <= this.#written.reached) this.#log.hurry();
       return both;
     }
@@ -294,7 +308,13 @@ export class Engine implements TransactionEngine {
     }
     this.counters.operations += 1;
     const position = run.writes.size > 0 || run.usage.size > 0 ? this.#commit(run, session) : (0 as LogPosition);
-    return { value, draws, position, readsThrough: run.readsThrough, foreignThrough: run.foreignThrough > this.#stable.reached ? run.foreignThrough : (0 as LogPosition) };
+    return {
+      value,
+      draws,
+      position,
+      readsThrough: run.readsThrough,
+      foreignThrough: run.foreignThrough > this.#stable.reached ? run.foreignThrough : (0 as LogPosition),
+    };
   }
 
   #nextPosition(): LogPosition {
@@ -353,7 +373,8 @@ export class Engine implements TransactionEngine {
       const row = this.#usage.get(realm);
       if (row !== undefined) changes.push({ key: USAGE.key(realm as RealmId), value: USAGE.encode(row) });
     }
-    for (const { kind, reservedTo } of this.#numbers.extend(batch.position)) changes.push({ key: RANGES.key(kind), value: RANGES.encode({ reservedTo }) });
+    for (const { kind, reservedTo } of this.#numbers.extend(batch.position))
+      changes.push({ key: RANGES.key(kind), value: RANGES.encode({ reservedTo }) });
     const payload = encodeBatch(changes);
     this.counters.batches += 1;
     this.counters.changes += changes.length;

@@ -40,7 +40,10 @@ export class NumberRanges {
   draw(kind: NumberKind): number {
     const range = this.#range(kind);
     if (range.next >= range.usableTo)
-      throw new CollectiveError('overloaded', `Draw a new ${kind} number: the reserved range is used up faster than the log can extend it`);
+      throw new CollectiveError(
+        'overloaded',
+        `Draw a new ${kind} number: the reserved range is used up faster than the log can extend it`,
+      );
     return range.next++;
   }
 

@@ -9,7 +9,7 @@ import type { InodeNumber, LogPosition, SessionId } from '@collective/base/ids';
 import type { KeyRange, StoredRow } from '../store/store.ts';
 import type { Codec, Table } from '../tables/table.ts';
 import type { Row, Transaction } from './transaction.ts';
-import { Entry, type View } from './view.ts';
+import type { Entry, View } from './view.ts';
 
 /** Keys that one operation may touch; above it, it must be cut into bounded steps. */
 export const OPERATION_KEYS_MAX = 20_000;
@@ -73,7 +73,15 @@ export class OperationRun implements Transaction {
   #drawn = 0;
   #keys = 0;
 
-  constructor(options: { view: View; pins: Pins; session: SessionId; draws: Draws; drawInode: () => InodeNumber; position: LogPosition; usageBefore: (realm: number) => UsageChange }) {
+  constructor(options: {
+    view: View;
+    pins: Pins;
+    session: SessionId;
+    draws: Draws;
+    drawInode: () => InodeNumber;
+    position: LogPosition;
+    usageBefore: (realm: number) => UsageChange;
+  }) {
     this.#view = options.view;
     this.#pins = options.pins;
     this.#session = options.session;
@@ -115,7 +123,8 @@ export class OperationRun implements Transaction {
         this.#note(entry);
         merged.set(key, entry.value(table));
       }
-      for (const [key, { value }] of this.writes) if (key >= cursor && key < pageEnd) merged.set(key, value as V | undefined);
+      for (const [key, { value }] of this.writes)
+        if (key >= cursor && key < pageEnd) merged.set(key, value as V | undefined);
       const rows = [...merged].filter((pair): pair is [string, V & {}] => pair[1] !== undefined);
       if (rows.length >= limit || page.whole || last === undefined) {
         rows.sort((a, b) => (a[0] < b[0] ? -1 : 1));
@@ -198,5 +207,8 @@ export function pageKey({ from, to, limit }: KeyRange): string {
 }
 
 function tooManyKeys(): CollectiveError {
-  return new CollectiveError('overloaded', `Run an operation that touches more than ${OPERATION_KEYS_MAX} keys: it must be cut into steps`);
+  return new CollectiveError(
+    'overloaded',
+    `Run an operation that touches more than ${OPERATION_KEYS_MAX} keys: it must be cut into steps`,
+  );
 }

@@ -36,7 +36,12 @@ export class Entry {
     return entry;
   }
 
-  static written<V>(codec: Codec<V> | undefined, value: V | undefined, position: LogPosition, writer: SessionId): Entry {
+  static written<V>(
+    codec: Codec<V> | undefined,
+    value: V | undefined,
+    position: LogPosition,
+    writer: SessionId,
+  ): Entry {
     const entry = new Entry(value !== undefined, position, writer);
     entry.#codec = codec as Codec<unknown> | undefined;
     entry.#value = value;

@@ -26,12 +26,24 @@ export class EventLog {
   #sinceSweep = 0;
 
   static async load(parts: { clock: Clock; engine: Engine; onFailure: (error: unknown) => void }): Promise<EventLog> {
-    const rows = await parts.engine.run((tx) => tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), EVENTS_KEPT * 2));
-    const latest = rows.slice(-LATEST).map(({ value }) => ({ time: value.time ?? { seconds: 0, nanos: 0 }, kind: value.kind, message: value.message, details: value.details }));
+    const rows = await parts.engine.run((tx) =>
+      tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), EVENTS_KEPT * 2),
+    );
+    const latest = rows
+      .slice(-LATEST)
+      .map(({ value }) => ({
+        time: value.time ?? { seconds: 0, nanos: 0 },
+        kind: value.kind,
+        message: value.message,
+        details: value.details,
+      }));
     return new EventLog(parts, latest.reverse());
   }
 
-  private constructor(parts: { clock: Clock; engine: Engine; onFailure: (error: unknown) => void }, latest: MemberEvent[]) {
+  private constructor(
+    parts: { clock: Clock; engine: Engine; onFailure: (error: unknown) => void },
+    latest: MemberEvent[],
+  ) {
     this.#clock = parts.clock;
     this.#engine = parts.engine;
     this.#onFailure = parts.onFailure;
@@ -48,7 +60,9 @@ export class EventLog {
     const event = { time: this.#clock.now(), kind, message, details };
     this.#latest = [event, ...this.#latest].slice(0, LATEST);
     const number = this.#engine.drawNumber('event');
-    this.#engine.run((tx) => tx.put(EVENTS, { ...event, details: { ...details } }, number), { durability: 'written' }).catch(this.#onFailure);
+    this.#engine
+      .run((tx) => tx.put(EVENTS, { ...event, details: { ...details } }, number), { durability: 'written' })
+      .catch(this.#onFailure);
     if (++this.#sinceSweep >= EVENTS_KEPT / 10) this.#sweep(number);
   }
 
@@ -58,7 +72,8 @@ export class EventLog {
     this.#engine
       .run(
         (tx) => {
-          for (const { key } of tx.scan(EVENTS, EVENTS.prefix, below, EVENTS_KEPT)) tx.remove(EVENTS, readBigEndian(key, 1, 8));
+          for (const { key } of tx.scan(EVENTS, EVENTS.prefix, below, EVENTS_KEPT))
+            tx.remove(EVENTS, readBigEndian(key, 1, 8));
         },
         { durability: 'written' },
       )

@@ -4,7 +4,13 @@
  */
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
-import { doubtfulReplicas, markStable, type RevertedFile, STABILITY_STEP, settleDoubt } from '../ops/replica-stability.ts';
+import {
+  doubtfulReplicas,
+  markStable,
+  type RevertedFile,
+  STABILITY_STEP,
+  settleDoubt,
+} from '../ops/replica-stability.ts';
 
 export interface SettleParts {
   readonly engine: Engine;
@@ -62,10 +68,14 @@ export class ReplicaSettler {
           node,
           doubtful.map(({ chunk }) => chunk),
         );
-        for (const file of await engine.run((tx) => settleDoubt(tx, node, doubtful, held))) this.#parts.onReverted(file);
+        for (const file of await engine.run((tx) => settleDoubt(tx, node, doubtful, held)))
+          this.#parts.onReverted(file);
       }
       if (doubtful.length < STABILITY_STEP) this.#settled.set(node, incarnation);
     }
-    while ((await engine.run((tx) => markStable(tx, node, incarnation, stableSequence), { durability: 'written' })) === STABILITY_STEP);
+    while (
+      (await engine.run((tx) => markStable(tx, node, incarnation, stableSequence), { durability: 'written' })) ===
+      STABILITY_STEP
+    );
   }
 }

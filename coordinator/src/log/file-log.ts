@@ -69,7 +69,13 @@ export class FileLog implements Log {
   #failure: Error | undefined;
   #idle: (() => void)[] = [];
 
-  private constructor(options: FileLogOptions, segments: Segment[], file: DiskFile, recovered: LogRecord[], last: LogPosition) {
+  private constructor(
+    options: FileLogOptions,
+    segments: Segment[],
+    file: DiskFile,
+    recovered: LogRecord[],
+    last: LogPosition,
+  ) {
     this.#disk = options.disk;
     this.#clock = options.clock;
     this.#folder = options.folder;
@@ -89,7 +95,7 @@ export class FileLog implements Log {
     const found = await readSegments(disk, folder);
     const stableMark = found.records.reduce((mark, record) => Math.max(mark, record.stableMark), 0);
     const tail = found.records.filter((record) => record.position > stableMark);
-    const first = ((tail[0]?.position ?? (found.last + 1)) as LogPosition);
+    const first = (tail[0]?.position ?? found.last + 1) as LogPosition;
     const index = found.indexMax + 1;
     const segment: Segment = { index, name: segmentName(index), first, bytes: SEGMENT_HEADER_BYTES };
 
@@ -126,7 +132,10 @@ export class FileLog implements Log {
     assert(this.#epoch === undefined, 'the log begins once');
     const newest = this.#recovered.at(-1)?.epoch;
     if (newest !== undefined && compareEpochs(newest, epoch) >= 0)
-      throw new CollectiveError('fenced', `Begin the log with epoch ${epoch.generation}.${epoch.start}: it holds records of ${newest.generation}.${newest.start}`);
+      throw new CollectiveError(
+        'fenced',
+        `Begin the log with epoch ${epoch.generation}.${epoch.start}: it holds records of ${newest.generation}.${newest.start}`,
+      );
     this.#epoch = epoch;
     this.#events = events;
     this.#recovered = [];
@@ -288,7 +297,10 @@ async function readSegments(disk: Disk, folder: string): Promise<FoundLog> {
     // A segment without a header was created but never written to: its header is synced before its first record.
     if (first === undefined) {
       if (anyRecordAfter(bytes, -8, 0 as LogPosition))
-        throw new CollectiveError('store_damaged', `Read log segment ${folder}/${name}: its header is damaged but records follow`);
+        throw new CollectiveError(
+          'store_damaged',
+          `Read log segment ${folder}/${name}: its header is damaged but records follow`,
+        );
       continue;
     }
     found.push({ segment: { index: Number(name.slice(0, 10)), name, first, bytes: bytes.length }, bytes });
@@ -298,7 +310,10 @@ async function readSegments(disk: Disk, folder: string): Promise<FoundLog> {
   for (const [at, { segment, bytes }] of found.entries()) {
     const next = found[at + 1]?.segment.first;
     if (segment.first > last + 1)
-      throw new CollectiveError('store_damaged', `Read log segment ${segment.name}: it begins at ${segment.first}, the one before ends at ${last}`);
+      throw new CollectiveError(
+        'store_damaged',
+        `Read log segment ${segment.name}: it begins at ${segment.first}, the one before ends at ${last}`,
+      );
     // A later segment takes over from its first position on (a copy made at a start).
     while ((records.at(-1)?.position ?? 0) >= segment.first) records.pop();
     last = (segment.first - 1) as LogPosition;
@@ -307,7 +322,10 @@ async function readSegments(disk: Disk, folder: string): Promise<FoundLog> {
       const record = decodeRecord(bytes, offset);
       if (record === undefined || record.position !== last + 1) {
         if (next !== undefined || wasStableAfter(bytes, offset, last))
-          throw new CollectiveError('store_damaged', `Read log segment ${segment.name}: the record after position ${last} is damaged at byte ${offset}, and others follow that were written when it was stable`);
+          throw new CollectiveError(
+            'store_damaged',
+            `Read log segment ${segment.name}: the record after position ${last} is damaged at byte ${offset}, and others follow that were written when it was stable`,
+          );
         break;
       }
       records.push(record);

@@ -37,7 +37,10 @@ export function decodeSegmentHeader(bytes: Uint8Array, name: string): LogPositio
   if (!header.subarray(0, 8).equals(MAGIC) || header.readUInt32LE(12) !== headerCrc(header)) return undefined;
   const version = header.readUInt32LE(8);
   if (version > LOG_FORMAT_VERSION)
-    throw new CollectiveError('version_too_new', `Open log segment ${name}: it has format ${version}, this program knows up to ${LOG_FORMAT_VERSION}`);
+    throw new CollectiveError(
+      'version_too_new',
+      `Open log segment ${name}: it has format ${version}, this program knows up to ${LOG_FORMAT_VERSION}`,
+    );
   return Number(header.readBigUInt64LE(16)) as LogPosition;
 }
 

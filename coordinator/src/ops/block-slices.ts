@@ -50,7 +50,10 @@ export function addSlice(
   return dropCovered([...slices, piece], isFirm);
 }
 
-function dropCovered(slices: readonly SlicePiece[], isFirm: (piece: SlicePiece) => boolean): { slices: SlicePiece[]; dropped: SlicePiece[] } {
+function dropCovered(
+  slices: readonly SlicePiece[],
+  isFirm: (piece: SlicePiece) => boolean,
+): { slices: SlicePiece[]; dropped: SlicePiece[] } {
   if (slices.length < 2) return { slices: [...slices], dropped: [] };
   const seen = new Set<number>();
   // Holes count as seen where nothing newer covers them: they hide what is below.

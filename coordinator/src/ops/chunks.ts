@@ -48,19 +48,40 @@ export class ChunkCommits {
 
   #row(id: ChunkId, commit: ChunkCommit, realm: number, inode: number): ChunkRow {
     const { tx } = this.#context;
-    if (tx.get(GARBAGE, id)?.condemned) throw new CollectiveError('chunk_condemned', `Commit chunk ${id}: it was condemned as garbage; upload its data again`);
+    if (tx.get(GARBAGE, id)?.condemned)
+      throw new CollectiveError(
+        'chunk_condemned',
+        `Commit chunk ${id}: it was condemned as garbage; upload its data again`,
+      );
     const known = tx.get(CHUNKS, id);
     if (known !== undefined) return known;
-    if (commit.length < 1 || commit.length > BLOCK_BYTES) throw new CollectiveError('invalid_argument', `Commit chunk ${id} of ${commit.length} bytes: 1 to ${BLOCK_BYTES} are allowed`);
+    if (commit.length < 1 || commit.length > BLOCK_BYTES)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit chunk ${id} of ${commit.length} bytes: 1 to ${BLOCK_BYTES} are allowed`,
+      );
     const replicas = commit.replicas.filter((outcome) => outcome.failure === undefined);
-    if (replicas.length > REPLICAS_MAX) throw new CollectiveError('invalid_argument', `Commit chunk ${id} with ${replicas.length} replicas: at most ${REPLICAS_MAX}`);
+    if (replicas.length > REPLICAS_MAX)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit chunk ${id} with ${replicas.length} replicas: at most ${REPLICAS_MAX}`,
+      );
     if (new Set(replicas.map(({ node }) => node)).size < Math.max(this.#rule.needed, 1))
-      throw new CollectiveError('unavailable', `Commit chunk ${id}: it lies on ${replicas.length} nodes, its realm needs ${this.#rule.needed}`);
+      throw new CollectiveError(
+        'unavailable',
+        `Commit chunk ${id}: it lies on ${replicas.length} nodes, its realm needs ${this.#rule.needed}`,
+      );
     return {
       length: commit.length,
       storedLength: commit.storedLength,
       digest: commit.digest,
-      replicas: replicas.map(({ node, disk, stable, incarnation, sequence }) => ({ node, disk, stable, incarnation, sequence })),
+      replicas: replicas.map(({ node, disk, stable, incarnation, sequence }) => ({
+        node,
+        disk,
+        stable,
+        incarnation,
+        sequence,
+      })),
       wanted: this.#rule.wanted,
       references: 0,
       inode,
@@ -73,9 +94,16 @@ export class ChunkCommits {
   reference(piece: SlicePiece, block: number): void {
     const id = chunkIdFromBytes(piece.chunk);
     const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
-    if (row === undefined) throw new CollectiveError('invalid_argument', `Commit a slice of chunk ${id}, which the commit does not describe`);
+    if (row === undefined)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit a slice of chunk ${id}, which the commit does not describe`,
+      );
     if (piece.chunkOffset + piece.length > row.length)
-      throw new CollectiveError('invalid_argument', `Commit a slice that ends at byte ${piece.chunkOffset + piece.length} of chunk ${id}, which has ${row.length}`);
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit a slice that ends at byte ${piece.chunkOffset + piece.length} of chunk ${id}, which has ${row.length}`,
+      );
     this.#rows.set(id, { ...row, block: row.references === 0 ? block : row.block, references: row.references + 1 });
   }
 
@@ -98,7 +126,15 @@ export class ChunkCommits {
         continue;
       }
       for (const replica of row.replicas)
-        if (!replica.stable) tx.put(UNSTABLE, { value: Buffer.from(id, 'hex') }, replica.node as NodeName, replica.incarnation, replica.sequence, id);
+        if (!replica.stable)
+          tx.put(
+            UNSTABLE,
+            { value: Buffer.from(id, 'hex') },
+            replica.node as NodeName,
+            replica.incarnation,
+            replica.sequence,
+            id,
+          );
       if (row.replicas.length < row.wanted) tx.put(UNDER_REPLICATED, { since: tx.now, condemned: false }, id);
     }
   }

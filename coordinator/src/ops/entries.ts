@@ -15,7 +15,12 @@ export interface Parent {
 }
 
 /** Adds an entry and returns the parent's changed row, not yet written. */
-export function addEntry(context: OperationContext, parent: Parent, name: NameKey, child: { inode: InodeNumber; type: number }): InodeRow {
+export function addEntry(
+  context: OperationContext,
+  parent: Parent,
+  name: NameKey,
+  child: { inode: InodeNumber; type: number },
+): InodeRow {
   const { tx } = context;
   const cookie = parent.row.nextCookie;
   const bytes = nameBytes(name);
@@ -47,11 +52,17 @@ export function dropEntry(context: OperationContext, parent: Parent, name: NameK
   };
 }
 
-export function requireEntry(context: OperationContext, parent: Parent, name: NameKey): { dentry: DentryRow; inode: InodeNumber; row: InodeRow } {
+export function requireEntry(
+  context: OperationContext,
+  parent: Parent,
+  name: NameKey,
+): { dentry: DentryRow; inode: InodeNumber; row: InodeRow } {
   const dentry = context.tx.get(DENTRIES, parent.inode, name);
-  if (dentry === undefined) throw new CollectiveError('not_found', `Find '${nameBytes(name)}' in directory ${parent.inode}`);
+  if (dentry === undefined)
+    throw new CollectiveError('not_found', `Find '${nameBytes(name)}' in directory ${parent.inode}`);
   const inode = dentry.inode as InodeNumber;
   const row = context.tx.get(INODES, inode);
-  if (row === undefined) throw new CollectiveError('internal', `Find inode ${inode} of entry '${nameBytes(name)}': it has no row`);
+  if (row === undefined)
+    throw new CollectiveError('internal', `Find inode ${inode} of entry '${nameBytes(name)}': it has no row`);
   return { dentry, inode, row };
 }

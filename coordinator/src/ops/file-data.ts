@@ -26,10 +26,17 @@ export interface SliceCommit {
 const EMPTY_BLOCK: BlockRow = { version: 0, slices: [] };
 
 /** Applies slices; answers the row with size, bytes and version changed (not yet written) and the blocks touched. */
-export function commitSlices(context: OperationContext, commit: SliceCommit): { row: InodeRow; blocks: ExpectedBlock[] } {
+export function commitSlices(
+  context: OperationContext,
+  commit: SliceCommit,
+): { row: InodeRow; blocks: ExpectedBlock[] } {
   const { inode, row, slices } = commit;
   const { tx } = context;
-  if (slices.length > COMMIT_SLICES_MAX) throw new CollectiveError('invalid_argument', `Commit ${slices.length} slices at once: at most ${COMMIT_SLICES_MAX} are allowed`);
+  if (slices.length > COMMIT_SLICES_MAX)
+    throw new CollectiveError(
+      'invalid_argument',
+      `Commit ${slices.length} slices at once: at most ${COMMIT_SLICES_MAX} are allowed`,
+    );
   for (const slice of slices) checkSlice(slice);
   const chunks = new ChunkCommits(context, row.realm, commit.chunks, inode);
   tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
@@ -44,7 +51,10 @@ export function commitSlices(context: OperationContext, commit: SliceCommit): { 
     const block = tx.get(BLOCKS, row.data, index) ?? EMPTY_BLOCK;
     const added = addSlice(block.slices, pieceOf(slice), (piece) => chunks.isFirm(piece));
     if (added.slices.length > BLOCK_SLICES_MAX)
-      throw new CollectiveError('overloaded', `Commit to block ${index} of inode ${inode}: it has ${BLOCK_SLICES_MAX} slices and must be folded first`);
+      throw new CollectiveError(
+        'overloaded',
+        `Commit to block ${index} of inode ${inode}: it has ${BLOCK_SLICES_MAX} slices and must be folded first`,
+      );
     bytes += storedBytes(added.slices) - storedBytes(block.slices);
     dropped.push(...added.dropped);
     const version = block.version + 1;
@@ -66,7 +76,8 @@ export function commitSlices(context: OperationContext, commit: SliceCommit): { 
 export function requireVersions(context: OperationContext, row: InodeRow, expected: readonly ExpectedBlock[]): void {
   for (const { block, version } of expected) {
     const found = context.tx.get(BLOCKS, row.data, block)?.version ?? 0;
-    if (found !== version) throw new CollectiveError('stale', `Commit over block ${block}: it has version ${found}, not ${version}`);
+    if (found !== version)
+      throw new CollectiveError('stale', `Commit over block ${block}: it has version ${found}, not ${version}`);
   }
 }
 
@@ -78,8 +89,13 @@ export interface CutResult {
 
 /** Makes a file shorter or longer. Shorter: whole blocks beyond go, the last one is cut. */
 export function resize(context: OperationContext, row: InodeRow, inode: InodeNumber, size: number): CutResult {
-  if (!Number.isInteger(size) || size < 0) throw new CollectiveError('invalid_argument', `Give a file the size ${size}`);
-  if (size > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Give a file the size ${size}: at most ${FILE_BYTES_MAX} bytes (16 TiB) are allowed`);
+  if (!Number.isInteger(size) || size < 0)
+    throw new CollectiveError('invalid_argument', `Give a file the size ${size}`);
+  if (size > FILE_BYTES_MAX)
+    throw new CollectiveError(
+      'too_large',
+      `Give a file the size ${size}: at most ${FILE_BYTES_MAX} bytes (16 TiB) are allowed`,
+    );
   const changed = { ...row, size, version: row.version + 1 };
   if (size >= row.size || row.storedBytes === 0) return { row: changed, unfinished: false };
   if (size === 0) return { row: { ...changed, ...abandonBlocks(context, row, inode) }, unfinished: false };
@@ -105,14 +121,22 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
       tx.put(BLOCKS, { version: last.version + 1, slices: cut.slices }, row.data, keep);
     }
   }
-  tx.need(dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(piece.chunk.toString('hex') as never)));
+  tx.need(
+    dropped
+      .filter((piece) => piece.chunk.length === 16)
+      .map((piece) => CHUNKS.key(piece.chunk.toString('hex') as never)),
+  );
   for (const piece of dropped) releaseChunk(context, piece);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
   return { row: { ...(unfinished ? row : changed), storedBytes: bytes }, unfinished };
 }
 
 /** Lets go of all blocks at once: they keep their old name and become garbage in bounded steps, the file gets a new one. */
-export function abandonBlocks(context: OperationContext, row: InodeRow, inode: InodeNumber): { data: number; storedBytes: number } {
+export function abandonBlocks(
+  context: OperationContext,
+  row: InodeRow,
+  inode: InodeNumber,
+): { data: number; storedBytes: number } {
   const { tx } = context;
   tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
   tx.addUsage(row.realm, { bytes: -row.storedBytes });
@@ -127,26 +151,48 @@ export function requireQuota(context: OperationContext, realm: number, moreBytes
   const used = context.tx.usageOf(realm).bytes;
   const granted = context.grantedElsewhere(realm);
   if (used + granted + moreBytes > quotaBytes)
-    throw new CollectiveError('quota_exceeded', `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others`);
+    throw new CollectiveError(
+      'quota_exceeded',
+      `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others`,
+    );
 }
 
 export function requireInodeQuota(context: OperationContext, realm: number): void {
   const { quotaInodes, path } = realmRow(context, realm);
   if (quotaInodes === 0) return;
   const used = context.tx.usageOf(realm).inodes;
-  if (used + 1 > quotaInodes) throw new CollectiveError('quota_exceeded', `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used`);
+  if (used + 1 > quotaInodes)
+    throw new CollectiveError(
+      'quota_exceeded',
+      `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used`,
+    );
 }
 
 function checkSlice(slice: Slice): void {
   const { offset, length, chunk } = slice;
-  if (!Number.isInteger(offset) || offset < 0 || length < 1) throw new CollectiveError('invalid_argument', `Commit a slice of ${length} bytes at ${offset}`);
-  if (offset + length > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Write up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`);
-  if ((offset % BLOCK_BYTES) + length > BLOCK_BYTES) throw new CollectiveError('invalid_argument', `Commit a slice of ${length} bytes at ${offset}: it crosses a block of ${BLOCK_BYTES}`);
-  if (chunk.length !== 0 && chunk.length !== 16) throw new CollectiveError('invalid_argument', `Commit a slice with a chunk id of ${chunk.length} bytes`);
+  if (!Number.isInteger(offset) || offset < 0 || length < 1)
+    throw new CollectiveError('invalid_argument', `Commit a slice of ${length} bytes at ${offset}`);
+  if (offset + length > FILE_BYTES_MAX)
+    throw new CollectiveError(
+      'too_large',
+      `Write up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`,
+    );
+  if ((offset % BLOCK_BYTES) + length > BLOCK_BYTES)
+    throw new CollectiveError(
+      'invalid_argument',
+      `Commit a slice of ${length} bytes at ${offset}: it crosses a block of ${BLOCK_BYTES}`,
+    );
+  if (chunk.length !== 0 && chunk.length !== 16)
+    throw new CollectiveError('invalid_argument', `Commit a slice with a chunk id of ${chunk.length} bytes`);
 }
 
 function pieceOf(slice: Slice): SlicePiece {
-  return { offset: slice.offset % BLOCK_BYTES, length: slice.length, chunk: slice.chunk, chunkOffset: slice.chunkOffset };
+  return {
+    offset: slice.offset % BLOCK_BYTES,
+    length: slice.length,
+    chunk: slice.chunk,
+    chunkOffset: slice.chunkOffset,
+  };
 }
 
 export function blockOf(offset: number): number {

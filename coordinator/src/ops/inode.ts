@@ -34,7 +34,8 @@ export function loadInode(context: OperationContext, value: number): { inode: In
 
 export function loadDirectory(context: OperationContext, value: number): { inode: InodeNumber; row: InodeRow } {
   const loaded = loadInode(context, value);
-  if (loaded.row.type !== Type.DIRECTORY) throw new CollectiveError('not_directory', `Use inode ${loaded.inode} as a directory`);
+  if (loaded.row.type !== Type.DIRECTORY)
+    throw new CollectiveError('not_directory', `Use inode ${loaded.inode} as a directory`);
   return loaded;
 }
 
@@ -45,7 +46,8 @@ export function requireWritableRealm(context: OperationContext, row: InodeRow): 
 }
 
 export function requireAccess(context: OperationContext, row: InodeRow, mask: number, what: string): void {
-  if (!mayAccess(context, row, mask)) throw new CollectiveError('permission_denied', `${what}: the mode bits do not allow it`);
+  if (!mayAccess(context, row, mask))
+    throw new CollectiveError('permission_denied', `${what}: the mode bits do not allow it`);
 }
 
 export function mayAccess(context: OperationContext, row: InodeRow, mask: number): boolean {
@@ -72,7 +74,10 @@ export function inGroup(context: OperationContext, gid: number): boolean {
 /** In a sticky directory only the owner of the entry, of the directory, or root may take an entry away. */
 export function requireRemovable(context: OperationContext, parent: InodeRow, entry: InodeRow): void {
   if ((parent.mode & STICKY) === 0 || isOwner(context, parent) || isOwner(context, entry)) return;
-  throw new CollectiveError('not_permitted', "Take an entry out of a sticky directory: only its owner or the directory's may");
+  throw new CollectiveError(
+    'not_permitted',
+    "Take an entry out of a sticky directory: only its owner or the directory's may",
+  );
 }
 
 /** A directory into which the caller may put or from which it may take entries. */
@@ -96,10 +101,15 @@ export { SET_GID };
 /** Checks a name as it comes from outside and turns it into its key form. `.` and `..` are the client's to resolve. */
 export function checkName(name: Uint8Array): NameKey {
   if (name.length === 0) throw new CollectiveError('invalid_name', 'Use an empty name');
-  if (name.length > NAME_BYTES_MAX) throw new CollectiveError('name_too_long', `Use a name of ${name.length} bytes: at most ${NAME_BYTES_MAX} are allowed`);
+  if (name.length > NAME_BYTES_MAX)
+    throw new CollectiveError(
+      'name_too_long',
+      `Use a name of ${name.length} bytes: at most ${NAME_BYTES_MAX} are allowed`,
+    );
   const key = nameKey(name);
   if (key === '.' || key === '..') throw new CollectiveError('invalid_name', `Use '${key}' as a name`);
-  if (key.includes('/') || key.includes('\0')) throw new CollectiveError('invalid_name', "Use a name that holds '/' or NUL");
+  if (key.includes('/') || key.includes('\0'))
+    throw new CollectiveError('invalid_name', "Use a name that holds '/' or NUL");
   if (!isUtf8(name)) throw new CollectiveError('invalid_name', 'Use a name that is not valid UTF-8');
   return key;
 }

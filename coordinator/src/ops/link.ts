@@ -5,7 +5,14 @@ import { type Attributes, InodeType, type LinkInode } from '@collective/protocol
 import { DENTRIES, INODES } from '../tables/tables.ts';
 import { ATTRIBUTES, ENTRIES, type OperationContext } from './context.ts';
 import { addEntry } from './entries.ts';
-import { attributesOf, checkName, loadDirectory, loadInode, requireEntryChange, requireWritableRealm } from './inode.ts';
+import {
+  attributesOf,
+  checkName,
+  loadDirectory,
+  loadInode,
+  requireEntryChange,
+  requireWritableRealm,
+} from './inode.ts';
 
 export function link(context: OperationContext, request: LinkInode): Attributes {
   const { inode, row } = loadInode(context, request.inode);
@@ -13,11 +20,15 @@ export function link(context: OperationContext, request: LinkInode): Attributes 
   const name = checkName(request.name);
   requireWritableRealm(context, row);
   requireEntryChange(context, parent.row, `Link '${request.name}' in directory ${parent.inode}`);
-  if (row.type === InodeType.DIRECTORY) throw new CollectiveError('not_permitted', `Link directory ${inode}: a directory has one name`);
+  if (row.type === InodeType.DIRECTORY)
+    throw new CollectiveError('not_permitted', `Link directory ${inode}: a directory has one name`);
   if (row.links === 0) throw new CollectiveError('not_found', `Link inode ${inode}: it was removed`);
-  if (context.tx.get(DENTRIES, parent.inode, name) !== undefined) throw new CollectiveError('exists', `Link '${request.name}' in directory ${parent.inode}`);
-  if (row.realm !== parent.row.realm) throw new CollectiveError('cross_realm', `Link inode ${inode} into another realm`);
-  if (row.links >= HARD_LINKS_MAX) throw new CollectiveError('too_many_links', `Link inode ${inode}: it has ${row.links} names`);
+  if (context.tx.get(DENTRIES, parent.inode, name) !== undefined)
+    throw new CollectiveError('exists', `Link '${request.name}' in directory ${parent.inode}`);
+  if (row.realm !== parent.row.realm)
+    throw new CollectiveError('cross_realm', `Link inode ${inode} into another realm`);
+  if (row.links >= HARD_LINKS_MAX)
+    throw new CollectiveError('too_many_links', `Link inode ${inode}: it has ${row.links} names`);
   const linked = { ...row, links: row.links + 1, ctime: context.tx.now };
   context.coherent(inode);
   context.tx.put(INODES, linked, inode);

@@ -5,7 +5,15 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber, SessionId } from '@collective/base/ids';
-import { type Empty, type GetLock, type Lock, LockFamily, type LockState, LockType, type SetLock } from '@collective/protocol/gen/session';
+import {
+  type Empty,
+  type GetLock,
+  type Lock,
+  LockFamily,
+  type LockState,
+  LockType,
+  type SetLock,
+} from '@collective/protocol/gen/session';
 import type { HeldLock } from '../tables/gen/tables.ts';
 import { LOCKS } from '../tables/tables.ts';
 import { type OperationContext, WaitForLock } from './context.ts';
@@ -32,11 +40,14 @@ export function setLock(context: OperationContext, request: SetLock, fence: numb
     const blocking = held.filter((lock) => conflicts(lock, wanted, session));
     if (blocking.length > 0) {
       if (!request.wait) throw new CollectiveError('would_block', `Lock inode ${inode}: it is locked by somebody else`);
-      throw new WaitForLock(inode, holderName(wanted.family, session, wanted.owner), [...new Set(blocking.map((lock) => holderName(lock.family, lock.session, lock.owner)))]);
+      throw new WaitForLock(inode, holderName(wanted.family, session, wanted.owner), [
+        ...new Set(blocking.map((lock) => holderName(lock.family, lock.session, lock.owner))),
+      ]);
     }
   }
   const locks = merge(held, wanted, session, fence);
-  if (locks.length > LOCKS_PER_INODE_MAX) throw new CollectiveError('no_locks', `Lock inode ${inode}: it has ${LOCKS_PER_INODE_MAX} locks already`);
+  if (locks.length > LOCKS_PER_INODE_MAX)
+    throw new CollectiveError('no_locks', `Lock inode ${inode}: it has ${LOCKS_PER_INODE_MAX} locks already`);
   writeLocks(context, inode, locks);
   return { conflict: undefined, fence };
 }
@@ -60,7 +71,8 @@ export function holderName(family: number, session: SessionId | number, owner: n
 
 function checkLock(lock: Lock | undefined): Lock {
   if (lock === undefined) throw new CollectiveError('invalid_argument', 'Set a lock that is not described');
-  if (lock.start > lock.end) throw new CollectiveError('invalid_argument', `Lock from byte ${lock.start} to ${lock.end}`);
+  if (lock.start > lock.end)
+    throw new CollectiveError('invalid_argument', `Lock from byte ${lock.start} to ${lock.end}`);
   const types: readonly number[] = Object.values(LockType);
   if (!types.includes(lock.type) || (lock.family !== LockFamily.LOCK_POSIX && lock.family !== LockFamily.LOCK_BSD))
     throw new CollectiveError('invalid_argument', `Set a lock of the unknown type ${lock.family}/${lock.type}`);

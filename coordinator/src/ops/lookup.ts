@@ -2,7 +2,16 @@
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber } from '@collective/base/ids';
 import { PATH_BYTES_MAX } from '@collective/base/limits';
-import { type Attributes, type GetAttributes, InodeType, type LinkTarget, type Lookup, type ReadLink, type Resolve, type Resolved } from '@collective/protocol/gen/session';
+import {
+  type Attributes,
+  type GetAttributes,
+  InodeType,
+  type LinkTarget,
+  type Lookup,
+  type ReadLink,
+  type Resolve,
+  type Resolved,
+} from '@collective/protocol/gen/session';
 import type { DentryRow } from '../tables/gen/tables.ts';
 import { DENTRIES } from '../tables/tables.ts';
 import { ATTRIBUTES, ENTRIES, type OperationContext } from './context.ts';
@@ -15,13 +24,15 @@ export function lookup(context: OperationContext, request: Lookup): Attributes {
   // Also an absence is promised: the caller may keep "no such name" until it is recalled.
   context.show(parent.inode, ENTRIES);
   const dentry = context.tx.get(DENTRIES, parent.inode, name);
-  if (dentry === undefined) throw new CollectiveError('not_found', `Look up '${request.name}' in directory ${parent.inode}`);
+  if (dentry === undefined)
+    throw new CollectiveError('not_found', `Look up '${request.name}' in directory ${parent.inode}`);
   return shownAttributes(context, dentry);
 }
 
 export function resolve(context: OperationContext, request: Resolve): Resolved {
   const length = request.names.reduce((sum, name) => sum + name.length + 1, 0);
-  if (length > PATH_BYTES_MAX) throw new CollectiveError('name_too_long', `Walk a path of ${length} bytes: at most ${PATH_BYTES_MAX} are allowed`);
+  if (length > PATH_BYTES_MAX)
+    throw new CollectiveError('name_too_long', `Walk a path of ${length} bytes: at most ${PATH_BYTES_MAX} are allowed`);
   const found: Attributes[] = [];
   let at = request.start;
   for (const [i, name] of request.names.entries()) {
@@ -34,7 +45,11 @@ export function resolve(context: OperationContext, request: Resolve): Resolved {
         return { found, linkTarget: Buffer.from(loadInode(context, at).row.linkTarget), failure: undefined };
     } catch (thrown) {
       if (!(thrown instanceof CollectiveError)) throw thrown;
-      return { found, linkTarget: Buffer.alloc(0), failure: { code: thrown.code, message: thrown.message, details: {} } };
+      return {
+        found,
+        linkTarget: Buffer.alloc(0),
+        failure: { code: thrown.code, message: thrown.message, details: {} },
+      };
     }
   }
   return { found, linkTarget: Buffer.alloc(0), failure: undefined };
@@ -49,7 +64,8 @@ export function getAttributes(context: OperationContext, request: GetAttributes)
 
 export function readLink(context: OperationContext, request: ReadLink): LinkTarget {
   const { inode, row } = loadInode(context, request.inode);
-  if (row.type !== InodeType.SYMLINK) throw new CollectiveError('invalid_argument', `Read inode ${inode} as a symbolic link`);
+  if (row.type !== InodeType.SYMLINK)
+    throw new CollectiveError('invalid_argument', `Read inode ${inode} as a symbolic link`);
   return { target: Buffer.from(row.linkTarget) };
 }
 

@@ -10,7 +10,16 @@ import { DENTRIES, INODES, type NameKey } from '../tables/tables.ts';
 import { ATTRIBUTES, DATA, ENTRIES, type OperationContext } from './context.ts';
 import { addEntry, dropEntry, FIRST_COOKIE, type Parent, requireEntry } from './entries.ts';
 import { commitSlices, requireInodeQuota } from './file-data.ts';
-import { attributesOf, checkName, inheritsGroup, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, SET_GID } from './inode.ts';
+import {
+  attributesOf,
+  checkName,
+  inheritsGroup,
+  loadDirectory,
+  MAY_WRITE,
+  requireAccess,
+  requireEntryChange,
+  SET_GID,
+} from './inode.ts';
 import { dropLink } from './unlink.ts';
 import { setXattrRows } from './xattrs.ts';
 
@@ -24,9 +33,12 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
     return attach(context, request, parent, name, newRow(context, request, parent));
   }
   const old = requireEntry(context, parent, name);
-  if (request.existing === Existing.FAIL) throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
-  if (old.row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Write '${request.name}' as a file`);
-  if (request.type !== InodeType.FILE || old.row.type !== InodeType.FILE) throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
+  if (request.existing === Existing.FAIL)
+    throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
+  if (old.row.type === InodeType.DIRECTORY)
+    throw new CollectiveError('is_directory', `Write '${request.name}' as a file`);
+  if (request.type !== InodeType.FILE || old.row.type !== InodeType.FILE)
+    throw new CollectiveError('exists', `Make '${request.name}' in directory ${parent.inode}`);
   if (request.existing === Existing.OPEN) {
     context.coherent(old.inode);
     context.show(old.inode, ATTRIBUTES);
@@ -53,13 +65,19 @@ function checkRequest(request: MakeNode): void {
     case InodeType.BLOCK:
       break;
     case InodeType.SYMLINK:
-      if (request.linkTarget.length === 0) throw new CollectiveError('invalid_argument', 'Make a symbolic link without a target');
-      if (request.linkTarget.length > PATH_BYTES_MAX) throw new CollectiveError('name_too_long', `Make a symbolic link to a path of ${request.linkTarget.length} bytes`);
+      if (request.linkTarget.length === 0)
+        throw new CollectiveError('invalid_argument', 'Make a symbolic link without a target');
+      if (request.linkTarget.length > PATH_BYTES_MAX)
+        throw new CollectiveError(
+          'name_too_long',
+          `Make a symbolic link to a path of ${request.linkTarget.length} bytes`,
+        );
       break;
     default:
       throw new CollectiveError('invalid_argument', `Make an inode of the unknown type ${request.type}`);
   }
-  if (request.content !== undefined && request.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', 'Make something with content that is not a file');
+  if (request.content !== undefined && request.type !== InodeType.FILE)
+    throw new CollectiveError('invalid_argument', 'Make something with content that is not a file');
 }
 
 function newRow(context: OperationContext, request: MakeNode, parent: Parent): InodeRow {
@@ -94,7 +112,13 @@ function newRow(context: OperationContext, request: MakeNode, parent: Parent): I
   };
 }
 
-function attach(context: OperationContext, request: MakeNode, parent: Parent, name: NameKey, base: InodeRow): Attributes {
+function attach(
+  context: OperationContext,
+  request: MakeNode,
+  parent: Parent,
+  name: NameKey,
+  base: InodeRow,
+): Attributes {
   const { tx } = context;
   requireInodeQuota(context, base.realm);
   const inode = tx.newInode();

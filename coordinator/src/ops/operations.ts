@@ -7,8 +7,8 @@ import type { Operation, Reply } from '@collective/protocol/gen/session';
 import { DENTRIES, INODES, LOCKS, nameKey } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
 import { link } from './link.ts';
-import { getAttributes, lookup, readLink, resolve } from './lookup.ts';
 import { getLock } from './locks.ts';
+import { getAttributes, lookup, readLink, resolve } from './lookup.ts';
 import { makeNode } from './make-node.ts';
 import { readDirectory, usage } from './read-directory.ts';
 import { rename } from './rename.ts';
@@ -23,7 +23,15 @@ type RequestOf<Name extends OperationName> = Extract<Case, { $case: Name }>['val
 export type Result = NonNullable<Reply['result']>;
 
 /** Operations that need more than the view (locks that wait, space, sessions); `session/` runs them. */
-export type SessionOperationName = 'readBlocks' | 'setLock' | 'replenish' | 'cancel' | 'sync' | 'statFileSystem' | 'wantWrite' | 'forget';
+export type SessionOperationName =
+  | 'readBlocks'
+  | 'setLock'
+  | 'replenish'
+  | 'cancel'
+  | 'sync'
+  | 'statFileSystem'
+  | 'wantWrite'
+  | 'forget';
 export type PlainOperationName = Exclude<OperationName, SessionOperationName>;
 
 export interface OperationKind<Request> {
@@ -37,7 +45,10 @@ export interface PlainOperation<Request> extends OperationKind<Request> {
 }
 
 const inodeKey = (inode: number): string => INODES.key(inode as InodeNumber);
-const entryKeys = (parent: number, name: Uint8Array): string[] => [inodeKey(parent), DENTRIES.key(parent as InodeNumber, nameKey(name))];
+const entryKeys = (parent: number, name: Uint8Array): string[] => [
+  inodeKey(parent),
+  DENTRIES.key(parent as InodeNumber, nameKey(name)),
+];
 
 function reads<R extends { inode: number }>(run: PlainOperation<R>['run']): PlainOperation<R> {
   return { mutates: false, inodes: (request) => [request.inode], hints: (request) => [inodeKey(request.inode)], run };
@@ -66,7 +77,10 @@ export const PLAIN_OPERATIONS: { readonly [Name in PlainOperationName]: PlainOpe
   usage: reads((context, request) => ({ $case: 'usage', value: usage(context, request) })),
   getXattr: reads((context, request) => ({ $case: 'xattrValue', value: getXattr(context, request) })),
   listXattrs: reads((context, request) => ({ $case: 'xattrNames', value: listXattrs(context, request) })),
-  getLock: { ...reads((context, request) => ({ $case: 'lock', value: getLock(context, request) })), hints: ({ inode }) => [inodeKey(inode), LOCKS.key(inode as InodeNumber)] },
+  getLock: {
+    ...reads((context, request) => ({ $case: 'lock', value: getLock(context, request) })),
+    hints: ({ inode }) => [inodeKey(inode), LOCKS.key(inode as InodeNumber)],
+  },
   setAttributes: changes((context, request) => ({ $case: 'attributes', value: setAttributes(context, request) })),
   setXattr: changes((context, request) => ({ $case: 'attributes', value: setXattr(context, request) })),
   removeXattr: changes((context, request) => ({ $case: 'attributes', value: removeXattr(context, request) })),

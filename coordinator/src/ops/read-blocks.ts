@@ -25,7 +25,10 @@ export function readBlocks(context: OperationContext, request: ReadBlocks): Bloc
   const end = Math.min(request.first + count, Math.ceil(row.size / BLOCK_BYTES));
   context.show(inode, ATTRIBUTES | DATA);
   const to = end > 0xffff_ffff ? prefixEnd(BLOCKS.key(row.data, 0).slice(0, -4)) : BLOCKS.key(row.data, end);
-  const rows = end <= request.first || row.storedBytes === 0 ? [] : context.tx.scan(BLOCKS, BLOCKS.key(row.data, request.first), to, count);
+  const rows =
+    end <= request.first || row.storedBytes === 0
+      ? []
+      : context.tx.scan(BLOCKS, BLOCKS.key(row.data, request.first), to, count);
   // Only chunks that a reader can see: a covered slice that is kept for D3 needs no location.
   const seen = new Set<ChunkId>();
   for (const { value } of rows)
@@ -43,7 +46,11 @@ export function readBlocks(context: OperationContext, request: ReadBlocks): Bloc
     page: {
       blocks: rows.map(({ key, value }) => {
         const index = readBigEndian(key, key.length - 4, 4);
-        return { index, version: value.version, slices: value.slices.map((piece) => ({ ...piece, offset: index * BLOCK_BYTES + piece.offset })) };
+        return {
+          index,
+          version: value.version,
+          slices: value.slices.map((piece) => ({ ...piece, offset: index * BLOCK_BYTES + piece.offset })),
+        };
       }),
       chunks: [],
       attributes: attributesOf(inode, row),

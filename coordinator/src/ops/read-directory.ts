@@ -5,13 +5,20 @@
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber } from '@collective/base/ids';
 import { DIRECTORY_PAGE_ENTRIES_MAX } from '@collective/base/limits';
-import { type DirectoryEntry, type DirectoryPage, InodeType, type ReadDirectory, type Usage, type UsageTotals } from '@collective/protocol/gen/session';
+import {
+  type DirectoryEntry,
+  type DirectoryPage,
+  InodeType,
+  type ReadDirectory,
+  type Usage,
+  type UsageTotals,
+} from '@collective/protocol/gen/session';
 import type { Row } from '../engine/transaction.ts';
 import type { CookieRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { COOKIES, INODES } from '../tables/tables.ts';
 import { ENTRIES, type OperationContext } from './context.ts';
-import { attributesOf, loadDirectory, MAY_EXECUTE, MAY_READ, requireAccess } from './inode.ts';
+import { type attributesOf, loadDirectory, MAY_EXECUTE, MAY_READ, requireAccess } from './inode.ts';
 import { shownAttributes } from './lookup.ts';
 
 export function readDirectory(context: OperationContext, request: ReadDirectory): DirectoryPage {
@@ -29,7 +36,7 @@ export function readDirectory(context: OperationContext, request: ReadDirectory)
 }
 
 function canSearch(context: OperationContext, row: Parameters<typeof requireAccess>[1]): boolean {
-  requireAccess(context, row, MAY_EXECUTE, 'Read the attributes of a directory\'s entries');
+  requireAccess(context, row, MAY_EXECUTE, "Read the attributes of a directory's entries");
   return true;
 }
 
@@ -50,7 +57,12 @@ function attributesIfAllowed(context: OperationContext, row: CookieRow): ReturnT
   return shownAttributes(context, { inode: row.inode, type: row.type, cookie: 0 });
 }
 
-export function entriesAfter(context: OperationContext, directory: InodeNumber, after: number, limit: number): Row<CookieRow>[] {
+export function entriesAfter(
+  context: OperationContext,
+  directory: InodeNumber,
+  after: number,
+  limit: number,
+): Row<CookieRow>[] {
   const from = COOKIES.key(directory, after + 1);
   return context.tx.scan(COOKIES, from, prefixEnd(COOKIES.key(directory, 0).slice(0, -8)), limit);
 }
@@ -65,7 +77,10 @@ const USAGE_DEPTH_MAX = 1_000;
  */
 export function usage(context: OperationContext, request: Usage): UsageTotals {
   const totals: UsageTotals = { files: 0, directories: 0, bytes: 0, storedBytes: 0, resume: Buffer.alloc(0) };
-  const stack = request.resume.length === 0 ? [{ inode: loadDirectory(context, request.inode).inode, after: 0 }] : decodeWay(request.resume);
+  const stack =
+    request.resume.length === 0
+      ? [{ inode: loadDirectory(context, request.inode).inode, after: 0 }]
+      : decodeWay(request.resume);
   let left = USAGE_STEP_ENTRIES;
   while (left > 0) {
     const top = stack.at(-1);
@@ -86,7 +101,8 @@ export function usage(context: OperationContext, request: Usage): UsageTotals {
       }
       totals.directories += 1;
       if (context.caller.realmRight(row.realm as never) === undefined) continue;
-      if (stack.length >= USAGE_DEPTH_MAX) throw new CollectiveError('overloaded', `Add up a directory: it is more than ${USAGE_DEPTH_MAX} levels deep`);
+      if (stack.length >= USAGE_DEPTH_MAX)
+        throw new CollectiveError('overloaded', `Add up a directory: it is more than ${USAGE_DEPTH_MAX} levels deep`);
       stack.push({ inode: value.inode as InodeNumber, after: 0 });
       break;
     }
@@ -111,9 +127,13 @@ function encodeWay(stack: readonly Step[]): Buffer {
 }
 
 function decodeWay(bytes: Buffer): Step[] {
-  if (bytes.length % 16 !== 0 || bytes.length > USAGE_DEPTH_MAX * 16) throw new CollectiveError('invalid_argument', 'Go on adding up a directory: the mark of the place is damaged');
+  if (bytes.length % 16 !== 0 || bytes.length > USAGE_DEPTH_MAX * 16)
+    throw new CollectiveError('invalid_argument', 'Go on adding up a directory: the mark of the place is damaged');
   const stack: Step[] = [];
   for (let at = 0; at < bytes.length; at += 16)
-    stack.push({ inode: Number(bytes.readBigUInt64BE(at)) as InodeNumber, after: Number(bytes.readBigUInt64BE(at + 8)) });
+    stack.push({
+      inode: Number(bytes.readBigUInt64BE(at)) as InodeNumber,
+      after: Number(bytes.readBigUInt64BE(at + 8)),
+    });
   return stack;
 }

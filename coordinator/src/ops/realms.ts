@@ -18,17 +18,33 @@ const REALMS_MAX = 10_000;
 /** The root directory and its realm, on the first start of a member. */
 export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }): void {
   if (tx.get(INODES, ROOT_INODE) !== undefined) return;
-  tx.put(REALMS, { root: ROOT_INODE, path: '/', quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false }, ROOT_REALM);
-  tx.put(INODES, directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, uid: owner.uid, gid: owner.gid, parent: ROOT_INODE }), ROOT_INODE);
+  tx.put(
+    REALMS,
+    { root: ROOT_INODE, path: '/', quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false },
+    ROOT_REALM,
+  );
+  tx.put(
+    INODES,
+    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, uid: owner.uid, gid: owner.gid, parent: ROOT_INODE }),
+    ROOT_INODE,
+  );
   tx.addUsage(ROOT_REALM, { inodes: 1, directories: 1 });
 }
 
 /** Makes the directory if it is missing; an existing one must be empty. */
 export function createRealm(tx: OperationRun, request: CreateRealmRequest): Realm {
   const replicas = request.replicas;
-  if (replicas > REPLICAS_MAX) throw new CollectiveError('invalid_argument', `Create a realm with ${replicas} replicas: 1 to ${REPLICAS_MAX} are allowed`);
+  if (replicas > REPLICAS_MAX)
+    throw new CollectiveError(
+      'invalid_argument',
+      `Create a realm with ${replicas} replicas: 1 to ${REPLICAS_MAX} are allowed`,
+    );
   const rule = replicaRule({ replicas, minReplicas: request.minReplicas } as RealmRow);
-  if (request.minReplicas > rule.wanted) throw new CollectiveError('invalid_argument', `Create a realm that needs ${request.minReplicas} of ${rule.wanted} replicas`);
+  if (request.minReplicas > rule.wanted)
+    throw new CollectiveError(
+      'invalid_argument',
+      `Create a realm that needs ${request.minReplicas} of ${rule.wanted} replicas`,
+    );
   const names = request.path.split('/').filter((part) => part !== '');
   const last = names.pop();
   if (last === undefined) throw new CollectiveError('exists', "Create realm '/': the root realm exists");
@@ -42,8 +58,10 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
   let root: InodeNumber;
   if (existing !== undefined) {
     const row = tx.get(INODES, existing);
-    if (row === undefined || row.entries > 0) throw new CollectiveError('not_empty', `Create realm '${path}': the directory is not empty`);
-    if (tx.get(REALMS, row.realm as RealmId)?.root === existing) throw new CollectiveError('exists', `Create realm '${path}': it is the root of a realm already`);
+    if (row === undefined || row.entries > 0)
+      throw new CollectiveError('not_empty', `Create realm '${path}': the directory is not empty`);
+    if (tx.get(REALMS, row.realm as RealmId)?.root === existing)
+      throw new CollectiveError('exists', `Create realm '${path}': it is the root of a realm already`);
     root = existing;
     tx.put(INODES, { ...row, realm, ctime: tx.now }, root);
     tx.addUsage(row.realm, { inodes: -1, directories: -1 });
@@ -52,11 +70,30 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
     const key = checkName(Buffer.from(last));
     tx.put(DENTRIES, { inode: root, type: InodeType.DIRECTORY, cookie: parentRow.nextCookie }, parent, key);
     tx.put(COOKIES, { name: Buffer.from(last), inode: root, type: InodeType.DIRECTORY }, parent, parentRow.nextCookie);
-    tx.put(INODES, { ...parentRow, entries: parentRow.entries + 1, links: parentRow.links + 1, nextCookie: parentRow.nextCookie + 1, mtime: tx.now, ctime: tx.now }, parent);
+    tx.put(
+      INODES,
+      {
+        ...parentRow,
+        entries: parentRow.entries + 1,
+        links: parentRow.links + 1,
+        nextCookie: parentRow.nextCookie + 1,
+        mtime: tx.now,
+        ctime: tx.now,
+      },
+      parent,
+    );
     tx.put(INODES, directoryRow(tx, { realm, mode: 0o755, uid: parentRow.uid, gid: parentRow.gid, parent }), root);
   }
   tx.addUsage(realm, { inodes: 1, directories: 1 });
-  const row: RealmRow = { root, path, quotaBytes: request.quotaBytes, quotaInodes: request.quotaInodes, replicas, minReplicas: request.minReplicas, compressionOff: request.compressionOff };
+  const row: RealmRow = {
+    root,
+    path,
+    quotaBytes: request.quotaBytes,
+    quotaInodes: request.quotaInodes,
+    replicas,
+    minReplicas: request.minReplicas,
+    compressionOff: request.compressionOff,
+  };
   tx.put(REALMS, row, realm);
   return realmOnWire(tx, realm, row);
 }
@@ -66,12 +103,15 @@ export function listRealms(tx: OperationRun): Realm[] {
 }
 
 export function allRealms(tx: Transaction): { realm: RealmId; row: RealmRow }[] {
-  return tx.scan(REALMS, REALMS.prefix, prefixEnd(REALMS.prefix), REALMS_MAX).map(({ key, value }) => ({ realm: readBigEndian(key, 1, 6) as RealmId, row: value }));
+  return tx
+    .scan(REALMS, REALMS.prefix, prefixEnd(REALMS.prefix), REALMS_MAX)
+    .map(({ key, value }) => ({ realm: readBigEndian(key, 1, 6) as RealmId, row: value }));
 }
 
 function nextRealm(tx: OperationRun): RealmId {
   const realms = allRealms(tx);
-  if (realms.length >= REALMS_MAX) throw new CollectiveError('overloaded', `Create a realm: there are ${REALMS_MAX} already`);
+  if (realms.length >= REALMS_MAX)
+    throw new CollectiveError('overloaded', `Create a realm: there are ${REALMS_MAX} already`);
   return ((realms.at(-1)?.realm ?? 0) + 1) as RealmId;
 }
 
@@ -96,7 +136,8 @@ function childDirectory(tx: OperationRun, parent: InodeNumber, name: Uint8Array)
   checkName(name);
   const dentry = tx.get(DENTRIES, parent, nameKey(name));
   if (dentry === undefined) return undefined;
-  if (dentry.type !== InodeType.DIRECTORY) throw new CollectiveError('not_directory', `Use '${Buffer.from(name)}' as a directory`);
+  if (dentry.type !== InodeType.DIRECTORY)
+    throw new CollectiveError('not_directory', `Use '${Buffer.from(name)}' as a directory`);
   return dentry.inode as InodeNumber;
 }
 
@@ -104,7 +145,10 @@ function missing(path: string, name: string): never {
   throw new CollectiveError('not_found', `Create realm '${path}': there is no directory '${name}'`);
 }
 
-function directoryRow(tx: OperationRun, from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber }): InodeRow {
+function directoryRow(
+  tx: OperationRun,
+  from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber },
+): InodeRow {
   return {
     realm: from.realm,
     type: InodeType.DIRECTORY,

@@ -3,7 +3,7 @@
  * goes in the same batch; whoever has it open keeps it (M8).
  */
 import { CollectiveError } from '@collective/base/errors';
-import { type InodeNumber, ROOT_INODE, type RealmId } from '@collective/base/ids';
+import { type InodeNumber, type RealmId, ROOT_INODE } from '@collective/base/ids';
 import { type Empty, InodeType, type Rename, RenameMode } from '@collective/protocol/gen/session';
 import type { DentryRow, InodeRow } from '../tables/gen/tables.ts';
 import { DENTRIES, INODES, type NameKey, REALMS } from '../tables/tables.ts';
@@ -29,7 +29,10 @@ export function rename(context: OperationContext, request: Rename): Empty {
   requireEntryChange(context, from.parent.row, `Rename '${request.name}'`);
   requireEntryChange(context, to.parent.row, `Rename to '${request.newName}'`);
   const source = requireEntry(context, from.parent, from.name);
-  const target = context.tx.get(DENTRIES, to.parent.inode, to.name) === undefined ? undefined : requireEntry(context, to.parent, to.name);
+  const target =
+    context.tx.get(DENTRIES, to.parent.inode, to.name) === undefined
+      ? undefined
+      : requireEntry(context, to.parent, to.name);
   checkMove(context, from, to, source);
   switch (request.mode) {
     case RenameMode.RENAME_REPLACE:
@@ -54,7 +57,8 @@ export function rename(context: OperationContext, request: Rename): Empty {
 function checkMove(context: OperationContext, from: Side, to: Side, source: Found): void {
   requireRemovable(context, from.parent.row, source.row);
   if (source.inode === ROOT_INODE || context.tx.get(REALMS, source.row.realm as RealmId)?.root === source.inode) {
-    if (from.parent.inode !== to.parent.inode) throw new CollectiveError('cross_realm', `Move inode ${source.inode}: it is the root of a realm`);
+    if (from.parent.inode !== to.parent.inode)
+      throw new CollectiveError('cross_realm', `Move inode ${source.inode}: it is the root of a realm`);
   } else if (source.row.realm !== to.parent.row.realm) {
     throw new CollectiveError('cross_realm', `Move inode ${source.inode} into another realm`);
   }
@@ -62,7 +66,8 @@ function checkMove(context: OperationContext, from: Side, to: Side, source: Foun
   // Its '..' changes, which needs the right to write into it.
   requireAccess(context, source.row, MAY_WRITE, 'Move a directory to another parent');
   for (let at = to.parent.inode; at !== ROOT_INODE; ) {
-    if (at === source.inode) throw new CollectiveError('invalid_argument', `Move directory ${source.inode} below itself`);
+    if (at === source.inode)
+      throw new CollectiveError('invalid_argument', `Move directory ${source.inode} below itself`);
     const row: InodeRow | undefined = context.tx.get(INODES, at);
     if (row === undefined) throw new CollectiveError('stale', `Move into directory ${to.parent.inode}: it was removed`);
     at = row.parent as InodeNumber;
@@ -80,7 +85,14 @@ function checkReplace(context: OperationContext, to: Side, source: Found, target
   }
 }
 
-function move(context: OperationContext, from: Side, to: Side, source: Found, target: Found | undefined, targetHeld: boolean): void {
+function move(
+  context: OperationContext,
+  from: Side,
+  to: Side,
+  source: Found,
+  target: Found | undefined,
+  targetHeld: boolean,
+): void {
   const { tx } = context;
   tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
   let parent: Parent = { inode: to.parent.inode, row: requireRow(context, to.parent.inode) };
@@ -96,7 +108,11 @@ function exchange(context: OperationContext, from: Side, to: Side, source: Found
   const { tx } = context;
   if (source.inode === target.inode) return {};
   tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
-  tx.put(INODES, dropEntry(context, { inode: to.parent.inode, row: requireRow(context, to.parent.inode) }, to.name, target.dentry), to.parent.inode);
+  tx.put(
+    INODES,
+    dropEntry(context, { inode: to.parent.inode, row: requireRow(context, to.parent.inode) }, to.name, target.dentry),
+    to.parent.inode,
+  );
   for (const [side, found] of [
     [from, target],
     [to, source],

@@ -30,7 +30,12 @@ const LOWEST = '0'.repeat(32) as ChunkId;
 
 /** One bounded step: replicas of this start of the node's store up to `sequence` are stable. Answers how many it marked. */
 export function markStable(tx: OperationRun, node: NodeName, incarnation: number, sequence: number): number {
-  const found = unstableOf(tx, node, UNSTABLE.key(node, incarnation, 0, LOWEST), UNSTABLE.key(node, incarnation, sequence + 1, LOWEST));
+  const found = unstableOf(
+    tx,
+    node,
+    UNSTABLE.key(node, incarnation, 0, LOWEST),
+    UNSTABLE.key(node, incarnation, sequence + 1, LOWEST),
+  );
   for (const replica of found) settleReplica(tx, node, replica);
   return found.length;
 }
@@ -49,7 +54,14 @@ function settleReplica(tx: OperationRun, node: NodeName, { incarnation, sequence
   tx.remove(UNSTABLE, node, incarnation, sequence, chunk);
   const row = tx.get(CHUNKS, chunk);
   if (row === undefined) return;
-  tx.put(CHUNKS, { ...row, replicas: row.replicas.map((replica) => (replica.node === node ? { ...replica, stable: true } : replica)) }, chunk);
+  tx.put(
+    CHUNKS,
+    {
+      ...row,
+      replicas: row.replicas.map((replica) => (replica.node === node ? { ...replica, stable: true } : replica)),
+    },
+    chunk,
+  );
 }
 
 export interface RevertedFile {
@@ -59,7 +71,12 @@ export interface RevertedFile {
 }
 
 /** The node answered which of these it has. What it lacks is no replica; a chunk without any is lost and its block reverts. */
-export function settleDoubt(tx: OperationRun, node: NodeName, asked: readonly UnstableReplica[], held: ReadonlySet<ChunkId>): RevertedFile[] {
+export function settleDoubt(
+  tx: OperationRun,
+  node: NodeName,
+  asked: readonly UnstableReplica[],
+  held: ReadonlySet<ChunkId>,
+): RevertedFile[] {
   const reverted: RevertedFile[] = [];
   for (const replica of asked) {
     if (held.has(replica.chunk)) {
@@ -99,7 +116,11 @@ function revertBlock(tx: OperationRun, chunk: ChunkId): RevertedFile[] {
   }
   if (reverted.length > 0) {
     tx.addUsage(inode.realm, { bytes: bytes - inode.storedBytes });
-    tx.put(INODES, { ...inode, storedBytes: bytes, version: inode.version + 1, ctime: tx.now }, row.inode as InodeNumber);
+    tx.put(
+      INODES,
+      { ...inode, storedBytes: bytes, version: inode.version + 1, ctime: tx.now },
+      row.inode as InodeNumber,
+    );
   }
   return reverted;
 }

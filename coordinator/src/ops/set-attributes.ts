@@ -5,7 +5,18 @@ import type { InodeRow } from '../tables/gen/tables.ts';
 import { INODES } from '../tables/tables.ts';
 import { ATTRIBUTES, DATA, type OperationContext } from './context.ts';
 import { resize } from './file-data.ts';
-import { attributesOf, inGroup, isOwner, loadInode, MAY_WRITE, mayAccess, requireAccess, requireWritableRealm, SET_GID, withoutSetId } from './inode.ts';
+import {
+  attributesOf,
+  inGroup,
+  isOwner,
+  loadInode,
+  MAY_WRITE,
+  mayAccess,
+  requireAccess,
+  requireWritableRealm,
+  SET_GID,
+  withoutSetId,
+} from './inode.ts';
 
 export function setAttributes(context: OperationContext, request: SetAttributes): Attributes {
   const { inode, row: before } = loadInode(context, request.inode);
@@ -22,11 +33,17 @@ export function setAttributes(context: OperationContext, request: SetAttributes)
   }
   let kinds = ATTRIBUTES;
   if (request.size !== undefined) {
-    if (row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Set the size of directory ${inode}`);
-    if (row.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', `Set the size of inode ${inode}, which is not a file`);
+    if (row.type === InodeType.DIRECTORY)
+      throw new CollectiveError('is_directory', `Set the size of directory ${inode}`);
+    if (row.type !== InodeType.FILE)
+      throw new CollectiveError('invalid_argument', `Set the size of inode ${inode}, which is not a file`);
     requireAccess(context, before, MAY_WRITE, `Set the size of inode ${inode}`);
     const cut = resize(context, row, inode, request.size);
-    if (cut.unfinished) throw new CollectiveError('internal', `Cut inode ${inode}: more blocks are left than one operation may take away`);
+    if (cut.unfinished)
+      throw new CollectiveError(
+        'internal',
+        `Cut inode ${inode}: more blocks are left than one operation may take away`,
+      );
     row = request.mtime === undefined && !request.mtimeNow ? { ...cut.row, mtime: tx.now } : cut.row;
     kinds |= DATA;
   }
@@ -63,8 +80,10 @@ function changeMode(context: OperationContext, row: InodeRow, mode: number): Ino
 function changeOwner(context: OperationContext, row: InodeRow, request: SetAttributes): InodeRow {
   const uid = request.uid ?? row.uid;
   const gid = request.gid ?? row.gid;
-  if (uid !== row.uid && context.caller.credential.uid !== 0) throw new CollectiveError('not_permitted', 'Give a file to another owner: only root may');
-  if (gid !== row.gid && !(isOwner(context, row) && inGroup(context, gid))) throw new CollectiveError('not_permitted', 'Give a file to a group that the caller is not in');
+  if (uid !== row.uid && context.caller.credential.uid !== 0)
+    throw new CollectiveError('not_permitted', 'Give a file to another owner: only root may');
+  if (gid !== row.gid && !(isOwner(context, row) && inGroup(context, gid)))
+    throw new CollectiveError('not_permitted', 'Give a file to a group that the caller is not in');
   if (uid === row.uid && gid === row.gid) requireOwner(context, row, 'Change the owner');
   const keepBits = row.type === InodeType.DIRECTORY || request.mode !== undefined;
   return { ...row, uid, gid, mode: keepBits ? row.mode : withoutSetId(row) };
@@ -72,7 +91,8 @@ function changeOwner(context: OperationContext, row: InodeRow, request: SetAttri
 
 function changeTimes(context: OperationContext, row: InodeRow, request: SetAttributes): InodeRow {
   if (request.mtime !== undefined) requireOwner(context, row, 'Set the modification time');
-  else if (!isOwner(context, row) && !mayAccess(context, row, MAY_WRITE)) throw new CollectiveError('permission_denied', 'Set the modification time to now: the mode bits do not allow it');
+  else if (!isOwner(context, row) && !mayAccess(context, row, MAY_WRITE))
+    throw new CollectiveError('permission_denied', 'Set the modification time to now: the mode bits do not allow it');
   return { ...row, mtime: request.mtime ?? context.tx.now };
 }
 

@@ -19,24 +19,35 @@ export function unlink(context: OperationContext, request: Unlink): Unlinked {
   const name = checkName(request.name);
   const { dentry, inode, row } = requireEntry(context, parent, name);
   if (request.expectedInode !== 0 && request.expectedInode !== inode)
-    throw new CollectiveError('stale', `Remove '${request.name}': it is inode ${inode} now, not ${request.expectedInode}`);
+    throw new CollectiveError(
+      'stale',
+      `Remove '${request.name}': it is inode ${inode} now, not ${request.expectedInode}`,
+    );
   requireRemovable(context, parent.row, row);
   if (request.directory) requireEmptyDirectory(context, inode, row);
-  else if (row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Remove '${request.name}' as a file`);
+  else if (row.type === InodeType.DIRECTORY)
+    throw new CollectiveError('is_directory', `Remove '${request.name}' as a file`);
   context.tx.put(INODES, dropEntry(context, parent, name, dentry), parent.inode);
   const left = dropLink(context, inode, row, request.held);
   return { inode, attributes: left === undefined ? undefined : attributesOf(inode, left) };
 }
 
 export function requireEmptyDirectory(context: OperationContext, inode: InodeNumber, row: InodeRow): void {
-  if (row.type !== InodeType.DIRECTORY) throw new CollectiveError('not_directory', `Remove inode ${inode} as a directory`);
-  if (row.entries > 0) throw new CollectiveError('not_empty', `Remove directory ${inode}: it has ${row.entries} entries`);
+  if (row.type !== InodeType.DIRECTORY)
+    throw new CollectiveError('not_directory', `Remove inode ${inode} as a directory`);
+  if (row.entries > 0)
+    throw new CollectiveError('not_empty', `Remove directory ${inode}: it has ${row.entries} entries`);
   if (inode === ROOT_INODE || context.tx.get(REALMS, row.realm as RealmId)?.root === inode)
     throw new CollectiveError('busy', `Remove directory ${inode}: it is the root of a realm`);
 }
 
 /** One name less; answers the row as it is then, or undefined when the inode is gone. `held`: the caller has it open. */
-export function dropLink(context: OperationContext, inode: InodeNumber, row: InodeRow, held: boolean): InodeRow | undefined {
+export function dropLink(
+  context: OperationContext,
+  inode: InodeNumber,
+  row: InodeRow,
+  held: boolean,
+): InodeRow | undefined {
   const { tx, caller } = context;
   context.changed(inode, ATTRIBUTES);
   const links = row.type === InodeType.DIRECTORY ? 0 : row.links - 1;

@@ -4,7 +4,14 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
-import { type CommitSlices, type Committed, type Fallocate, FallocateMode, InodeType, type Slice } from '@collective/protocol/gen/session';
+import {
+  type CommitSlices,
+  type Committed,
+  type Fallocate,
+  FallocateMode,
+  InodeType,
+  type Slice,
+} from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, INODES } from '../tables/tables.ts';
@@ -16,11 +23,17 @@ export function commit(context: OperationContext, request: CommitSlices): Commit
   const { inode, row: before } = loadWritableFile(context, request.inode, 'Write to');
   requireVersions(context, before, request.expected);
   const offset = request.append ? before.size : 0;
-  const slices = request.append ? request.slices.flatMap((slice) => splitAtBlocks({ ...slice, offset: offset + slice.offset })) : request.slices;
+  const slices = request.append
+    ? request.slices.flatMap((slice) => splitAtBlocks({ ...slice, offset: offset + slice.offset }))
+    : request.slices;
   const committed = commitSlices(context, { inode, row: before, slices, chunks: request.chunks });
   let row: InodeRow = { ...committed.row, mtime: request.mtime ?? context.tx.now, ctime: context.tx.now };
   if (request.sizeAtLeast > row.size) {
-    if (request.sizeAtLeast > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Let a file grow to ${request.sizeAtLeast} bytes: at most ${FILE_BYTES_MAX} (16 TiB)`);
+    if (request.sizeAtLeast > FILE_BYTES_MAX)
+      throw new CollectiveError(
+        'too_large',
+        `Let a file grow to ${request.sizeAtLeast} bytes: at most ${FILE_BYTES_MAX} (16 TiB)`,
+      );
     row = { ...row, size: request.sizeAtLeast };
   }
   if (request.clearSetId) row = { ...row, mode: withoutSetId(row) };
@@ -36,7 +49,12 @@ function splitAtBlocks(slice: Slice): Slice[] {
   for (let done = 0; done < slice.length; ) {
     const offset = slice.offset + done;
     const length = Math.min(slice.length - done, BLOCK_BYTES - (offset % BLOCK_BYTES));
-    parts.push({ offset, length, chunk: slice.chunk, chunkOffset: slice.chunk.length === 0 ? 0 : slice.chunkOffset + done });
+    parts.push({
+      offset,
+      length,
+      chunk: slice.chunk,
+      chunkOffset: slice.chunk.length === 0 ? 0 : slice.chunkOffset + done,
+    });
     done += length;
   }
   return parts;
@@ -45,8 +63,13 @@ function splitAtBlocks(slice: Slice): Slice[] {
 export function fallocate(context: OperationContext, request: Fallocate): Committed {
   const { inode, row: before } = loadWritableFile(context, request.inode, 'Allocate in');
   const { offset, length, mode } = request;
-  if (!Number.isInteger(offset) || offset < 0 || !Number.isInteger(length) || length < 1) throw new CollectiveError('invalid_argument', `Allocate ${length} bytes at ${offset}`);
-  if (offset + length > FILE_BYTES_MAX) throw new CollectiveError('too_large', `Allocate up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`);
+  if (!Number.isInteger(offset) || offset < 0 || !Number.isInteger(length) || length < 1)
+    throw new CollectiveError('invalid_argument', `Allocate ${length} bytes at ${offset}`);
+  if (offset + length > FILE_BYTES_MAX)
+    throw new CollectiveError(
+      'too_large',
+      `Allocate up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`,
+    );
   const zeroes = mode === FallocateMode.FALLOCATE_PUNCH_HOLE || mode === FallocateMode.FALLOCATE_ZERO_RANGE;
   let row = before;
   let blocks: Committed['blocks'] = [];
@@ -58,7 +81,13 @@ export function fallocate(context: OperationContext, request: Fallocate): Commit
     row = { ...row, size: before.size };
   }
   const grows = mode === FallocateMode.FALLOCATE_ALLOCATE || mode === FallocateMode.FALLOCATE_ZERO_RANGE;
-  row = { ...row, size: grows ? Math.max(before.size, offset + length) : before.size, mtime: context.tx.now, ctime: context.tx.now, mode: withoutSetId(row) };
+  row = {
+    ...row,
+    size: grows ? Math.max(before.size, offset + length) : before.size,
+    mtime: context.tx.now,
+    ctime: context.tx.now,
+    mode: withoutSetId(row),
+  };
   context.tx.put(INODES, row, inode);
   context.changed(inode, ATTRIBUTES | DATA);
   return { attributes: attributesOf(inode, row), offset, blocks };
@@ -70,7 +99,11 @@ function holesOver(context: OperationContext, row: InodeRow, offset: number, len
   const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
   const to = last === 0xffff_ffff ? prefixEnd(BLOCKS.key(row.data, 0).slice(0, -4)) : BLOCKS.key(row.data, last + 1);
   const blocks = context.tx.scan(BLOCKS, BLOCKS.key(row.data, first), to, CUT_BLOCKS_MAX + 1);
-  if (blocks.length > CUT_BLOCKS_MAX) throw new CollectiveError('range', `Punch a hole over more than ${CUT_BLOCKS_MAX} blocks at once: use smaller steps`);
+  if (blocks.length > CUT_BLOCKS_MAX)
+    throw new CollectiveError(
+      'range',
+      `Punch a hole over more than ${CUT_BLOCKS_MAX} blocks at once: use smaller steps`,
+    );
   return blocks.map(({ key }) => {
     const start = readBigEndian(key, key.length - 4, 4) * BLOCK_BYTES;
     const from = Math.max(start, offset);
@@ -81,8 +114,10 @@ function holesOver(context: OperationContext, row: InodeRow, offset: number, len
 
 function loadWritableFile(context: OperationContext, value: number, what: string): ReturnType<typeof loadInode> {
   const loaded = loadInode(context, value);
-  if (loaded.row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `${what} directory ${loaded.inode}`);
-  if (loaded.row.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', `${what} inode ${loaded.inode}, which is not a file`);
+  if (loaded.row.type === InodeType.DIRECTORY)
+    throw new CollectiveError('is_directory', `${what} directory ${loaded.inode}`);
+  if (loaded.row.type !== InodeType.FILE)
+    throw new CollectiveError('invalid_argument', `${what} inode ${loaded.inode}, which is not a file`);
   requireWritableRealm(context, loaded.row);
   requireAccess(context, loaded.row, MAY_WRITE, `${what} inode ${loaded.inode}`);
   context.coherent(loaded.inode);

@@ -2,7 +2,17 @@
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber } from '@collective/base/ids';
 import { XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX } from '@collective/base/limits';
-import { type Attributes, type GetXattr, type ListXattrs, type RemoveXattr, type SetXattr, type Xattr, XattrMode, type XattrNames, type XattrValue } from '@collective/protocol/gen/session';
+import {
+  type Attributes,
+  type GetXattr,
+  type ListXattrs,
+  type RemoveXattr,
+  type SetXattr,
+  type Xattr,
+  XattrMode,
+  type XattrNames,
+  type XattrValue,
+} from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { INODES, XATTRS } from '../tables/tables.ts';
@@ -16,7 +26,8 @@ export function getXattr(context: OperationContext, request: GetXattr): XattrVal
   checkXattrName(request.name);
   requireNamespaceAccess(context, row, request.name, MAY_READ);
   const found = row.xattrs === 0 ? undefined : context.tx.get(XATTRS, inode, request.name);
-  if (found === undefined) throw new CollectiveError('no_attribute', `Read attribute '${request.name}' of inode ${inode}`);
+  if (found === undefined)
+    throw new CollectiveError('no_attribute', `Read attribute '${request.name}' of inode ${inode}`);
   return { value: Buffer.from(found.value) };
 }
 
@@ -31,8 +42,10 @@ export function setXattr(context: OperationContext, request: SetXattr): Attribut
   checkXattrName(request.name);
   requireNamespaceAccess(context, row, request.name, MAY_WRITE);
   const present = context.tx.get(XATTRS, inode, request.name) !== undefined;
-  if (request.mode === XattrMode.XATTR_CREATE && present) throw new CollectiveError('exists', `Set attribute '${request.name}' of inode ${inode} anew`);
-  if (request.mode === XattrMode.XATTR_REPLACE && !present) throw new CollectiveError('no_attribute', `Replace attribute '${request.name}' of inode ${inode}`);
+  if (request.mode === XattrMode.XATTR_CREATE && present)
+    throw new CollectiveError('exists', `Set attribute '${request.name}' of inode ${inode} anew`);
+  if (request.mode === XattrMode.XATTR_REPLACE && !present)
+    throw new CollectiveError('no_attribute', `Replace attribute '${request.name}' of inode ${inode}`);
   const changed = { ...setXattrRows(context, inode, row, [request]), ctime: context.tx.now };
   context.tx.put(INODES, changed, inode);
   context.changed(inode, ATTRIBUTES);
@@ -44,7 +57,8 @@ export function removeXattr(context: OperationContext, request: RemoveXattr): At
   requireWritableRealm(context, row);
   checkXattrName(request.name);
   requireNamespaceAccess(context, row, request.name, MAY_WRITE);
-  if (context.tx.get(XATTRS, inode, request.name) === undefined) throw new CollectiveError('no_attribute', `Remove attribute '${request.name}' of inode ${inode}`);
+  if (context.tx.get(XATTRS, inode, request.name) === undefined)
+    throw new CollectiveError('no_attribute', `Remove attribute '${request.name}' of inode ${inode}`);
   context.tx.remove(XATTRS, inode, request.name);
   const changed = { ...row, xattrs: row.xattrs - 1, ctime: context.tx.now };
   context.tx.put(INODES, changed, inode);
@@ -53,19 +67,31 @@ export function removeXattr(context: OperationContext, request: RemoveXattr): At
 }
 
 /** Writes the rows and answers the inode with its count brought up to date, not yet written. */
-export function setXattrRows(context: OperationContext, inode: InodeNumber, row: InodeRow, xattrs: readonly Xattr[]): InodeRow {
+export function setXattrRows(
+  context: OperationContext,
+  inode: InodeNumber,
+  row: InodeRow,
+  xattrs: readonly Xattr[],
+): InodeRow {
   const { tx } = context;
   let count = row.xattrs;
   for (const { name, value } of xattrs) {
     checkXattrName(name);
-    if (value.length > XATTR_VALUE_BYTES_MAX) throw new CollectiveError('range', `Set attribute '${name}' to ${value.length} bytes: at most ${XATTR_VALUE_BYTES_MAX}`);
+    if (value.length > XATTR_VALUE_BYTES_MAX)
+      throw new CollectiveError(
+        'range',
+        `Set attribute '${name}' to ${value.length} bytes: at most ${XATTR_VALUE_BYTES_MAX}`,
+      );
     if (tx.get(XATTRS, inode, name) === undefined) count += 1;
     tx.put(XATTRS, { value }, inode, name);
   }
   if (count > row.xattrs) {
     const bytes = namesOf(context, inode).reduce((sum, name) => sum + Buffer.byteLength(name) + 1, 0);
     if (count > XATTRS_PER_INODE_MAX || bytes > XATTR_LIST_BYTES_MAX)
-      throw new CollectiveError('no_space', `Set attributes of inode ${inode}: their names would take ${bytes} bytes, at most ${XATTR_LIST_BYTES_MAX}`);
+      throw new CollectiveError(
+        'no_space',
+        `Set attributes of inode ${inode}: their names would take ${bytes} bytes, at most ${XATTR_LIST_BYTES_MAX}`,
+      );
   }
   return { ...row, xattrs: count };
 }
@@ -78,14 +104,24 @@ function namesOf(context: OperationContext, inode: InodeNumber): string[] {
 
 function checkXattrName(name: string): void {
   const bytes = Buffer.byteLength(name);
-  if (bytes === 0 || bytes > XATTR_NAME_BYTES_MAX) throw new CollectiveError('range', `Use an attribute name of ${bytes} bytes: 1 to ${XATTR_NAME_BYTES_MAX} are allowed`);
+  if (bytes === 0 || bytes > XATTR_NAME_BYTES_MAX)
+    throw new CollectiveError(
+      'range',
+      `Use an attribute name of ${bytes} bytes: 1 to ${XATTR_NAME_BYTES_MAX} are allowed`,
+    );
   if (name.includes('\0')) throw new CollectiveError('invalid_argument', 'Use an attribute name that holds NUL');
-  if (!/^(user|trusted|security|system)\../s.test(name)) throw new CollectiveError('unsupported', `Use attribute '${name}': names begin with user., trusted., security. or system.`);
+  if (!/^(user|trusted|security|system)\../s.test(name))
+    throw new CollectiveError(
+      'unsupported',
+      `Use attribute '${name}': names begin with user., trusted., security. or system.`,
+    );
 }
 
 /** user.*: by mode bits. trusted.*: root only. security.* and system.*: changed by the owner. */
 function requireNamespaceAccess(context: OperationContext, row: InodeRow, name: string, mask: number): void {
   if (name.startsWith('user.')) requireAccess(context, row, mask, `Use attribute '${name}'`);
-  else if (name.startsWith('trusted.') && context.caller.credential.uid !== 0) throw new CollectiveError('not_permitted', `Use attribute '${name}': only root may`);
-  else if (mask === MAY_WRITE && !isOwner(context, row)) throw new CollectiveError('not_permitted', `Change attribute '${name}': only the owner may`);
+  else if (name.startsWith('trusted.') && context.caller.credential.uid !== 0)
+    throw new CollectiveError('not_permitted', `Use attribute '${name}': only root may`);
+  else if (mask === MAY_WRITE && !isOwner(context, row))
+    throw new CollectiveError('not_permitted', `Change attribute '${name}': only the owner may`);
 }

@@ -39,7 +39,12 @@ const cases: { name: string; candidates: NodeCandidate[]; wanted: number; want: 
       for (const set of sets) assert.deepEqual(set, ['a']);
     },
   },
-  { name: 'gives nothing when all are full', candidates: [node('a', '', 0), node('b', '', 0)], wanted: 2, want: (sets) => assert.deepEqual(sets, []) },
+  {
+    name: 'gives nothing when all are full',
+    candidates: [node('a', '', 0), node('b', '', 0)],
+    wanted: 2,
+    want: (sets) => assert.deepEqual(sets, []),
+  },
   {
     name: 'never places on a full node',
     candidates: [node('a', '', 0), node('b', '', GiB), node('c', '', GiB)],

@@ -3,7 +3,7 @@
  * by free space, each further one likewise among the zones that have none yet, and only then among the rest: two copies in
  * one house burn together.
  */
-import { randomUnit, type Random } from '@collective/base/random';
+import { type Random, randomUnit } from '@collective/base/random';
 
 export interface NodeCandidate {
   readonly name: string;
@@ -14,7 +14,12 @@ export interface NodeCandidate {
 }
 
 /** `sets` replica sets of up to `wanted` distinct nodes each; empty when no candidate has room. */
-export function chooseReplicas(candidates: readonly NodeCandidate[], wanted: number, sets: number, random: Random): string[][] {
+export function chooseReplicas(
+  candidates: readonly NodeCandidate[],
+  wanted: number,
+  sets: number,
+  random: Random,
+): string[][] {
   const usable = candidates.filter(({ freeBytes }) => freeBytes > 0);
   if (usable.length === 0) return [];
   return Array.from({ length: sets }, () => chooseSet(usable, wanted, random));

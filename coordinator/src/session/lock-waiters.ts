@@ -20,8 +20,13 @@ export class LockWaiters {
   /** Resolves when locks of the inode changed. Throws `deadlock`, `no_locks`, or the signal's reason. */
   async wait(wait: WaitForLock, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#closesCircle(wait)) throw new CollectiveError('deadlock', `Wait for a lock of inode ${wait.inode}: its holders wait for the caller`);
-    if (this.#count >= WAITERS_MAX) throw new CollectiveError('no_locks', `Wait for a lock of inode ${wait.inode}: ${WAITERS_MAX} requests wait already`);
+    if (this.#closesCircle(wait))
+      throw new CollectiveError('deadlock', `Wait for a lock of inode ${wait.inode}: its holders wait for the caller`);
+    if (this.#count >= WAITERS_MAX)
+      throw new CollectiveError(
+        'no_locks',
+        `Wait for a lock of inode ${wait.inode}: ${WAITERS_MAX} requests wait already`,
+      );
     const waiters = this.#byInode.get(wait.inode) ?? new Set<Waiter>();
     this.#byInode.set(wait.inode, waiters);
     await new Promise<void>((resolve, reject) => {
@@ -52,7 +57,8 @@ export class LockWaiters {
       if (at === wait.waiter) return true;
       if (seen.has(at)) continue;
       seen.add(at);
-      for (const waiters of this.#byInode.values()) for (const waiter of waiters) if (waiter.wait.waiter === at) next.push(...waiter.wait.blockers);
+      for (const waiters of this.#byInode.values())
+        for (const waiter of waiters) if (waiter.wait.waiter === at) next.push(...waiter.wait.blockers);
     }
     return false;
   }

@@ -11,8 +11,8 @@ import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
 import { Durability, type Operation, type PromiseGrant, Reply } from '@collective/protocol/gen/session';
-import type { Draws, OperationRun } from '../engine/operation-run.ts';
 import type { Engine, Outcome } from '../engine/engine.ts';
+import type { Draws, OperationRun } from '../engine/operation-run.ts';
 import { ATTRIBUTES, type Elsewhere, OPEN, OperationContext, RecallFirst, WaitForLock } from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
 import { cutStep } from '../ops/set-attributes.ts';
@@ -94,11 +94,13 @@ export class OperationRunner {
 
   cancel(session: SessionId, number: number, step: number): void {
     const pending = this.#pending.get(session)?.get(`${number}:${step}`);
-    if (pending !== undefined && !pending.ran) pending.abort.abort(new CollectiveError('interrupted', 'Run an operation that its caller gave up'));
+    if (pending !== undefined && !pending.ran)
+      pending.abort.abort(new CollectiveError('interrupted', 'Run an operation that its caller gave up'));
   }
 
   ended(session: SessionId): void {
-    for (const pending of this.#pending.get(session)?.values() ?? []) pending.abort.abort(new CollectiveError('session_lost', 'Run an operation of a session that has ended'));
+    for (const pending of this.#pending.get(session)?.values() ?? [])
+      pending.abort.abort(new CollectiveError('session_lost', 'Run an operation of a session that has ended'));
     this.#pending.delete(session);
     this.#orders.delete(session);
   }
@@ -111,7 +113,11 @@ export class OperationRunner {
     const { op, number, step } = operation;
     const key = `${number}:${step}`;
     if (op === undefined) {
-      this.#fail(session, operation, new CollectiveError('unsupported', 'Run an operation that this version does not know'));
+      this.#fail(
+        session,
+        operation,
+        new CollectiveError('unsupported', 'Run an operation that this version does not know'),
+      );
       return;
     }
     const kept = session.keptAnswer(number, step);
@@ -129,7 +135,11 @@ export class OperationRunner {
     // Sent again while it is still under way: it answers to whatever stream the session has then.
     if (known !== undefined && !known.abort.signal.aborted) return;
     if (pendings.size >= SESSION_OPERATIONS_MAX) {
-      this.#fail(session, operation, new CollectiveError('overloaded', `Take an operation: ${SESSION_OPERATIONS_MAX} of this session wait already`));
+      this.#fail(
+        session,
+        operation,
+        new CollectiveError('overloaded', `Take an operation: ${SESSION_OPERATIONS_MAX} of this session wait already`),
+      );
       return;
     }
     const kind = kindOf(op);
@@ -139,7 +149,13 @@ export class OperationRunner {
       op,
       mutates: kind.mutates,
       turn: this.#order(session.id).enter(kind.inodes(op.value as never)),
-      draws: operation.replay === undefined ? this.#parts.engine.freshDraws() : { now: operation.replay.time ?? this.#parts.engine.freshDraws().now, inodes: [...operation.replay.inodes] as InodeNumber[] },
+      draws:
+        operation.replay === undefined
+          ? this.#parts.engine.freshDraws()
+          : {
+              now: operation.replay.time ?? this.#parts.engine.freshDraws().now,
+              inodes: [...operation.replay.inodes] as InodeNumber[],
+            },
       abort: new AbortController(),
       replay,
       blocked: [],
@@ -193,7 +209,9 @@ export class OperationRunner {
       const execution = { session: session.id, draws: pending.draws };
       const operation = (tx: OperationRun): Ran => this.#attempt(tx, pending);
       try {
-        const outcome = this.#parts.engine.tryExecute(operation, execution) ?? (await this.#parts.engine.execute(operation, execution));
+        const outcome =
+          this.#parts.engine.tryExecute(operation, execution) ??
+          (await this.#parts.engine.execute(operation, execution));
         this.#unblock(pending);
         return outcome;
       } catch (thrown) {
@@ -208,7 +226,9 @@ export class OperationRunner {
   #attempt(tx: OperationRun, pending: Pending): Ran {
     const { session, operation, op } = pending;
     const context = new OperationContext(tx, session.caller(operation.credential), this.#elsewhere(pending));
-    const result = isPlain(op.$case) ? runPlain(context, op as Extract<Case, { $case: Parameters<typeof runPlain>[1]['$case'] }>) : this.#runSessionOperation(context, pending);
+    const result = isPlain(op.$case)
+      ? runPlain(context, op as Extract<Case, { $case: Parameters<typeof runPlain>[1]['$case'] }>)
+      : this.#runSessionOperation(context, pending);
     pending.abort.signal.throwIfAborted();
     const wrote = tx.writes.size > 0;
     const reply: Reply = {
@@ -221,11 +241,18 @@ export class OperationRunner {
     };
     if (wrote && pending.mutates && this.#parts.keepAnswers !== false) {
       const bytes = Reply.encode(reply).finish();
-      tx.put(ANSWERS, { reply: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) }, session.id, operation.number, operation.step);
+      tx.put(
+        ANSWERS,
+        { reply: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) },
+        session.id,
+        operation.number,
+        operation.step,
+      );
       session.keepAnswer(operation.number, { step: operation.step, reply: bytes });
       for (const { number, step } of session.takeAcknowledged()) tx.remove(ANSWERS, session.id, number, step);
     }
-    for (const [realm, change] of tx.usage) if (change.bytes > 0) this.#parts.space.used(session, realm as RealmId, change.bytes);
+    for (const [realm, change] of tx.usage)
+      if (change.bytes > 0) this.#parts.space.used(session, realm as RealmId, change.bytes);
     const recalls = this.#beginRecalls(session, context);
     reply.promises = this.#grant(session, context);
     pending.ran = true;
@@ -257,7 +284,8 @@ export class OperationRunner {
     for (const { inode, kinds, names } of context.changes) {
       for (const holder of this.#parts.promises.holders(inode, kinds, session.id)) {
         const other = this.#parts.find(holder);
-        if (other !== undefined) begun.push(this.#parts.recalls.recall(other, inode, kinds & this.#parts.promises.held(holder, inode), names));
+        if (other !== undefined)
+          begun.push(this.#parts.recalls.recall(other, inode, kinds & this.#parts.promises.held(holder, inode), names));
       }
     }
     return begun;
@@ -307,7 +335,8 @@ export class OperationRunner {
       pending.abort.signal.throwIfAborted();
       try {
         const { value } = await this.#parts.engine.execute(
-          (tx) => cutStep(new OperationContext(tx, session.caller(operation.credential), this.#elsewhere(pending)), op.value),
+          (tx) =>
+            cutStep(new OperationContext(tx, session.caller(operation.credential), this.#elsewhere(pending)), op.value),
           { session: session.id },
         );
         if (!value) return;
@@ -352,7 +381,10 @@ export class OperationRunner {
   }
 }
 
-function replies(reply: Reply, stablePosition: number): { message: { $case: 'replies'; value: { replies: Reply[]; stablePosition: number } } } {
+function replies(
+  reply: Reply,
+  stablePosition: number,
+): { message: { $case: 'replies'; value: { replies: Reply[]; stablePosition: number } } } {
   return { message: { $case: 'replies', value: { replies: [reply], stablePosition } } };
 }
 

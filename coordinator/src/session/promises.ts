@@ -64,7 +64,8 @@ export class PromiseTable {
   /** Sessions other than `except` that hold any of these kinds. */
   holders(inode: InodeNumber, kinds: number, except: SessionId): SessionId[] {
     const found: SessionId[] = [];
-    for (const [session, held] of this.#byInode.get(inode) ?? []) if (session !== except && (held & kinds) !== 0) found.push(session);
+    for (const [session, held] of this.#byInode.get(inode) ?? [])
+      if (session !== except && (held & kinds) !== 0) found.push(session);
     return found;
   }
 

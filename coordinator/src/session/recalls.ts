@@ -52,7 +52,9 @@ export class Recalls {
       });
       this.#outstanding.set(sequence, { session: session.id, inode, kinds, timer, done });
       this.counters.sent += 1;
-      session.outlet?.send({ message: { $case: 'recall', value: { sequence, inode, kinds, names: names.map((name) => Buffer.from(name)) } } });
+      session.outlet?.send({
+        message: { $case: 'recall', value: { sequence, inode, kinds, names: names.map((name) => Buffer.from(name)) } },
+      });
     });
   }
 
@@ -68,7 +70,8 @@ export class Recalls {
   /** A session came back with another incarnation: recalls that its old stream may have lost are sent again. */
   resend(session: Session): void {
     for (const [sequence, { session: id, inode, kinds }] of this.#outstanding)
-      if (id === session.id) session.outlet?.send({ message: { $case: 'recall', value: { sequence, inode, kinds, names: [] } } });
+      if (id === session.id)
+        session.outlet?.send({ message: { $case: 'recall', value: { sequence, inode, kinds, names: [] } } });
   }
 
   #end(sequence: number, open: boolean): void {

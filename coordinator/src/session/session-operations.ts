@@ -3,7 +3,15 @@ import { assertNever } from '@collective/base/assert';
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { Epoch, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
-import { type Attributes, type BlockPage, type FileSystem, InodeType, type Operation, type Replenish, type Replenished } from '@collective/protocol/gen/session';
+import {
+  type Attributes,
+  type BlockPage,
+  type FileSystem,
+  InodeType,
+  type Operation,
+  type Replenish,
+  type Replenished,
+} from '@collective/protocol/gen/session';
 import type { Engine } from '../engine/engine.ts';
 import { realmRow, replicaRule } from '../ops/chunks.ts';
 import { ATTRIBUTES, DATA, type OperationContext, WRITE } from '../ops/context.ts';
@@ -88,7 +96,14 @@ export class SessionOperations {
   access(session: Session): NonNullable<Replenished['access']> {
     const block = this.#chunkIds(session);
     const write = session.rights.realms.some(({ readOnly }) => !readOnly);
-    const access = this.#parts.data.issueAccess({ subject: session.subject, session: session.id, write, epoch: this.#epoch, firstChunk: block.first, lastChunk: block.last });
+    const access = this.#parts.data.issueAccess({
+      subject: session.subject,
+      session: session.id,
+      write,
+      epoch: this.#epoch,
+      firstChunk: block.first,
+      lastChunk: block.last,
+    });
     session.accessExpiresSeconds = access.expires?.seconds ?? 0;
     return access;
   }
@@ -116,15 +131,28 @@ export class SessionOperations {
   #replenish(context: OperationContext, session: Session, request: Replenish): Replenished {
     const realm = request.realm as RealmId;
     const right = context.caller.realmRight(realm);
-    if (right === undefined) throw new CollectiveError('permission_denied', `Reserve space in realm ${realm}: it was not given to this session`);
-    if (right === 'ro') throw new CollectiveError('read_only', `Reserve space in realm ${realm}: it was given for reading only`);
+    if (right === undefined)
+      throw new CollectiveError(
+        'permission_denied',
+        `Reserve space in realm ${realm}: it was not given to this session`,
+      );
+    if (right === 'ro')
+      throw new CollectiveError('read_only', `Reserve space in realm ${realm}: it was given for reading only`);
     const row = realmRow(context, realm);
     const rule = replicaRule(row);
     const used = context.tx.usageOf(realm).bytes;
     const { freeBytes } = this.#parts.data.freeBytes();
-    const room = { quotaLeft: row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - used, nodesLeft: Math.floor(freeBytes / rule.wanted), path: row.path };
+    const room = {
+      quotaLeft: row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - used,
+      nodesLeft: Math.floor(freeBytes / rule.wanted),
+      path: row.path,
+    };
     const placements = this.#parts.data.place(rule.wanted, PLACEMENTS_PER_GRANT);
-    if (placements.length === 0) throw new CollectiveError('no_space', `Place chunks of realm ${row.path}: no storage node is there that has room above its reserve`);
+    if (placements.length === 0)
+      throw new CollectiveError(
+        'no_space',
+        `Place chunks of realm ${row.path}: no storage node is there that has room above its reserve`,
+      );
     const bytes = this.#parts.space.grant(session, realm, request.bytes, room);
     const before = session.chunkIds;
     const ids = this.#chunkIds(session);
@@ -155,12 +183,18 @@ export class SessionOperations {
     const totalBytes = realm.quotaBytes === 0 ? Math.floor(nodes.capacityBytes / wanted) : realm.quotaBytes;
     const freeBytes = Math.max(0, realm.quotaBytes === 0 ? free : Math.min(free, realm.quotaBytes - used.bytes));
     const totalInodes = realm.quotaInodes === 0 ? 2 ** 32 : realm.quotaInodes;
-    return { totalBytes: Math.max(totalBytes, used.bytes), freeBytes, totalInodes, freeInodes: Math.max(0, totalInodes - used.inodes) };
+    return {
+      totalBytes: Math.max(totalBytes, used.bytes),
+      freeBytes,
+      totalInodes,
+      freeInodes: Math.max(0, totalInodes - used.inodes),
+    };
   }
 
   #wantWrite(context: OperationContext, value: number): Attributes {
     const { inode, row } = loadInode(context, value);
-    if (row.type !== InodeType.FILE) throw new CollectiveError('invalid_argument', `Write inode ${inode}, which is not a file`);
+    if (row.type !== InodeType.FILE)
+      throw new CollectiveError('invalid_argument', `Write inode ${inode}, which is not a file`);
     requireWritableRealm(context, row);
     requireAccess(context, row, MAY_WRITE, `Write inode ${inode}`);
     context.coherent(inode);

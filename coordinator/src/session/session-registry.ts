@@ -56,9 +56,13 @@ export class SessionRegistry {
   #closed = false;
 
   static async load(parts: RegistryParts): Promise<SessionRegistry> {
-    const rows = await parts.engine.run((tx) => tx.scan(SESSIONS, SESSIONS.prefix, prefixEnd(SESSIONS.prefix), SESSIONS_MAX * 2));
+    const rows = await parts.engine.run((tx) =>
+      tx.scan(SESSIONS, SESSIONS.prefix, prefixEnd(SESSIONS.prefix), SESSIONS_MAX * 2),
+    );
     const untilMs = parts.clock.bootMs() + SESSION_LEASE_MS;
-    const recorded = new Map(rows.map(({ key, value }) => [readBigEndian(key, 1, 6) as SessionId, { row: value, untilMs }]));
+    const recorded = new Map(
+      rows.map(({ key, value }) => [readBigEndian(key, 1, 6) as SessionId, { row: value, untilMs }]),
+    );
     return new SessionRegistry(parts, recorded);
   }
 
@@ -87,7 +91,11 @@ export class SessionRegistry {
   /** Takes up the session that the client names, or makes a new one. Stable when it resolves. */
   async attach(attach: Attach, subject: string): Promise<{ session: Session; resumed: boolean }> {
     const rights = await this.#parts.engine.run((tx) => tx.get(SUBJECTS, subject));
-    if (rights === undefined) throw new CollectiveError('permission_denied', `Attach as ${subject}: this member does not know that identity; enrol it with a token`);
+    if (rights === undefined)
+      throw new CollectiveError(
+        'permission_denied',
+        `Attach as ${subject}: this member does not know that identity; enrol it with a token`,
+      );
     const known = attach.session === 0 ? undefined : await this.#takeUp(attach, subject);
     const session = known ?? this.#create(attach, subject, rights);
     session.rights = rights;
@@ -130,10 +138,14 @@ export class SessionRegistry {
         return held ? inode : undefined;
       });
       for (const inode of unlocked) locks.changed(inode);
-      await this.#eachRow(ORPHANS.prefix, (_tx, key, context) => {
-        dropHolder(context, readBigEndian(key, 1, 6) as InodeNumber, id);
-        return undefined;
-      }, id);
+      await this.#eachRow(
+        ORPHANS.prefix,
+        (_tx, key, context) => {
+          dropHolder(context, readBigEndian(key, 1, 6) as InodeNumber, id);
+          return undefined;
+        },
+        id,
+      );
       const answers = ANSWERS.key(id, 0, 0).slice(0, -12);
       for (;;) {
         const removed = await engine.run((tx) => {
@@ -165,7 +177,15 @@ export class SessionRegistry {
     if (!row.clientId.equals(attach.clientId) || row.subject !== subject)
       throw new CollectiveError('permission_denied', `Take up session ${id}: it belongs to another client`);
     if (live !== undefined) return live;
-    const session = new Session(id, row, { uri: subject, admin: false, trusted: false, uid: 0, gid: 0, realms: [], created: undefined });
+    const session = new Session(id, row, {
+      uri: subject,
+      admin: false,
+      trusted: false,
+      uid: 0,
+      gid: 0,
+      realms: [],
+      created: undefined,
+    });
     await this.#loadAnswers(session);
     // Somebody else may have taken it up while its answers were read.
     const raced = this.#live.get(id);
@@ -176,12 +196,24 @@ export class SessionRegistry {
   }
 
   #create(attach: Attach, subject: string, rights: Session['rights']): Session {
-    if (attach.clientId.length !== 16) throw new CollectiveError('invalid_argument', `Attach with a client id of ${attach.clientId.length} bytes: it has 16`);
-    if (this.#live.size + this.#recorded.size >= SESSIONS_MAX) throw new CollectiveError('overloaded', `Attach: there are ${SESSIONS_MAX} sessions already`);
+    if (attach.clientId.length !== 16)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Attach with a client id of ${attach.clientId.length} bytes: it has 16`,
+      );
+    if (this.#live.size + this.#recorded.size >= SESSIONS_MAX)
+      throw new CollectiveError('overloaded', `Attach: there are ${SESSIONS_MAX} sessions already`);
     const id = this.#parts.engine.drawNumber('session') as SessionId;
     const session = new Session(
       id,
-      { clientId: attach.clientId, subject, incarnation: 0, renewed: undefined, caches: attach.caches, program: attach.program },
+      {
+        clientId: attach.clientId,
+        subject,
+        incarnation: 0,
+        renewed: undefined,
+        caches: attach.caches,
+        program: attach.program,
+      },
       rights,
     );
     session.replayed = true;
@@ -193,7 +225,8 @@ export class SessionRegistry {
     const prefix = ANSWERS.key(session.id, 0, 0).slice(0, -12);
     for (let from = prefix; ; ) {
       const rows = await this.#parts.engine.run((tx) => tx.scan(ANSWERS, from, prefixEnd(prefix), STEP_ROWS));
-      for (const { key, value } of rows) session.keepAnswer(readBigEndian(key, 7, 8), { step: readBigEndian(key, 15, 4), reply: value.reply });
+      for (const { key, value } of rows)
+        session.keepAnswer(readBigEndian(key, 7, 8), { step: readBigEndian(key, 15, 4), reply: value.reply });
       const last = rows.at(-1);
       if (rows.length < STEP_ROWS || last === undefined) return;
       from = `${last.key}\0`;
@@ -201,7 +234,11 @@ export class SessionRegistry {
   }
 
   /** Visits all rows of a small table in steps, in one operation a step. */
-  async #eachRow(prefix: string, visit: (tx: OperationRun, key: string, context: OperationContext) => InodeNumber | undefined, session = 0 as SessionId): Promise<InodeNumber[]> {
+  async #eachRow(
+    prefix: string,
+    visit: (tx: OperationRun, key: string, context: OperationContext) => InodeNumber | undefined,
+    session = 0 as SessionId,
+  ): Promise<InodeNumber[]> {
     const found: InodeNumber[] = [];
     const table = prefix === LOCKS.prefix ? LOCKS : ORPHANS;
     for (let from = prefix, visited = 0; visited < ROWS_MAX; ) {
@@ -225,7 +262,9 @@ export class SessionRegistry {
       EXPIRY_LOOK_MS,
       () => {
         const nowMs = this.#parts.clock.bootMs();
-        const expired = [...this.#live.values()].filter((session) => session.expiresMs <= nowMs).map((session) => session.id);
+        const expired = [...this.#live.values()]
+          .filter((session) => session.expiresMs <= nowMs)
+          .map((session) => session.id);
         const absent = [...this.#recorded].filter(([, { untilMs }]) => untilMs <= nowMs).map(([id]) => id);
         void Promise.allSettled([...expired, ...absent].map((id) => this.end(id))).then(() => this.#lookForExpired());
       },

@@ -2,16 +2,17 @@
  * One session stream from its attach to its end (M1): takes messages in order, hands operations to the runner, gathers the
  * answers of a turn into one message. A second stream of the same session fences this one (M5).
  */
-import { type Clock, type Timer, wallMs } from '@collective/base/clock';
+
 import { assertNever } from '@collective/base/assert';
+import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { InodeNumber, RealmId } from '@collective/base/ids';
 import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERSION } from '@collective/base/limits';
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
 import type { Engine } from '../engine/engine.ts';
-import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
 import { replicaRule } from '../ops/chunks.ts';
+import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
 import { allRealms } from '../ops/realms.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { ANSWERS, EPOCHS } from '../tables/tables.ts';
@@ -47,7 +48,12 @@ const ATTACH_WITHIN_MS = 30_000;
 const ACKNOWLEDGED_WAITING_MAX = 256;
 
 /** Serves a stream until it ends; never throws. `subject` is the URI of the peer's verified certificate. */
-export async function serveSession(link: SessionLink, subject: string, parts: StreamParts, signal: AbortSignal): Promise<void> {
+export async function serveSession(
+  link: SessionLink,
+  subject: string,
+  parts: StreamParts,
+  signal: AbortSignal,
+): Promise<void> {
   const stream = new SessionStream(link, subject, parts);
   try {
     await stream.serve(signal);
@@ -109,7 +115,9 @@ class SessionStream {
 
   refuse(error: CollectiveError): void {
     if (this.#over) return;
-    this.#send({ message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } } });
+    this.#send({
+      message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } },
+    });
     this.#over = true;
     this.#link.close();
   }
@@ -129,19 +137,32 @@ class SessionStream {
 
   async #attach(signal: AbortSignal): Promise<Session> {
     const { clock, registry, runner, recalls, promises, space } = this.#parts;
-    this.#attachTimer = clock.setTimer(ATTACH_WITHIN_MS, () => this.refuse(new CollectiveError('deadline_exceeded', `Attach: nothing came within ${ATTACH_WITHIN_MS} ms`)));
+    this.#attachTimer = clock.setTimer(ATTACH_WITHIN_MS, () =>
+      this.refuse(new CollectiveError('deadline_exceeded', `Attach: nothing came within ${ATTACH_WITHIN_MS} ms`)),
+    );
     const first = await this.#link.receive(signal);
     this.#attachTimer.cancel();
-    if (first?.message?.$case !== 'attach') throw new CollectiveError('invalid_argument', 'Open a session: the first message must be attach');
+    if (first?.message?.$case !== 'attach')
+      throw new CollectiveError('invalid_argument', 'Open a session: the first message must be attach');
     const attach = first.message.value;
-    if (attach.wireVersion !== WIRE_VERSION) throw new CollectiveError('version_too_new', `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`);
+    if (attach.wireVersion !== WIRE_VERSION)
+      throw new CollectiveError(
+        'version_too_new',
+        `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`,
+      );
     const { session, resumed } = await registry.attach(attach, this.#subject);
-    session.outlet?.refuse(new CollectiveError('fenced', `Go on with session ${session.id}: incarnation ${session.incarnation} has taken over`));
+    session.outlet?.refuse(
+      new CollectiveError(
+        'fenced',
+        `Go on with session ${session.id}: incarnation ${session.incarnation} has taken over`,
+      ),
+    );
     runner.fence(session.id);
     // What the client still believes to be promised: after a restart it says so first; later only what the table knows holds.
     const doubtful = new Set<number>();
     for (const { inode, kinds } of attach.held) {
-      if (!registry.gate.open || (promises.held(session.id, inode as InodeNumber) & kinds) === kinds) promises.grant(session.id, inode as InodeNumber, kinds);
+      if (!registry.gate.open || (promises.held(session.id, inode as InodeNumber) & kinds) === kinds)
+        promises.grant(session.id, inode as InodeNumber, kinds);
       else doubtful.add(inode);
     }
     for (const inode of attach.openInodes) promises.grant(session.id, inode as InodeNumber, OPEN);
@@ -154,7 +175,8 @@ class SessionStream {
     this.#send({ message: { $case: 'attached', value: await this.#attached(attach, session, resumed) } });
     recalls.resend(session);
     // Promises that no longer hold are recalled, so that the client drops what it caches under them.
-    for (const inode of doubtful) void recalls.recall(session, inode as InodeNumber, ATTRIBUTES | ENTRIES | DATA | WRITE, []);
+    for (const inode of doubtful)
+      void recalls.recall(session, inode as InodeNumber, ATTRIBUTES | ENTRIES | DATA | WRITE, []);
     return session;
   }
 
@@ -162,7 +184,15 @@ class SessionStream {
     const { engine, data, operations, member, version } = this.#parts;
     const { realms, recovered } = await engine.run((tx) => ({
       realms: allRealms(tx).map(({ realm, row }) => ({ realm, row })),
-      recovered: attach.lastEpoch === undefined ? undefined : tx.scan(EPOCHS, EPOCHS.key(attach.lastEpoch.generation, attach.lastEpoch.start + 1), prefixEnd(EPOCHS.prefix), 1)[0]?.value.recovered,
+      recovered:
+        attach.lastEpoch === undefined
+          ? undefined
+          : tx.scan(
+              EPOCHS,
+              EPOCHS.key(attach.lastEpoch.generation, attach.lastEpoch.start + 1),
+              prefixEnd(EPOCHS.prefix),
+              1,
+            )[0]?.value.recovered,
     }));
     return {
       session: session.id,
@@ -176,7 +206,17 @@ class SessionStream {
         const right = session.realmRight(realm);
         if (right === undefined) return [];
         const { wanted, needed } = replicaRule(row);
-        return [{ realm, root: row.root, path: row.path, readOnly: right === 'ro', replicas: wanted, minReplicas: needed, compression: !row.compressionOff }];
+        return [
+          {
+            realm,
+            root: row.root,
+            path: row.path,
+            readOnly: right === 'ro',
+            replicas: wanted,
+            minReplicas: needed,
+            compression: !row.compressionOff,
+          },
+        ];
       }),
       trusted: session.rights.trusted,
       uid: session.rights.uid,

@@ -4,7 +4,7 @@
  */
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { ROOT_REALM } from '@collective/base/ids';
-import type { Credential as WireCredential, Reply, ServerMessage } from '@collective/protocol/gen/session';
+import type { Reply, ServerMessage, Credential as WireCredential } from '@collective/protocol/gen/session';
 import { Reply as ReplyType } from '@collective/protocol/gen/session';
 import type { Caller, Credential } from '../ops/context.ts';
 import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
@@ -66,7 +66,14 @@ export class Session {
   }
 
   row(now: SessionRow['renewed']): SessionRow {
-    return { clientId: this.clientId, subject: this.subject, incarnation: this.incarnation, renewed: now, caches: this.caches, program: this.program };
+    return {
+      clientId: this.clientId,
+      subject: this.subject,
+      incarnation: this.incarnation,
+      renewed: now,
+      caches: this.caches,
+      program: this.program,
+    };
   }
 
   get keptAnswers(): number {

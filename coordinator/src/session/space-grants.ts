@@ -27,12 +27,25 @@ export class SpaceGrants {
   }
 
   /** Grants up to `bytes`. Throws `quota_exceeded` or `no_space` when nothing is left. */
-  grant(session: Session, realm: RealmId, bytes: number, room: { quotaLeft: number; nodesLeft: number; path: string }): number {
+  grant(
+    session: Session,
+    realm: RealmId,
+    bytes: number,
+    room: { quotaLeft: number; nodesLeft: number; path: string },
+  ): number {
     const wanted = Math.min(bytes, GRANT_BYTES_MAX);
     const byQuota = room.quotaLeft - this.outstanding(realm);
-    if (wanted > 0 && byQuota <= 0) throw new CollectiveError('quota_exceeded', `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others`);
+    if (wanted > 0 && byQuota <= 0)
+      throw new CollectiveError(
+        'quota_exceeded',
+        `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others`,
+      );
     const byNodes = room.nodesLeft - this.#all;
-    if (wanted > 0 && byNodes <= 0) throw new CollectiveError('no_space', `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve`);
+    if (wanted > 0 && byNodes <= 0)
+      throw new CollectiveError(
+        'no_space',
+        `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve`,
+      );
     const granted = Math.max(0, Math.min(wanted, byQuota, byNodes));
     this.#add(session, realm, granted);
     return granted;
@@ -60,4 +73,3 @@ export class SpaceGrants {
     this.#all += bytes;
   }
 }
-

@@ -43,7 +43,10 @@ export function decodeBatch(bytes: Uint8Array): Change[] {
   const from = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (from.length < 5) throw damaged('it is shorter than its header');
   if (from[0] !== VERSION)
-    throw new CollectiveError('version_too_new', `Read a batch of version ${from[0]}: this program knows version ${VERSION}`);
+    throw new CollectiveError(
+      'version_too_new',
+      `Read a batch of version ${from[0]}: this program knows version ${VERSION}`,
+    );
   const count = from.readUInt32LE(1);
   const changes: Change[] = [];
   let at = 5;
@@ -54,7 +57,8 @@ export function decodeBatch(bytes: Uint8Array): Change[] {
     const valueLength = from.readUInt32LE(at + 3);
     at += CHANGE_HEADER_BYTES;
     if (at + keyLength + valueLength > from.length) throw damaged(`change ${i} of ${count} is cut`);
-    if (kind !== PUT && (kind !== REMOVE || valueLength !== 0)) throw damaged(`change ${i} has the unknown kind ${kind}`);
+    if (kind !== PUT && (kind !== REMOVE || valueLength !== 0))
+      throw damaged(`change ${i} has the unknown kind ${kind}`);
     const key = from.toString('latin1', at, at + keyLength);
     at += keyLength;
     changes.push({ key, value: kind === PUT ? from.subarray(at, at + valueLength) : undefined });

@@ -2,7 +2,7 @@
  * In-memory twin of the SQLite view. `disk` is what outlives a process: hand it to the next MemoryStore to "restart".
  */
 import type { LogPosition } from '@collective/base/ids';
-import { randomBelow, type Random } from '@collective/base/random';
+import { type Random, randomBelow } from '@collective/base/random';
 import BTreeModule from 'sorted-btree';
 import { decodeBatch } from './batch-codec.ts';
 import type { KeyRange, Store, StoredRow } from './store.ts';
@@ -17,7 +17,10 @@ interface Applied {
 
 /** State that survives the process; a power loss takes back part of what was applied since the last checkpoint. */
 export class MemoryStoreDisk {
-  #checkpointed: { rows: Map<string, Uint8Array>; position: LogPosition } = { rows: new Map(), position: 0 as LogPosition };
+  #checkpointed: { rows: Map<string, Uint8Array>; position: LogPosition } = {
+    rows: new Map(),
+    position: 0 as LogPosition,
+  };
   #since: Applied[] = [];
 
   record(applied: Applied): void {

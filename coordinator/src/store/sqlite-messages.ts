@@ -17,7 +17,14 @@ export type Request =
 export type Answer =
   | { id: number; kind: 'opened'; applied: number; format: number }
   | { id: number; kind: 'values'; lengths: Int32Array; data: Uint8Array }
-  | { id: number; kind: 'rows'; counts: readonly number[]; keys: readonly string[]; lengths: Int32Array; data: Uint8Array }
+  | {
+      id: number;
+      kind: 'rows';
+      counts: readonly number[];
+      keys: readonly string[];
+      lengths: Int32Array;
+      data: Uint8Array;
+    }
   | { id: number; kind: 'checkpointed'; position: number }
   | { id: number; kind: 'done' }
   | { id: number; kind: 'failed'; message: string };

@@ -34,9 +34,15 @@ export class SqliteStore implements Store {
     if (opened.kind !== 'opened') throw unexpected(opened);
     if (opened.format > FORMAT) {
       await writer.end();
-      throw new CollectiveError('version_too_new', `Open ${file}: it has format ${opened.format}, this program knows up to ${FORMAT}`);
+      throw new CollectiveError(
+        'version_too_new',
+        `Open ${file}: it has format ${opened.format}, this program knows up to ${FORMAT}`,
+      );
     }
-    return new SqliteStore({ writer, reader: new Thread(file), checkpointer: new Thread(file) }, opened.applied as LogPosition);
+    return new SqliteStore(
+      { writer, reader: new Thread(file), checkpointer: new Thread(file) },
+      opened.applied as LogPosition,
+    );
   }
 
   async get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
@@ -52,7 +58,8 @@ export class SqliteStore implements Store {
     let at = 0;
     return answer.counts.map((count) => {
       const page: StoredRow[] = [];
-      for (const end = at + count; at < end; at++) page.push({ key: answer.keys[at] ?? '', value: values[at] ?? new Uint8Array() });
+      for (const end = at + count; at < end; at++)
+        page.push({ key: answer.keys[at] ?? '', value: values[at] ?? new Uint8Array() });
       return page;
     });
   }
@@ -100,19 +107,26 @@ class Thread {
 
   constructor(file: string) {
     this.#file = file;
-    this.#worker = new Worker(new URL('./sqlite-worker.ts', import.meta.url), { workerData: { file } satisfies WorkerSetup });
+    this.#worker = new Worker(new URL('./sqlite-worker.ts', import.meta.url), {
+      workerData: { file } satisfies WorkerSetup,
+    });
     this.#worker.on('message', (answer: Answer) => {
       const pending = this.#pending.get(answer.id);
       this.#pending.delete(answer.id);
-      if (answer.kind === 'failed') pending?.reject(new CollectiveError('disk_failed', `Use the metadata database ${file}: ${answer.message}`));
+      if (answer.kind === 'failed')
+        pending?.reject(new CollectiveError('disk_failed', `Use the metadata database ${file}: ${answer.message}`));
       else pending?.resolve(answer);
     });
     const ended = (error: Error): void => {
       for (const { reject } of this.#pending.values()) reject(error);
       this.#pending.clear();
     };
-    this.#worker.on('error', (cause) => ended(new CollectiveError('store_damaged', `Open the metadata database ${file}`, { cause })));
-    this.#worker.on('exit', () => ended(new CollectiveError('internal', `Use the metadata database ${file}: its thread has ended`)));
+    this.#worker.on('error', (cause) =>
+      ended(new CollectiveError('store_damaged', `Open the metadata database ${file}`, { cause })),
+    );
+    this.#worker.on('exit', () =>
+      ended(new CollectiveError('internal', `Use the metadata database ${file}: its thread has ended`)),
+    );
   }
 
   ask(body: RequestBody): Promise<Answer> {

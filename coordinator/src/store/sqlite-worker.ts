@@ -4,15 +4,17 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Answer, Request, WorkerSetup } from './sqlite-messages.ts';
 import { decodeBatch } from './batch-codec.ts';
+import type { Answer, Request, WorkerSetup } from './sqlite-messages.ts';
 
 const { file } = workerData as WorkerSetup;
 const port = parentPort;
 if (port === null) throw new Error('This file runs as a worker thread only');
 
 const db = new DatabaseSync(file);
-db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 5000;');
+db.exec(
+  'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 5000;',
+);
 db.exec('CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID, STRICT');
 db.exec('CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT');
 db.exec("INSERT OR IGNORE INTO meta VALUES ('format', 1), ('applied', 0)");

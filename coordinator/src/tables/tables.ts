@@ -3,7 +3,6 @@
  * format: prefixes and key shapes never change meaning, new ones are added (see docs/formats/metadata.md).
  */
 import type { ChunkId, InodeNumber, NodeName, RealmId, SessionId } from '@collective/base/ids';
-import { bigEndian, byteString, bytesOf, defineTable } from './table.ts';
 import {
   AnswerRow,
   BlockRow,
@@ -27,6 +26,7 @@ import {
   UsageRow,
   XattrRow,
 } from './gen/tables.ts';
+import { bigEndian, byteString, bytesOf, defineTable } from './table.ts';
 
 const ino = (inode: InodeNumber): string => bigEndian(inode, 6);
 const utf8 = (text: string): string => byteString(Buffer.from(text, 'utf8'));
@@ -40,15 +40,35 @@ export type DataNumber = number;
 
 // The namespace
 export const INODES = defineTable('inode', 'I', InodeRow, (inode: InodeNumber) => ino(inode));
-export const DENTRIES = defineTable('dentry', 'D', DentryRow, (parent: InodeNumber, name: NameKey) => ino(parent) + name);
+export const DENTRIES = defineTable(
+  'dentry',
+  'D',
+  DentryRow,
+  (parent: InodeNumber, name: NameKey) => ino(parent) + name,
+);
 /** Index of a directory by creation sequence: its offsets (M8). */
-export const COOKIES = defineTable('cookie', 'K', CookieRow, (parent: InodeNumber, cookie: number) => ino(parent) + bigEndian(cookie, 8));
-export const XATTRS = defineTable('xattr', 'X', XattrRow, (inode: InodeNumber, name: string) => ino(inode) + utf8(name));
+export const COOKIES = defineTable(
+  'cookie',
+  'K',
+  CookieRow,
+  (parent: InodeNumber, cookie: number) => ino(parent) + bigEndian(cookie, 8),
+);
+export const XATTRS = defineTable(
+  'xattr',
+  'X',
+  XattrRow,
+  (inode: InodeNumber, name: string) => ino(inode) + utf8(name),
+);
 export const ORPHANS = defineTable('orphan', 'O', OrphanRow, (inode: InodeNumber) => ino(inode));
 export const LOCKS = defineTable('lock', 'L', LockRow, (inode: InodeNumber) => ino(inode));
 
 // Data
-export const BLOCKS = defineTable('block', 'B', BlockRow, (data: DataNumber, block: number) => bigEndian(data, 6) + bigEndian(block, 4));
+export const BLOCKS = defineTable(
+  'block',
+  'B',
+  BlockRow,
+  (data: DataNumber, block: number) => bigEndian(data, 6) + bigEndian(block, 4),
+);
 export const DOOMED = defineTable('doomed', 'F', DoomedRow, (data: DataNumber) => bigEndian(data, 6));
 export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => chunkKey(chunk));
 export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
@@ -73,12 +93,18 @@ export const ANSWERS = defineTable(
   'answer',
   'A',
   AnswerRow,
-  (session: SessionId, number: number, step: number) => bigEndian(session, 6) + bigEndian(number, 8) + bigEndian(step, 4),
+  (session: SessionId, number: number, step: number) =>
+    bigEndian(session, 6) + bigEndian(number, 8) + bigEndian(step, 4),
 );
 export const NODES = defineTable('node', 'N', NodeRow, (name: NodeName) => utf8(name));
 
 // The coordinator itself
-export const EPOCHS = defineTable('epoch', 'E', EpochRow, (generation: number, start: number) => bigEndian(generation, 4) + bigEndian(start, 4));
+export const EPOCHS = defineTable(
+  'epoch',
+  'E',
+  EpochRow,
+  (generation: number, start: number) => bigEndian(generation, 4) + bigEndian(start, 4),
+);
 /** Reserved number ranges by kind: 'inode', 'session', 'fence', 'promise', 'event' (M2a). */
 export const RANGES = defineTable('range', 'Z', RangeRow, (kind: string) => utf8(kind));
 export const MEMBER = defineTable('member', 'M', MemberRow, () => '');
