@@ -101,12 +101,10 @@ export class SqliteStore implements Store {
 /** One worker thread and the answers that are awaited from it. */
 class Thread {
   readonly #worker: Worker;
-  readonly #file: string;
   #nextId = 1;
   #pending = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
 
   constructor(file: string) {
-    this.#file = file;
     this.#worker = new Worker(new URL('./sqlite-worker.ts', import.meta.url), {
       workerData: { file } satisfies WorkerSetup,
     });

@@ -43,7 +43,7 @@ function serve(request: Request): Answer {
     case 'open':
       return { id, kind: 'opened', applied: meta('applied'), format: meta('format') };
     case 'get': {
-      const values = request.keys.map((key) => getOne.get(bytes(key))?.['v'] as Uint8Array | undefined);
+      const values = request.keys.map((key) => getOne.get(bytes(key))?.v as Uint8Array | undefined);
       return { id, kind: 'values', ...pack(values) };
     }
     case 'scan': {
@@ -53,8 +53,8 @@ function serve(request: Request): Answer {
         id,
         kind: 'rows',
         counts: pages.map((page) => page.length),
-        keys: rows.map((row) => text(row['k'] as Uint8Array)),
-        ...pack(rows.map((row) => row['v'] as Uint8Array)),
+        keys: rows.map((row) => text(row.k as Uint8Array)),
+        ...pack(rows.map((row) => row.v as Uint8Array)),
       };
     }
     case 'apply': {
@@ -78,7 +78,7 @@ function serve(request: Request): Answer {
       const applied = meta('applied');
       const row = db.prepare('PRAGMA wal_checkpoint(PASSIVE)').get();
       // Columns: busy, log, checkpointed. Only a checkpoint that moved every frame counts.
-      const finished = row !== undefined && row['busy'] === 0 && row['log'] === row['checkpointed'];
+      const finished = row !== undefined && row.busy === 0 && row.log === row.checkpointed;
       return { id, kind: 'checkpointed', position: finished ? applied : -1 };
     }
     case 'close':
@@ -88,7 +88,7 @@ function serve(request: Request): Answer {
 }
 
 function meta(name: string): number {
-  return Number(getMeta.get(name)?.['value'] ?? 0);
+  return Number(getMeta.get(name)?.value ?? 0);
 }
 
 function bytes(key: string): Buffer {
