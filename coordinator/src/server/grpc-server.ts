@@ -1,0 +1,236 @@
+/**
+ * The coordinator's one port: identifies who calls, checks the role, and hands streams and requests to those who serve them.
+ * No rules of the file system live here. A call without a verified certificate of this member gets no further, with one
+ * exception: `Enrol` (T3).
+ */
+import { createServer } from 'node:net';
+import type { Clock } from '@collective/base/clock';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import type { Log } from '@collective/base/log';
+import { toServiceError } from '@collective/protocol/errors/grpc-status';
+import {
+  AdminService as AdminDefinition,
+  type AdminServer,
+  EnrolmentService as EnrolmentDefinition,
+  type EnrolmentServer,
+} from '@collective/protocol/gen/admin';
+import {
+  type CoordinatorMessage,
+  type MembershipServer,
+  MembershipService,
+  type NodeMessage,
+} from '@collective/protocol/gen/node';
+import {
+  type ClientMessage,
+  type FilesServer,
+  FilesService,
+  type ServerMessage,
+} from '@collective/protocol/gen/session';
+import { serverLink } from '@collective/protocol/link/grpc-link';
+import type { Link } from '@collective/protocol/link/link';
+import { guardConnection } from '@collective/protocol/tls/connection-guard';
+import { callPeer, serverCredentials, serverOptions } from '@collective/protocol/tls/grpc-credentials';
+import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
+import type { Trust } from '@collective/protocol/tls/trust-files';
+import {
+  type handleUnaryCall,
+  Server,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type sendUnaryData,
+} from '@grpc/grpc-js';
+import type { Enrolment } from '../membership/enrolment.ts';
+import type { AdminService } from './admin-service.ts';
+import { checkRole, type Method } from './method-roles.ts';
+
+/** Calls under way at the end have so long, then connections are cut. */
+const SHUTDOWN_WITHIN_MS = 2_000;
+
+export interface GrpcServerParts {
+  readonly trust: Trust;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly admin: AdminService;
+  readonly enrolment: Enrolment;
+  /** Serves a session stream until it ends. */
+  acceptSession(link: Link<ServerMessage, ClientMessage>, peer: PeerIdentity): Promise<void>;
+  /** Serves a node's link until it ends or the signal is aborted. */
+  acceptNode(link: Link<CoordinatorMessage, NodeMessage>, peer: PeerIdentity, signal: AbortSignal): Promise<void>;
+}
+
+export class GrpcServer implements AsyncDisposable {
+  readonly #parts: GrpcServerParts;
+  readonly #server = new Server(serverOptions());
+  readonly #stopping = new AbortController();
+  readonly #streams = new Set<Promise<void>>();
+  #port = 0;
+
+  /** Throws `address_in_use`. Port 0 takes a free one. */
+  static async listen(parts: GrpcServerParts, { host, port }: { host: string; port: number }): Promise<GrpcServer> {
+    const server = new GrpcServer(parts);
+    await server.#listen(host, port);
+    return server;
+  }
+
+  private constructor(parts: GrpcServerParts) {
+    this.#parts = parts;
+    const { admin, enrolment } = parts;
+    this.#server.addService(FilesService, {
+      session: (call) => this.#stream('Files/Session', call, (link, peer) => parts.acceptSession(link, peer)),
+    } satisfies FilesServer);
+    this.#server.addService(MembershipService, {
+      link: (call) =>
+        this.#stream('Membership/Link', call, (link, peer, signal) => parts.acceptNode(link, peer, signal)),
+    } satisfies MembershipServer);
+    this.#server.addService(AdminDefinition, {
+      getStatus: this.#unary('Admin/GetStatus', () => admin.getStatus()),
+      whoAmI: this.#unary('Admin/WhoAmI', (_request, peer) => admin.whoAmI(peer)),
+      createToken: this.#unary('Admin/CreateToken', (request, peer) => admin.createToken(request, peer)),
+      listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
+      createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
+      listRealms: this.#unary('Admin/ListRealms', (_request, peer) => admin.listRealms(peer)),
+      renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),
+    } satisfies AdminServer);
+    this.#server.addService(EnrolmentDefinition, {
+      // The one call without a peer: the token says who it is.
+      enrol: (call, callback) =>
+        void this.#answer('Enrolment/Enrol', callback, () => enrolment.enrol(call.request.token, call.request.csr)),
+    } satisfies EnrolmentServer);
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort(new CollectiveError('shutting_down', 'Serve calls: the coordinator is stopping'));
+    const { clock } = this.#parts;
+    await new Promise<void>((resolve) => {
+      const force = clock.setTimer(SHUTDOWN_WITHIN_MS, () => {
+        this.#server.forceShutdown();
+        resolve();
+      });
+      this.#server.tryShutdown(() => {
+        force.cancel();
+        resolve();
+      });
+    });
+    await Promise.allSettled(this.#streams);
+  }
+
+  async #listen(host: string, port: number): Promise<void> {
+    const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    try {
+      this.#port = await new Promise<number>((resolve, reject) => {
+        this.#server.bindAsync(address, serverCredentials(this.#parts.trust), (error, bound) =>
+          error === null ? resolve(bound) : reject(error),
+        );
+      });
+    } catch (cause) {
+      this.#server.forceShutdown();
+      // gRPC tells only in words why it could not listen.
+      const why = await listenErrorCode(host, port);
+      throw new CollectiveError(why === 'EADDRINUSE' ? 'address_in_use' : 'unavailable', `Listen on ${address}`, {
+        cause,
+      });
+    }
+  }
+
+  #unary<Request, Response>(
+    method: Method,
+    serve: (request: Request, peer: PeerIdentity) => Promise<Response>,
+  ): handleUnaryCall<Request, Response> {
+    return (call: ServerUnaryCall<Request, Response>, callback) =>
+      void this.#answer(method, callback, () => serve(call.request, this.#identify(method, call)));
+  }
+
+  async #answer<Response>(
+    method: string,
+    callback: sendUnaryData<Response>,
+    serve: () => Promise<Response>,
+  ): Promise<void> {
+    try {
+      callback(null, await serve());
+    } catch (thrown) {
+      this.#note(method, thrown);
+      callback(toServiceError(thrown, `Answer ${method}`));
+    }
+  }
+
+  #stream<Out, In>(
+    method: Method,
+    call: ServerDuplexStream<In, Out>,
+    serve: (link: Link<Out, In>, peer: PeerIdentity, signal: AbortSignal) => Promise<void>,
+  ): void {
+    const link = serverLink<Out, In>(call, `${method} of ${call.getPeer()}`);
+    let peer: PeerIdentity;
+    try {
+      this.#stopping.signal.throwIfAborted();
+      peer = this.#identify(method, call);
+    } catch (thrown) {
+      this.#note(method, thrown);
+      link.refuse(thrown);
+      return;
+    }
+    const { trust, clock, log } = this.#parts;
+    // In order, so that the peer simply connects again, then with its new certificate.
+    const close = (reason: CollectiveError): void => {
+      log.info({ peer: peer.uri, method, err: reason }, 'link closed');
+      link.close();
+    };
+    const unguard = guardConnection({ peer, trust, clock, close });
+    const onStop = (): void => link.close();
+    this.#stopping.signal.addEventListener('abort', onStop, { once: true });
+    const served = this.#serve(method, link, () => serve(link, peer, this.#stopping.signal)).finally(() => {
+      unguard();
+      this.#stopping.signal.removeEventListener('abort', onStop);
+      this.#streams.delete(served);
+    });
+    this.#streams.add(served);
+  }
+
+  async #serve(
+    method: Method,
+    link: { close(): void; refuse(error: unknown): void },
+    serve: () => Promise<void>,
+  ): Promise<void> {
+    try {
+      await serve();
+      link.close();
+    } catch (thrown) {
+      this.#note(method, thrown);
+      link.refuse(thrown);
+    }
+  }
+
+  #identify(method: Method, call: { getAuthContext(): { sslPeerCertificate?: { raw: Buffer } } | null }): PeerIdentity {
+    const peer = callPeer(call, this.#parts.trust, this.#parts.clock);
+    checkRole(method, peer);
+    return peer;
+  }
+
+  /** What a caller did wrong is the caller's to read; what we did wrong is ours. */
+  #note(method: string, thrown: unknown): void {
+    const error = toCollectiveError(thrown, `Answer ${method}`);
+    if (error.code === 'internal') this.#parts.log.error({ method, err: error }, 'call failed');
+    else if (
+      error.code === 'unauthenticated' ||
+      error.code === 'permission_denied' ||
+      error.code === 'token_invalid' ||
+      error.code === 'csr_refused'
+    )
+      this.#parts.log.warn({ method, err: error }, 'call refused');
+  }
+}
+
+async function listenErrorCode(host: string, port: number): Promise<string | undefined> {
+  const probe = createServer();
+  try {
+    return await new Promise<string | undefined>((resolve) => {
+      probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+      probe.listen({ host, port }, () => resolve(undefined));
+    });
+  } finally {
+    probe.close();
+  }
+}
