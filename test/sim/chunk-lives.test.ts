@@ -15,5 +15,8 @@ test('D4: the chunk store can be stopped before every disk operation, then kille
 });
 
 test('D4: a disk whose syncs do nothing is found out by the chunk store lives', async () => {
-  assert.notEqual(await seedThatNoticesLostSyncs(50, /incarnation 1 after 1|was stable and is missing|refuses to open/, make), undefined);
+  assert.notEqual(
+    await seedThatNoticesLostSyncs(50, /incarnation 1 after 1|was stable and is missing|refuses to open/, make),
+    undefined,
+  );
 });

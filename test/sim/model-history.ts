@@ -479,7 +479,7 @@ function distinct(explanations: readonly Explanation[]): Explanation[] {
 // ---- keys ----
 
 function keyOf({ tip, progress }: Explanation): string {
-  const parts = [keyOfFs(tip.fs), tip.chainKey];
+  const parts: (string | number)[] = [keyOfFs(tip.fs), tip.chainKey];
   for (const id of [...progress.keys()].sort()) {
     const at = progress.get(id);
     if (at !== undefined)

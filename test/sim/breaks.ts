@@ -1,0 +1,132 @@
+/**
+ * Defects that are put in on purpose, one at a time, to prove that the simulation finds them. Each sits in a fake or around a
+ * port; the product's code knows nothing of them.
+ */
+import type { SessionLink } from '@collective/client/session/session-connector';
+import type { Log, LogEvents } from '@collective/coordinator/log/log';
+import type { ChunkStore } from '@collective/node/chunk-store/chunk-store';
+
+export const BREAKS = {
+  'drop-fsync': 'the disks of coordinator and nodes answer syncs and do nothing (M2, D3)',
+  'forget-answers': 'the coordinator keeps no answers for requests that come again (M5)',
+  'ignore-recall': 'clients acknowledge recalls and go on using what they cached (M7)',
+  'early-written': 'the log tells that a batch is written before it is (M4)',
+  'early-stable': 'the log tells that a batch is stable as soon as it is written (M2)',
+  'lose-chunks': 'nodes answer puts of some chunks and store nothing (D2)',
+} as const;
+
+export type BreakName = keyof typeof BREAKS;
+
+export function isBreak(name: string): name is BreakName {
+  return Object.hasOwn(BREAKS, name);
+}
+
+export class Breaks {
+  readonly #active: BreakName | undefined;
+
+  constructor(active?: BreakName) {
+    this.#active = active;
+  }
+
+  get ignoresSyncs(): boolean {
+    return this.#active === 'drop-fsync';
+  }
+
+  get keepsAnswers(): boolean {
+    return this.#active !== 'forget-answers';
+  }
+
+  log(log: Log): Log {
+    if (this.#active === 'early-written') return new EagerLog(log, 'written');
+    return this.#active === 'early-stable' ? new EagerLog(log, 'stable') : log;
+  }
+
+  sessionLink(link: SessionLink): SessionLink {
+    if (this.#active !== 'ignore-recall') return link;
+    return {
+      send: (message) => link.send(message),
+      drained: () => link.drained(),
+      close: () => link.close(),
+      receive: async (signal) => {
+        for (;;) {
+          const received = await link.receive(signal);
+          if (received?.message?.$case !== 'recall') return received;
+          const { sequence } = received.message.value;
+          link.send({ message: { $case: 'recallDone', value: { sequence, open: false, blockedBy: [] } } });
+        }
+      },
+    };
+  }
+
+  chunkStore(store: ChunkStore): ChunkStore {
+    if (this.#active !== 'lose-chunks') return store;
+    let puts = 0;
+    return new Proxy(store, {
+      get(target, name) {
+        if (name === 'put')
+          return (...args: Parameters<ChunkStore['put']>) =>
+            ++puts % 5 === 0
+              ? Promise.resolve({ sequence: target.stableSequence, alreadyHere: false })
+              : target.put(...args);
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  }
+}
+
+/** Tells too early what the log has done. */
+class EagerLog implements Log {
+  readonly #log: Log;
+  readonly #lie: 'written' | 'stable';
+  #events: LogEvents | undefined;
+
+  constructor(log: Log, lie: 'written' | 'stable') {
+    this.#log = log;
+    this.#lie = lie;
+  }
+
+  get last(): Log['last'] {
+    return this.#log.last;
+  }
+
+  get sizeBytes(): number {
+    return this.#log.sizeBytes;
+  }
+
+  read(after: Log['last']): ReturnType<Log['read']> {
+    return this.#log.read(after);
+  }
+
+  begin(epoch: Parameters<Log['begin']>[0], events: LogEvents): void {
+    this.#events = events;
+    this.#log.begin(epoch, {
+      written: (position) => {
+        if (this.#lie !== 'written') events.written(position);
+        if (this.#lie === 'stable') events.stable(position);
+      },
+      stable: (position) => {
+        if (this.#lie !== 'stable') events.stable(position);
+      },
+      failed: (error) => events.failed(error),
+    });
+  }
+
+  append(payload: Uint8Array): Log['last'] {
+    const position = this.#log.append(payload);
+    if (this.#lie === 'written') queueMicrotask(() => this.#events?.written(position));
+    return position;
+  }
+
+  hurry(): void {
+    this.#log.hurry();
+  }
+
+  truncate(through: Log['last']): Promise<void> {
+    return this.#log.truncate(through);
+  }
+
+  close(): Promise<void> {
+    return this.#log.close();
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * What goes wrong in a run, and when: each seed draws which kinds of faults it has at all (so that some seeds have only power
+ * losses, others only cut connections), then one fault after the other.
+ */
+import { pickOne, type Random, randomBelow, randomUnit } from '@collective/base/random';
+
+export type Fault =
+  | { readonly kind: 'kill'; readonly machine: string; readonly downForMs: number }
+  | { readonly kind: 'power loss'; readonly machine: string; readonly downForMs: number }
+  | { readonly kind: 'power loss everywhere'; readonly clientsToo: boolean; readonly downForMs: number }
+  | { readonly kind: 'stop before a disk change'; readonly machine: string; readonly changes: number }
+  | { readonly kind: 'sync fails'; readonly machine: string }
+  | { readonly kind: 'slow disk'; readonly machine: string; readonly times: number; readonly forMs: number }
+  | { readonly kind: 'client dies'; readonly client: number }
+  | { readonly kind: 'partition'; readonly a: string; readonly b: string; readonly forMs: number }
+  | { readonly kind: 'cut'; readonly a: string; readonly b: string }
+  | { readonly kind: 'pause'; readonly process: string; readonly forMs: number }
+  | { readonly kind: 'wall clock jumps'; readonly process: string; readonly byMs: number };
+
+const KINDS: readonly Fault['kind'][] = [
+  'kill',
+  'power loss',
+  'power loss everywhere',
+  'stop before a disk change',
+  'sync fails',
+  'slow disk',
+  'client dies',
+  'partition',
+  'cut',
+  'pause',
+  'wall clock jumps',
+];
+
+export interface FaultTargets {
+  readonly coordinator: string;
+  readonly nodes: readonly string[];
+  /** Names of the living. */
+  readonly clients: () => readonly string[];
+}
+
+export class FaultPlan {
+  readonly #random: Random;
+  readonly #targets: FaultTargets;
+  readonly kinds: readonly Fault['kind'][];
+  readonly #meanPauseMs: number;
+
+  constructor(random: Random, targets: FaultTargets) {
+    this.#random = random;
+    this.#targets = targets;
+    this.kinds = KINDS.filter(() => randomBelow(random, 3) === 0);
+    this.#meanPauseMs = pickOne(random, [150, 600, 2_500]);
+  }
+
+  pauseMs(): number {
+    return randomUnit(this.#random) * 2 * this.#meanPauseMs;
+  }
+
+  next(): Fault | undefined {
+    if (this.kinds.length === 0) return undefined;
+    const random = this.#random;
+    const kind = pickOne(random, this.kinds);
+    switch (kind) {
+      case 'kill':
+      case 'power loss':
+        return { kind, machine: this.#machine(), downForMs: this.#downForMs() };
+      case 'power loss everywhere':
+        return { kind, clientsToo: randomBelow(random, 2) === 0, downForMs: this.#downForMs() };
+      case 'stop before a disk change':
+        return { kind, machine: this.#machine(), changes: randomBelow(random, 20) };
+      case 'sync fails':
+        return { kind, machine: this.#machine() };
+      case 'slow disk':
+        return { kind, machine: this.#machine(), times: pickOne(random, [10, 100]), forMs: randomUnit(random) * 3_000 };
+      case 'client dies':
+        return { kind, client: randomBelow(random, 100) };
+      case 'partition': {
+        const [a, b] = this.#pair();
+        return { kind, a, b, forMs: this.#spellMs() };
+      }
+      case 'cut': {
+        const [a, b] = this.#pair();
+        return { kind, a, b };
+      }
+      case 'pause':
+        return { kind, process: this.#process(), forMs: this.#spellMs() };
+      case 'wall clock jumps':
+        return { kind, process: this.#process(), byMs: (randomUnit(random) - 0.5) * pickOne(random, [2_000, 100_000]) };
+    }
+  }
+
+  /** The coordinator is the more interesting half of the time. */
+  #machine(): string {
+    return randomBelow(this.#random, 2) === 0 ? this.#targets.coordinator : pickOne(this.#random, this.#targets.nodes);
+  }
+
+  #process(): string {
+    const clients = this.#targets.clients();
+    return randomBelow(this.#random, 3) === 0 && clients.length > 0 ? pickOne(this.#random, clients) : this.#machine();
+  }
+
+  #pair(): [string, string] {
+    const random = this.#random;
+    const { coordinator, nodes } = this.#targets;
+    const clients = this.#targets.clients();
+    const client = clients.length > 0 ? pickOne(random, clients) : coordinator;
+    const node = pickOne(random, nodes);
+    switch (randomBelow(random, 5)) {
+      case 0:
+        return [coordinator, node];
+      case 1:
+        return [client, node];
+      case 2:
+        return [pickOne(random, nodes), node];
+      default:
+        return [client, coordinator];
+    }
+  }
+
+  #downForMs(): number {
+    return pickOne(this.#random, [10, 300, 300, 2_000, 12_000]);
+  }
+
+  #spellMs(): number {
+    return randomUnit(this.#random) * pickOne(this.#random, [100, 1_000, 4_000, 14_000]);
+  }
+}

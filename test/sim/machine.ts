@@ -1,0 +1,185 @@
+/**
+ * A machine of the simulated member: a disk, a clock, and one program on it that is started again whenever it ends. It is killed,
+ * loses power, or is stopped before some disk operation; the program's end is felt by everybody through the network.
+ */
+import { type DiskOperation, type DiskVerdict, FakeDisk } from '@collective/base/disk/fake-disk';
+import { FakePlatter } from '@collective/base/disk/fake-platter';
+import { CollectiveError, errorChain } from '@collective/base/errors';
+import type { FakeClock } from '@collective/base/fake-clock';
+import { type Random, randomBelow, randomUnit } from '@collective/base/random';
+import type { Endpoint, Network } from './network.ts';
+import type { Trace } from './trace.ts';
+
+/** One life of a program: everything that it was given dies with it. */
+export interface Incarnation extends Endpoint {
+  readonly disk: FakeDisk;
+  readonly random: Random;
+  /** Ends the program from inside, as a broken commit does. */
+  readonly die: (why: string) => void;
+}
+
+export interface Program {
+  start(self: Incarnation): Promise<void>;
+  /** What else than the disk the power loss touches. */
+  powerLoss?(random: Random): void;
+}
+
+export interface MachineOptions {
+  readonly name: string;
+  readonly uri: string;
+  readonly world: FakeClock;
+  readonly network: Network;
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly program: Program;
+  /** Something that no fault explains. */
+  readonly onBreach: (error: Error) => void;
+}
+
+const RESTART_AFTER_MS = 100;
+/** A start that fails with one of these met a broken disk, which is a fault of ours. */
+const FAULTS_AT_START = ['disk_failed', 'no_space'];
+
+export class Machine {
+  readonly name: string;
+  readonly platter = new FakePlatter();
+  /** A multiple of the usual time of disk operations. */
+  slowness = 1;
+  readonly #options: MachineOptions;
+  #life: Incarnation | undefined;
+  #started = false;
+  #stopBefore = Number.POSITIVE_INFINITY;
+  #failSyncs = 0;
+  #downUntilMs = 0;
+
+  constructor(options: MachineOptions) {
+    this.#options = options;
+    this.name = options.name;
+  }
+
+  /** The program that runs now, if any. */
+  get life(): Incarnation | undefined {
+    return this.#life;
+  }
+
+  /** The program has come up and serves. */
+  get serves(): boolean {
+    return this.#life !== undefined && this.#started;
+  }
+
+  start(): void {
+    if (this.#life !== undefined) return;
+    const { world, random, trace, uri, program, onBreach } = this.#options;
+    const clock = world.process({
+      wallOffsetMs: (randomUnit(random) - 0.5) * 2_000,
+      driftPpm: (randomUnit(random) - 0.5) * 200,
+      bootedForMs: 1_000 + randomBelow(random, 1_000_000),
+    });
+    const disk = new FakeDisk({
+      platter: this.platter,
+      clock,
+      random,
+      before: (operation) => this.#before(operation),
+      latencyMs: (operation) => this.#latencyMs(operation),
+    });
+    const life: Incarnation = {
+      name: this.name,
+      uri,
+      clock,
+      disk,
+      random,
+      die: (why) => {
+        // Not in the middle of its own turn.
+        world.defer(() => {
+          if (this.#life === life) this.kill(why);
+        });
+      },
+    };
+    this.#life = life;
+    this.#started = false;
+    trace.add(this.name, 'starts');
+    program.start(life).then(
+      () => {
+        if (this.#life !== life) return;
+        this.#started = true;
+        trace.add(this.name, 'serves');
+      },
+      (error: unknown) => {
+        if (this.#life !== life) return;
+        trace.add(this.name, `cannot start: ${errorChain(error).join(': ')}`);
+        if (error instanceof CollectiveError && FAULTS_AT_START.includes(error.code)) life.die('its start failed');
+        else onBreach(new Error(`${this.name} cannot start: ${errorChain(error).join(': ')}`, { cause: error }));
+      },
+    );
+  }
+
+  /** SIGKILL: what was written stays. It comes back by itself. */
+  kill(why: string, downForMs = RESTART_AFTER_MS): void {
+    this.#end('killed', why, downForMs);
+  }
+
+  powerLoss(downForMs: number): void {
+    const { random, program } = this.#options;
+    this.#end('powerless', 'lost power', downForMs);
+    this.platter.powerLoss(random);
+    program.powerLoss?.(random);
+  }
+
+  /** SIGKILL right before the n-th change of the disk from now. */
+  stopBeforeChange(changes: number): void {
+    this.#stopBefore = changes;
+  }
+
+  failNextSync(): void {
+    this.#failSyncs = 1;
+  }
+
+  heal(): void {
+    this.slowness = 1;
+    this.#stopBefore = Number.POSITIVE_INFINITY;
+    this.#failSyncs = 0;
+    this.#downUntilMs = 0;
+    this.start();
+  }
+
+  #end(how: 'killed' | 'powerless', why: string, downForMs: number): void {
+    const { world, network, trace } = this.#options;
+    const life = this.#life;
+    this.#downUntilMs = Math.max(this.#downUntilMs, world.elapsedMs + downForMs);
+    if (life !== undefined) {
+      this.#life = undefined;
+      this.#stopBefore = Number.POSITIVE_INFINITY;
+      trace.add(this.name, how === 'killed' ? `killed: ${why}` : why);
+      life.clock.end();
+      life.disk.kill();
+      network.died(life, how);
+    }
+    world.setTimer(downForMs, () => {
+      if (this.#life === undefined && world.elapsedMs >= this.#downUntilMs) this.start();
+    });
+  }
+
+  #before(operation: DiskOperation): DiskVerdict {
+    if (operation.kind === 'read' || operation.kind === 'open' || operation.kind === 'lock') return 'go';
+    if (this.#stopBefore-- <= 0) {
+      this.#stopBefore = Number.POSITIVE_INFINITY;
+      const life = this.#life;
+      this.#options.world.defer(() => {
+        if (this.#life === life) this.kill(`before ${operation.kind} of ${operation.path}`);
+      });
+      return 'stop';
+    }
+    if (operation.kind === 'sync' && this.#failSyncs > 0) {
+      this.#failSyncs--;
+      this.#options.trace.add(this.name, `the sync of ${operation.path} fails`);
+      return 'fail';
+    }
+    return 'go';
+  }
+
+  #latencyMs({ kind, bytes }: DiskOperation): number {
+    const unit = randomUnit(this.#options.random);
+    const ms = kind === 'sync' || kind === 'syncDirectory' ? 0.4 + unit * 2 : 0.02 + unit * 0.1 + bytes / 1_000_000;
+    return ms * this.slowness;
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * The real programs on fake ports: what `main.ts` of each room puts together with sockets and files is put together here with
+ * the simulated machine. Nothing of the rooms is replaced but their edges.
+ */
+import { sleep } from '@collective/base/clock';
+import { type NodeName, ROOT_REALM } from '@collective/base/ids';
+import { WIRE_VERSION } from '@collective/base/limits';
+import { silentLog } from '@collective/base/log';
+import type { Random } from '@collective/base/random';
+import type { Admin } from '@collective/client';
+import { ConnectedMember } from '@collective/client/member';
+import type { SessionLink } from '@collective/client/session/session-connector';
+import { CoordinatorCore } from '@collective/coordinator/core';
+import { ReplicaSettler } from '@collective/coordinator/jobs/settle-replicas';
+import { FileLog } from '@collective/coordinator/log/file-log';
+import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
+import { SUBJECTS } from '@collective/coordinator/tables/tables';
+import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
+import { AccessControl } from '@collective/node/server/access-control';
+import { BulkService } from '@collective/node/server/bulk-service';
+import { CoordinatorLink } from '@collective/node/server/coordinator-link';
+import { Forwarder } from '@collective/node/server/forwarder';
+import { NodeMetrics } from '@collective/node/server/node-metrics';
+import type { BulkConnector } from '@collective/protocol/bulk/connection';
+import { CoordinatorMessage, NodeMessage, type NodeReport } from '@collective/protocol/gen/node';
+import { ClientMessage, ServerMessage } from '@collective/protocol/gen/session';
+import type { Breaks } from './breaks.ts';
+import type { Incarnation, Program } from './machine.ts';
+import type { Endpoint, LinkKind, Network } from './network.ts';
+import { StandInMembership } from './stand-in-membership.ts';
+
+export const TRUST_DOMAIN = 'sim.home';
+export const COORDINATOR = 'coordinator';
+const LOG_SEGMENT_BYTES = 64 * 1024;
+const CHUNK_SEGMENT_BYTES = 10 * 1024 * 1024;
+const VERSION = '0.0.0';
+
+const FILES: LinkKind<ClientMessage, ServerMessage> = { name: 'files', up: ClientMessage, down: ServerMessage };
+const MEMBERSHIP: LinkKind<NodeMessage, CoordinatorMessage> = {
+  name: 'membership',
+  up: NodeMessage,
+  down: CoordinatorMessage,
+};
+
+export function uriOf(role: 'coordinator' | 'node' | 'client', name: string): string {
+  return `spiffe://${TRUST_DOMAIN}/${role === 'coordinator' ? role : `${role}/${name}`}`;
+}
+
+export class CoordinatorProgram implements Program {
+  readonly #network: Network;
+  readonly #breaks: Breaks;
+  readonly #view = new MemoryStoreDisk();
+  readonly #onEvent: (what: string) => void;
+
+  constructor(network: Network, breaks: Breaks, onEvent: (what: string) => void) {
+    this.#network = network;
+    this.#breaks = breaks;
+    this.#onEvent = onEvent;
+  }
+
+  powerLoss(random: Random): void {
+    this.#view.powerLoss(random);
+  }
+
+  async start(self: Incarnation): Promise<void> {
+    const { disk, clock, random } = self;
+    await disk.lock('');
+    await disk.makeFolder('log');
+    await disk.syncDirectory('');
+    const log = await FileLog.open({ disk, clock, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
+    const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
+    let membership: StandInMembership | undefined;
+    const core = await CoordinatorCore.start({
+      clock,
+      log: this.#breaks.log(log),
+      store,
+      data: (engine) => {
+        membership = new StandInMembership(clock, random, engine.epoch);
+        return membership;
+      },
+      member: { name: 'sim', trustDomain: TRUST_DOMAIN },
+      version: VERSION,
+      rootOwner: { uid: 0, gid: 0 },
+      onFatal: (error) => self.die(error.message),
+      keepAnswers: this.#breaks.keepsAnswers,
+    });
+    await admitClients(core);
+    const settler = new ReplicaSettler({
+      engine: core.engine,
+      askChunks: (node, chunks) => {
+        if (membership === undefined) throw new Error('asked before the start ended');
+        return membership.askChunks(node, chunks);
+      },
+      onReverted: (file) => this.#onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`),
+      onFailure: () => undefined,
+    });
+    if (membership !== undefined)
+      membership.onReport = (node: NodeName, { incarnation, stableSequence }: NodeReport) =>
+        settler.reported(node, { incarnation, stableSequence });
+    this.#network.listen(self, FILES, (link, peer) => void core.serveSession(link, peer.uri));
+    this.#network.listen(
+      self,
+      MEMBERSHIP,
+      (link, peer) => void membership?.serve(link, peer.name).catch(() => undefined),
+    );
+  }
+}
+
+/** Clients of the simulation are trusted users of the root realm. */
+async function admitClients(core: CoordinatorCore): Promise<void> {
+  await core.engine.run((tx) => {
+    const uri = uriOf('client', 'any');
+    if (tx.get(SUBJECTS, uri) !== undefined) return;
+    const realms = [{ realm: ROOT_REALM, readOnly: false }];
+    tx.put(SUBJECTS, { uri, admin: true, trusted: true, uid: 0, gid: 0, realms, created: tx.now }, uri);
+  });
+}
+
+export class NodeProgram implements Program {
+  readonly #network: Network;
+  readonly #breaks: Breaks;
+
+  constructor(network: Network, breaks: Breaks) {
+    this.#network = network;
+    this.#breaks = breaks;
+  }
+
+  async start(self: Incarnation): Promise<void> {
+    const { disk, clock, random, name } = self;
+    const log = silentLog;
+    const file = await FileChunkStore.open({
+      disk,
+      clock,
+      random,
+      capacityBytes: 100_000_000,
+      reserveBytes: 1_000_000,
+      segmentBytes: CHUNK_SEGMENT_BYTES,
+    });
+    file.failed.addEventListener('abort', () => self.die('the chunk store failed'), { once: true });
+    const store = this.#breaks.chunkStore(file);
+    const access = await AccessControl.open(disk, clock);
+    const forwarder = new Forwarder({ connector: bulkConnector(this.#network, self), clock, program: name });
+    const service = new BulkService({ store, access, forwarder, node: name, metrics: new NodeMetrics(), clock, log });
+    this.#network.listenBulk(self, (connection, peer) => {
+      const role = peer.uri.includes('/node/') ? 'node' : 'client';
+      service.accept(connection, { uri: peer.uri, role, name: peer.name });
+    });
+    const link = new CoordinatorLink({
+      connect: (signal) => this.#network.open(self, COORDINATOR, MEMBERSHIP, signal),
+      report: () => {
+        const stats = store.stats();
+        return {
+          disk: store.disk,
+          incarnation: store.incarnation,
+          capacityBytes: stats.capacityBytes,
+          usedBytes: stats.usedBytes,
+          freeBytes: stats.freeBytes,
+          full: stats.full,
+          stableSequence: store.stableSequence,
+          chunkCount: stats.chunkCount,
+          inventoryDigest: stats.inventoryDigest,
+          zone: '',
+          addresses: [{ listener: 'internal', host: name, port: 1 }],
+          version: VERSION,
+          wireVersion: WIRE_VERSION,
+          highestEpoch: access.highestEpoch,
+          bundleHash: '',
+          time: clock.now(),
+          certificateExpires: undefined,
+        };
+      },
+      store,
+      access,
+      forwarder,
+      clock,
+      random,
+      log,
+    });
+    void link.run(new AbortController().signal);
+  }
+}
+
+export interface ClientSettings {
+  readonly caches: boolean;
+  readonly onLost: () => void;
+}
+
+export function connectClient(
+  network: Network,
+  self: Endpoint,
+  random: Random,
+  breaks: Breaks,
+  settings: ClientSettings,
+): Promise<ConnectedMember> {
+  return ConnectedMember.open(
+    {
+      clock: self.clock,
+      random,
+      connector: {
+        address: COORDINATOR,
+        open: async (signal): Promise<SessionLink> =>
+          breaks.sessionLink(await network.open(self, COORDINATOR, FILES, signal)),
+      },
+      bulk: bulkConnector(network, self),
+      admin: {} as Admin,
+    },
+    {
+      program: self.name,
+      listener: 'internal',
+      caches: settings.caches,
+      onEvent: (event) => {
+        if (event.kind === 'session-lost') settings.onLost();
+      },
+    },
+  );
+}
+
+function bulkConnector(network: Network, self: Endpoint): BulkConnector {
+  return { connect: (target, signal) => network.connectBulk(self, target.name, signal) };
+}

@@ -1,0 +1,182 @@
+/**
+ * A client program of the simulation: does one action after the other through the SDK, and tells the history each call and each
+ * answer. Some calls are given up on the way; an answer that says nothing about what happened leaves the call open.
+ */
+
+import { AssertionFailure } from '@collective/base/assert';
+import { sleep, type Timer } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import { type Random, randomBelow, randomUnit } from '@collective/base/random';
+import type { FileHandle } from '@collective/client';
+import type { ConnectedMember } from '@collective/client/member';
+import { type Action, type Actor, type Durability, perform, showAction, toModel } from './actions.ts';
+import type { Answer, History } from './model-history.ts';
+import type { Endpoint } from './network.ts';
+import type { Trace } from './trace.ts';
+import { SHARED_FOLDERS, Workload } from './workload.ts';
+
+/** Nothing is known about what a call did that ended so. */
+const UNKNOWN_OUTCOMES = [
+  'session_lost',
+  'unavailable',
+  'deadline_exceeded',
+  'interrupted',
+  'shutting_down',
+  'fenced',
+  'overloaded',
+  'no_space',
+];
+/** A read may fail so while nodes are away. */
+const UNREADABLE = ['chunk_missing'];
+
+export interface SimClientOptions {
+  readonly life: Endpoint;
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly history: History;
+  readonly caches: boolean;
+  readonly durability: Durability;
+  readonly connect: (onLost: () => void) => Promise<ConnectedMember>;
+  readonly drawId: () => string;
+  /** False: come to rest. */
+  readonly mayAct: () => boolean;
+  readonly onAnswered: () => void;
+  readonly onBreach: (error: Error) => void;
+}
+
+export class SimClient implements Actor {
+  readonly handles = new Map<string, FileHandle>();
+  readonly durability: Durability;
+  readonly #options: SimClientOptions;
+  readonly #workload: Workload;
+  #member: ConnectedMember | undefined;
+  #busyWith: string | undefined = 'connect';
+
+  constructor(options: SimClientOptions) {
+    const { life, random } = options;
+    this.#options = options;
+    this.durability = options.durability;
+    this.#workload = new Workload({ random, client: life.name, ownFolder: `/${life.name.split('#')[0]}` });
+  }
+
+  get files(): ConnectedMember['files'] {
+    if (this.#member === undefined) throw new Error('The client is not connected');
+    return this.#member.files;
+  }
+
+  /** What it waits for; undefined when it rests. */
+  get busyWith(): string | undefined {
+    return this.#busyWith;
+  }
+
+  get attached(): boolean {
+    return this.#member?.session.state === 'attached';
+  }
+
+  run(): void {
+    this.#run().catch((error: unknown) => this.#options.onBreach(asError(error, this.#options.life.name)));
+  }
+
+  async #run(): Promise<void> {
+    const { life, random, mayAct } = this.#options;
+    await this.#connect();
+    for (;;) {
+      this.#busyWith = undefined;
+      await sleep(life.clock, this.#thinkMs(random));
+      if (mayAct()) await this.#act(this.#workload.next());
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const { connect, trace, life } = this.#options;
+    for (;;) {
+      try {
+        this.#member = await connect(() => this.#sessionLost());
+        trace.add(life.name, 'attached');
+        return;
+      } catch (error) {
+        if (!(error instanceof CollectiveError) || !UNKNOWN_OUTCOMES.includes(error.code)) throw error;
+        await sleep(life.clock, 500);
+      }
+    }
+  }
+
+  #sessionLost(): void {
+    this.#options.trace.add(this.#options.life.name, 'lost its session');
+    this.handles.clear();
+    this.#workload.forgetHandles();
+  }
+
+  async #act(action: Action): Promise<void> {
+    const { history, trace, life, drawId, caches, onAnswered } = this.#options;
+    const id = drawId();
+    const text = showAction(action);
+    this.#busyWith = `${id} ${text}`;
+    trace.add(life.name, `> ${id} ${text}`);
+    history.invoke(toModel(action, id, life.name, caches, this.durability));
+    const answer = await this.#answer(action);
+    trace.add(life.name, `< ${id} ${showAnswer(answer)}`);
+    if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
+    if (answer === undefined) return;
+    history.respond(id, answer, this.durability === 'stable' || action.do === 'sync');
+    onAnswered();
+  }
+
+  /** Undefined: nobody can say whether it happened. */
+  async #answer(action: Action): Promise<Answer | undefined> {
+    const { random, life, trace } = this.#options;
+    const giveUp = new AbortController();
+    let timer: Timer | undefined;
+    if (randomBelow(random, 40) === 0) timer = life.clock.setTimer(randomUnit(random) * 20, () => giveUp.abort());
+    try {
+      const answer = await perform(this, action, giveUp.signal);
+      if (answer.kind === 'ok') return answer;
+      if (UNKNOWN_OUTCOMES.includes(answer.code) || (action.do === 'read' && UNREADABLE.includes(answer.code))) {
+        trace.add(life.name, `  ${answer.code}`);
+        return undefined;
+      }
+      return answer;
+    } catch (thrown) {
+      if (giveUp.signal.aborted && thrown === giveUp.signal.reason) return undefined;
+      throw thrown;
+    } finally {
+      timer?.cancel();
+    }
+  }
+
+  #thinkMs(random: Random): number {
+    const choice = randomBelow(random, 200);
+    if (choice === 0) return 11_000 + randomUnit(random) * 10_000;
+    if (choice < 10) return randomUnit(random) * 1_500;
+    return randomUnit(random) * 60;
+  }
+}
+
+export function foldersOf(clients: readonly string[]): string[] {
+  return [...SHARED_FOLDERS, ...clients.map((name) => `/${name}`)];
+}
+
+export function asError(thrown: unknown, who: string): Error {
+  if (thrown instanceof AssertionFailure) return new Error(`${who}: ${thrown.message}`, { cause: thrown });
+  return thrown instanceof Error ? thrown : new Error(`${who} threw ${String(thrown)}`);
+}
+
+export function isUnknownOutcome(thrown: unknown): boolean {
+  return thrown instanceof CollectiveError && UNKNOWN_OUTCOMES.includes(thrown.code);
+}
+
+function showAnswer(answer: Answer | undefined): string {
+  if (answer === undefined) return 'no answer';
+  if (answer.kind === 'error') return answer.code;
+  const { attributes, bytes, names, text, offset } = answer;
+  const parts: string[] = ['ok'];
+  if (attributes !== undefined)
+    parts.push(
+      `${attributes.type} ${attributes.inode} mode=0${attributes.mode.toString(8)} size=${attributes.size} links=${attributes.links} entries=${attributes.entries}`,
+    );
+  if (bytes !== undefined) parts.push(`${bytes.length} bytes`);
+  if (names !== undefined) parts.push(`[${names.join(' ')}]`);
+  if (text !== undefined) parts.push(`'${text}'`);
+  if (offset !== undefined) parts.push(`at ${offset}`);
+  return parts.join(' ');
+}

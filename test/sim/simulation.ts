@@ -1,0 +1,389 @@
+/**
+ * One run: a member of one coordinator, some nodes and some clients on virtual time, with faults. Rounds of actions end in rest:
+ * everything is healed, all clients come to an end of what they do, and a fresh client reads the whole tree, which must be one
+ * that the history explains. All choices come from the seed.
+ */
+import { sleep } from '@collective/base/clock';
+import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
+import { pickOne, type Random, randomBelow, SeededRandom } from '@collective/base/random';
+import type { Durability } from './actions.ts';
+import { type BreakName, Breaks } from './breaks.ts';
+import { type Fault, FaultPlan } from './faults.ts';
+import { Machine } from './machine.ts';
+import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
+import { History } from './model-history.ts';
+import { type Endpoint, Network } from './network.ts';
+import { COORDINATOR, CoordinatorProgram, connectClient, NodeProgram, uriOf } from './programs.ts';
+import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
+import { Trace } from './trace.ts';
+import { acceptWholeState, readWholeState } from './whole-state.ts';
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Actions of all clients together. */
+  readonly steps: number;
+  readonly break?: BreakName;
+  readonly onLine?: (line: string) => void;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly steps: number;
+  readonly virtualMs: number;
+  readonly faults: number;
+  readonly hash: string;
+  readonly failure: Error | undefined;
+  /** The last lines of the trace. */
+  readonly trace: readonly string[];
+}
+
+const ROUND_STEPS_MAX = 60;
+/** Calls without an answer multiply the explanations: a round ends when there are so many. */
+const OPEN_CALLS_MAX = 3;
+/** The longest that anything may wait: a session lease, a reconnect and some retries. */
+const REST_WITHIN_MS = 240_000;
+const START_WITHIN_MS = 60_000;
+
+export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  const simulation = new Simulation(options);
+  const onRejection = (reason: unknown): void => simulation.breach(asError(reason, 'an unhandled rejection'));
+  process.on('unhandledRejection', onRejection);
+  try {
+    await simulation.run();
+  } finally {
+    process.off('unhandledRejection', onRejection);
+  }
+  return simulation.result();
+}
+
+interface LivingClient {
+  readonly life: Endpoint & { readonly clock: ProcessClock };
+  readonly client: SimClient;
+}
+
+class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #random: Random;
+  readonly #clock = new FakeClock();
+  readonly #trace: Trace;
+  readonly #network: Network;
+  readonly #breaks: Breaks;
+  readonly #history: History;
+  readonly #coordinator: Machine;
+  readonly #nodes: Machine[];
+  readonly #clientNames: string[];
+  readonly #clients = new Map<string, LivingClient>();
+  readonly #faults: FaultPlan;
+  #failure: Error | undefined;
+  #faultCount = 0;
+  #stepsLeft: number;
+  #roundLeft = 0;
+  #operationNumber = 0;
+  #lifeNumber = 0;
+  /** After a power loss of the coordinator what its disk shows says nothing about what clients have yet to send again. */
+  #diskTellsStable = true;
+
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    this.#stepsLeft = options.steps;
+    this.#random = new SeededRandom(options.seed);
+    const random = this.#random;
+    this.#trace = new Trace(() => this.#clock.elapsedMs);
+    this.#trace.onLine = options.onLine;
+    this.#network = new Network({ clock: this.#clock, random, trace: this.#trace });
+    this.#breaks = new Breaks(options.break);
+    const nodeNames = Array.from({ length: 2 + randomBelow(random, 2) }, (_, i) => `n${i + 1}`);
+    this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
+    let start = emptyFileSystem();
+    for (const folder of foldersOf(this.#clientNames))
+      start = make(start, folder, newNode(folder, 'directory', 0o755)).fs;
+    this.#history = new History(start);
+    const machine = (name: string, role: 'coordinator' | 'node', program: CoordinatorProgram | NodeProgram): Machine =>
+      new Machine({
+        name,
+        uri: uriOf(role, name),
+        world: this.#clock,
+        network: this.#network,
+        random,
+        trace: this.#trace,
+        program,
+        onBreach: (error) => this.breach(error),
+      });
+    const tell = (what: string): void => this.#trace.add(COORDINATOR, what);
+    this.#coordinator = machine(COORDINATOR, 'coordinator', new CoordinatorProgram(this.#network, this.#breaks, tell));
+    this.#nodes = nodeNames.map((name) => machine(name, 'node', new NodeProgram(this.#network, this.#breaks)));
+    for (const { platter } of this.#machines) platter.ignoreSyncs = this.#breaks.ignoresSyncs;
+    this.#faults = new FaultPlan(random, {
+      coordinator: COORDINATOR,
+      nodes: nodeNames,
+      clients: () => [...this.#clients.values()].map(({ life }) => life.name),
+    });
+  }
+
+  get #machines(): Machine[] {
+    return [this.#coordinator, ...this.#nodes];
+  }
+
+  breach(error: Error): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#trace.add('breach', error.message);
+  }
+
+  result(): SimulationResult {
+    const { seed, steps } = this.#options;
+    return {
+      seed,
+      steps: steps - this.#stepsLeft,
+      virtualMs: Math.round(this.#clock.elapsedMs),
+      faults: this.#faultCount,
+      hash: this.#trace.hash,
+      failure: this.#failure,
+      trace: this.#trace.last(400),
+    };
+  }
+
+  async run(): Promise<void> {
+    this.#trace.add('run', `seed ${this.#options.seed}, faults: ${this.#faults.kinds.join(', ') || 'none'}`);
+    try {
+      for (const machine of this.#machines) machine.start();
+      await this.#until('the member serves', () => this.#machines.every((machine) => machine.serves), START_WITHIN_MS);
+      await this.#asObserver((member) => this.#prepare(member));
+      for (const name of this.#clientNames) this.#startClient(name);
+      while (this.#stepsLeft > 0 && this.#failure === undefined) {
+        await this.#round();
+        if (this.#failure === undefined) await this.#rest();
+      }
+    } catch (error) {
+      this.breach(asError(error, 'the simulation'));
+    }
+    for (const machine of this.#machines) machine.life?.clock.end();
+    for (const { life } of this.#clients.values()) life.clock.end();
+  }
+
+  async #prepare(member: Awaited<ReturnType<typeof connectClient>>): Promise<void> {
+    for (const folder of foldersOf(this.#clientNames)) await member.files.mkdir(folder, { mode: 0o755 });
+  }
+
+  async #round(): Promise<void> {
+    this.#roundLeft = Math.min(this.#stepsLeft, 10 + randomBelow(this.#random, ROUND_STEPS_MAX));
+    let faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
+    const over = (): boolean => this.#roundLeft === 0 || this.#history.open > OPEN_CALLS_MAX + this.#clients.size;
+    const untilMs = this.#clock.elapsedMs + 120_000;
+    while (!over() && this.#failure === undefined && this.#clock.elapsedMs < untilMs) {
+      if (this.#clock.elapsedMs >= faultAtMs) {
+        const fault = this.#faults.next();
+        if (fault !== undefined) this.#do(fault);
+        faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
+      }
+      if (!(await this.#clock.step())) throw new Error('Nothing is left to happen');
+    }
+    this.#roundLeft = 0;
+  }
+
+  /** Everything is made whole; then all must come to an end, and the whole tree must be one that can be explained. */
+  async #rest(): Promise<void> {
+    this.#trace.add('run', `rests, ${this.#history.explanations} explanations, ${this.#history.open} open calls`);
+    for (const machine of this.#machines) machine.heal();
+    await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
+    const clients = (): LivingClient[] => [...this.#clients.values()];
+    await this.#until(
+      () =>
+        `all clients rest: ${clients()
+          .map(({ life, client }) => `${life.name} ${client.busyWith ?? 'rests'}`)
+          .join('; ')}`,
+      () => clients().every(({ client }) => client.busyWith === undefined && client.attached),
+      REST_WITHIN_MS,
+    );
+    await this.#clock.advance(3_000);
+    const found = await this.#asObserver((member) => readWholeState(member.files, new AbortController().signal));
+    if (this.#failure !== undefined || found === undefined) return;
+    this.#history.observe((fs) => acceptWholeState(fs, found));
+    this.#diskTellsStable = true;
+  }
+
+  async #until(what: string | (() => string), condition: () => boolean, withinMs: number): Promise<void> {
+    const untilMs = this.#clock.elapsedMs + withinMs;
+    while (!condition() && this.#failure === undefined) {
+      if (this.#clock.elapsedMs > untilMs)
+        throw new Error(`Not within ${withinMs / 1000} s: ${typeof what === 'string' ? what : what()}`);
+      if (!(await this.#clock.step())) throw new Error('Nothing is left to happen');
+    }
+  }
+
+  /** Does something through a session of its own, again and again while the member is not ready. */
+  async #asObserver<T>(act: (member: Awaited<ReturnType<typeof connectClient>>) => Promise<T>): Promise<T | undefined> {
+    const life = this.#newLife('observer');
+    const attempt = async (): Promise<T> => {
+      for (;;) {
+        try {
+          const member = await connectClient(this.#network, life, this.#random, new Breaks(), {
+            caches: false,
+            onLost: () => undefined,
+          });
+          const result = await act(member);
+          await member.close();
+          return result;
+        } catch (error) {
+          if (!isUnknownOutcome(error)) throw error;
+          this.#trace.add(life.name, `tries again: ${String(error)}`);
+          await sleep(life.clock, 1_000);
+        }
+      }
+    };
+    let outcome: { readonly result: T } | { readonly error: unknown } | undefined;
+    attempt().then(
+      (result) => {
+        outcome = { result };
+      },
+      (error: unknown) => {
+        outcome = { error };
+      },
+    );
+    await this.#until('the observer is done', () => outcome !== undefined, REST_WITHIN_MS);
+    this.#endLife(life, 'killed');
+    if (outcome === undefined) return undefined;
+    if ('error' in outcome) throw outcome.error;
+    return outcome.result;
+  }
+
+  // ---- clients ----
+
+  #startClient(name: string): void {
+    const life = this.#newLife(`${name}#${++this.#lifeNumber}`);
+    const caches = randomBelow(this.#random, 2) === 0;
+    // A mount caches and is answered as soon as its changes are written; programs of the SDK wait until they are stable.
+    const durability: Durability = caches && randomBelow(this.#random, 3) > 0 ? 'written' : 'stable';
+    this.#trace.add(life.name, `starts, ${caches ? 'caches' : 'does not cache'}, ${durability}`);
+    const client = new SimClient({
+      life,
+      random: this.#random,
+      trace: this.#trace,
+      history: this.#history,
+      caches,
+      durability,
+      connect: (onLost) => connectClient(this.#network, life, this.#random, this.#breaks, { caches, onLost }),
+      drawId: () => `o${++this.#operationNumber}`,
+      mayAct: () => {
+        if (this.#roundLeft === 0) return false;
+        this.#roundLeft--;
+        this.#stepsLeft--;
+        return true;
+      },
+      onAnswered: () => this.#lookAtDisks(),
+      onBreach: (error) => this.breach(error),
+    });
+    this.#clients.set(name, { life, client });
+    client.run();
+  }
+
+  #killClient(name: string, how: 'killed' | 'powerless'): void {
+    const living = this.#clients.get(name);
+    if (living === undefined) return;
+    this.#trace.add(living.life.name, 'dies');
+    this.#endLife(living.life, how);
+    this.#clients.delete(name);
+    this.#startClient(name);
+  }
+
+  #newLife(name: string): Endpoint & { readonly clock: ProcessClock } {
+    const clock = this.#clock.process({
+      wallOffsetMs: randomBelow(this.#random, 1_000),
+      bootedForMs: randomBelow(this.#random, 100_000),
+    });
+    return { name, uri: uriOf('client', 'any'), clock };
+  }
+
+  #endLife(life: Endpoint & { readonly clock: ProcessClock }, how: 'killed' | 'powerless'): void {
+    life.clock.end();
+    this.#network.died(life, how);
+  }
+
+  // ---- faults ----
+
+  #do(fault: Fault): void {
+    this.#faultCount++;
+    this.#trace.add('fault', describe(fault));
+    switch (fault.kind) {
+      case 'kill':
+        this.#machine(fault.machine).kill('by a fault', fault.downForMs);
+        break;
+      case 'power loss':
+        this.#powerLoss([this.#machine(fault.machine)], fault.downForMs);
+        break;
+      case 'power loss everywhere':
+        if (fault.clientsToo) for (const name of [...this.#clients.keys()]) this.#killClient(name, 'powerless');
+        this.#powerLoss(this.#machines, fault.downForMs);
+        break;
+      case 'stop before a disk change':
+        this.#machine(fault.machine).stopBeforeChange(fault.changes);
+        break;
+      case 'sync fails':
+        this.#machine(fault.machine).failNextSync();
+        break;
+      case 'slow disk': {
+        const machine = this.#machine(fault.machine);
+        machine.slowness = fault.times;
+        this.#clock.setTimer(fault.forMs, () => {
+          machine.slowness = 1;
+        });
+        break;
+      }
+      case 'client dies':
+        this.#killClient(pickOne(this.#random, this.#clientNames), 'killed');
+        break;
+      case 'partition':
+        this.#network.partition(fault.a, fault.b, fault.forMs);
+        break;
+      case 'cut':
+        this.#network.cut(fault.a, fault.b);
+        break;
+      case 'pause':
+      case 'wall clock jumps': {
+        const life = this.#processNamed(fault.process);
+        if (life === undefined) break;
+        if (fault.kind === 'pause') this.#network.pause(life, fault.forMs);
+        else life.clock.jumpWall(fault.byMs);
+        break;
+      }
+    }
+  }
+
+  #powerLoss(machines: readonly Machine[], downForMs: number): void {
+    this.#lookAtDisks();
+    for (const machine of machines) machine.powerLoss(downForMs);
+    if (machines.includes(this.#coordinator)) {
+      this.#diskTellsStable = false;
+      const alive = new Set([...this.#clients.values()].map(({ life }) => life.name));
+      this.#history.lostPower((client) => alive.has(client));
+    }
+    if (machines.some((machine) => this.#nodes.includes(machine))) this.#history.change(nodesLostPower);
+  }
+
+  /** Where nothing is unsynced, a power loss takes nothing. */
+  #lookAtDisks(): void {
+    const unsynced = (machine: Machine): boolean =>
+      machine.platter.files().some(({ content }) => content.unsyncedBytes > 0);
+    if (this.#diskTellsStable && !this.#breaks.ignoresSyncs && !unsynced(this.#coordinator)) this.#history.allStable();
+    if (!this.#nodes.some(unsynced)) this.#history.change(allSynced);
+  }
+
+  #machine(name: string): Machine {
+    const machine = this.#machines.find((each) => each.name === name);
+    if (machine === undefined) throw new Error(`There is no machine ${name}`);
+    return machine;
+  }
+
+  #processNamed(name: string): (Endpoint & { readonly clock: ProcessClock }) | undefined {
+    const client = [...this.#clients.values()].find(({ life }) => life.name === name);
+    return client?.life ?? this.#machines.find((machine) => machine.name === name)?.life;
+  }
+}
+
+function describe(fault: Fault): string {
+  return Object.entries(fault)
+    .map(([key, value]) =>
+      key === 'kind' ? String(value) : `${key}=${typeof value === 'number' ? Math.round(value) : value}`,
+    )
+    .join(' ');
+}
