@@ -1,13 +1,14 @@
-// Makes TypeScript from the .proto files: `npm run generate` writes it, `npm run generate -- --check` fails when the
-// committed output is not what the .proto files give. Output that this program did not make is removed from gen/.
-// What is generated must run as it lies: it is type-checked with the tree's own settings (erasable syntax only) and then
-// imported by the Node that runs this, which strips the types.
+// Makes TypeScript from the .proto files and the page of errors from their catalogue: `npm run generate` writes both,
+// `npm run generate -- --check` fails when the committed output is not what its sources give. Output that this program
+// did not make is removed from gen/. What is generated must run as it lies: it is type-checked with the tree's own settings
+// (erasable syntax only) and then imported by the Node that runs this, which strips the types.
 
 import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { execa } from 'execa';
+import { ERRORS_PAGE, errorsPage } from './errors-page.ts';
 import { environmentOfThisNode, REPOSITORY_ROOT } from './repository.ts';
 
 type Target = { readonly protoFolder: string; readonly outputFolder: string; readonly services: boolean };
@@ -53,6 +54,7 @@ async function run(): Promise<number> {
     stale.push(...differing.map((name) => `${target.outputFolder}/${name}`));
     if (!checkOnly) write(target, fresh, differing);
   }
+  if (refreshErrorsPage()) stale.push(ERRORS_PAGE);
   if (checkOnly && stale.length > 0) {
     console.error(`Generated code is stale; run "npm run generate" and commit:\n  ${stale.join('\n  ')}`);
     return 1;
@@ -60,6 +62,18 @@ async function run(): Promise<number> {
   await proveThatItRuns(generated);
   console.log(checkOnly ? `${generated.length} generated files are up to date` : report(generated, stale));
   return 0;
+}
+
+/** True if the page was stale. */
+function refreshErrorsPage(): boolean {
+  const path = join(REPOSITORY_ROOT, ERRORS_PAGE);
+  const fresh = errorsPage();
+  if (existsSync(path) && readFileSync(path, 'utf8') === fresh) return false;
+  if (!checkOnly) {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, fresh);
+  }
+  return true;
 }
 
 function report(generated: string[], changed: string[]): string {

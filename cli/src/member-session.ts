@@ -5,7 +5,7 @@
 
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
-import type { ConnectOptions, Member, MemberAdmin, ResolvedContext } from '@collective/client';
+import type { Admin, ConnectOptions, Member, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
 import type { Shell } from './shell.ts';
 import { type GlobalOptions, globalOptions } from './verb.ts';
@@ -22,7 +22,7 @@ export interface MemberSession {
 }
 
 export interface AdminSession {
-  readonly admin: MemberAdmin;
+  readonly admin: Admin;
   readonly context: ResolvedContext;
   readonly globals: GlobalOptions;
   readonly signal: AbortSignal;

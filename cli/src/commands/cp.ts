@@ -30,13 +30,13 @@ export function cpCommand(shell: Shell): Command {
     summary: 'copy files to, from and within the member',
     description: `Remote paths carry the prefix 'collective:'; '-' is standard input or output. Mode and time of modification are
 kept, as kubectl cp keeps them; --no-preserve gives new ones. Many files are copied at once. What is stored is
-acknowledged when it is stable on its nodes. --continue skips what is there already (same size and time) and goes
-on with a large file where it was interrupted.`,
+acknowledged when it is stable on its nodes. After an interruption --continue skips what is there already (same
+size and time); a large file goes on behind the part that had arrived.`,
     examples: [
       { line: 'collective cp a.raw collective:/photos/', says: 'into a directory of the member' },
       { line: 'collective cp -r ~/photos collective:/', says: 'a whole tree' },
       { line: 'collective cp collective:/photos/a.raw .', says: 'and back' },
-      { line: 'collective cp --continue big.iso collective:/isos/big.iso', says: 'go on after an interruption' },
+      { line: 'collective cp -r --continue ~/photos collective:/', says: 'go on after an interruption' },
       { line: 'pg_dump db | collective cp - collective:/dumps/db.sql', says: 'from a pipe' },
     ],
   })
@@ -47,7 +47,7 @@ on with a large file where it was interrupted.`,
     .option('-p', 'accepted for habit: mode and time are kept anyway')
     .option('--no-preserve', 'do not keep mode and time')
     .option('-n, --no-clobber', 'fail where the target exists')
-    .option('-c, --continue', 'skip what is there, go on with what was interrupted')
+    .option('-c, --continue', 'go on after an interruption: skip what is there already')
     .option('-L, --dereference', 'copy what symbolic links point at')
     .option('-T, --no-target-directory', 'take the target as a name, also if it is a directory')
     .action(async (paths: string[], options: CpOptions & { R?: boolean }, command: Command) => {

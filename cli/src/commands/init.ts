@@ -3,12 +3,14 @@
  * key made here against a one-time token: nobody copies keys about (T3).
  */
 import { readFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
 import type { ContextStore, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
+import { type EnrolledRole, parseNamedToken, trustDomainOfBundle } from '../enrolment-token.ts';
 import { connectTo, withDeadline } from '../member-session.ts';
 import { CERTIFICATE_VIEW, readCertificateFacts } from '../output/certificate-view.ts';
 import { printOne } from '../output/table.ts';
@@ -46,7 +48,7 @@ export function initCommand(shell: Shell): Command {
 that exist are copied. Certificates lie in a folder per context that only you can read.`,
     examples: [
       {
-        line: 'collective init alice --coordinator alice.example:7420 --member alice --ca-cert alice.pem --token T',
+        line: 'collective init alice --coordinator alice.example:7420 --ca-cert alice.pem --token T',
         says: 'with a one-time token',
       },
       { line: 'collective token create --for user/anna', says: "makes the token, on the member's side" },
@@ -65,7 +67,7 @@ that exist are copied. Certificates lie in a folder per context that only you ca
     .option('--cert <file>', 'a certificate that exists')
     .option('--key <file>', 'its private key')
     .option('--token <token>', "a one-time token, or '-' to read it from standard input  [COLLECTIVE_TOKEN]")
-    .option('--user <name>', 'the name that the token was made for, where it does not say so itself')
+    .option('--user <name>', 'the name that the token was made for, where the token does not say it')
     .option('--current', 'make it the current context')
     .option('--force', 'replace a context of this name')
     .option('--offline', 'do not test the connection afterwards')
@@ -76,7 +78,7 @@ that exist are copied. Certificates lie in a folder per context that only you ca
       const wanted = await readWanted(shell, store, argument, options, globals.coordinator);
       await withDeadline(shell, globals, async (signal) => {
         if (options.cert !== undefined || options.key !== undefined) await copyIdentity(shell, wanted, options);
-        else await enrolWith(shell, wanted, await readToken(shell, options), options, signal);
+        else await enrolWith(wanted, await readToken(shell, options), options, signal);
         const context = await store.set(
           wanted.name,
           { coordinator: wanted.coordinator, trustDomain: wanted.trustDomain, credentials: wanted.credentials },
@@ -97,17 +99,19 @@ async function readWanted(
   options: InitOptions,
   coordinator: string | undefined,
 ): Promise<Wanted> {
-  const member = options.member ?? options.memberId;
   const need = (flag: string): never => {
     throw new CollectiveError('invalid_argument', `Make a context: ${flag} is missing`);
   };
   if (coordinator === undefined) return need('--coordinator HOST:PORT');
-  if (member === undefined) return need('--member NAME');
   if (options.caCert === undefined) return need('--ca-cert FILE');
   if ((options.cert === undefined) !== (options.key === undefined))
     return need(options.cert ? '--key FILE' : '--cert FILE');
-  const trustDomain = trustDomainFlag(member, options.collective);
-  const name = argument ?? options.name ?? member;
+  const bundlePem = await readText(shell, options.caCert, '--ca-cert');
+  const member = options.member ?? options.memberId;
+  const trustDomain =
+    member === undefined ? trustDomainOfBundle(bundlePem) : trustDomainFlag(member, options.collective);
+  if (trustDomain === undefined) return need('--member NAME');
+  const name = argument ?? options.name ?? trustDomain.slice(0, trustDomain.indexOf('.'));
   const exists = (await store.list()).some((one) => one.name === name);
   if (exists && !options.force) {
     throw new CollectiveError('exists', `Make context '${name}': there is one of this name; --force replaces it`);
@@ -116,7 +120,7 @@ async function readWanted(
     name,
     coordinator: coordinator.startsWith(':') ? `localhost${coordinator}` : coordinator,
     trustDomain,
-    bundlePem: await readText(shell, options.caCert, '--ca-cert'),
+    bundlePem,
     credentials: store.credentialsOf(name),
   };
 }
@@ -141,21 +145,16 @@ async function copyIdentity(shell: Shell, wanted: Wanted, options: InitOptions):
   await writeTrustFiles(wanted.credentials, pems);
 }
 
-async function enrolWith(
-  shell: Shell,
-  wanted: Wanted,
-  token: string,
-  options: InitOptions,
-  signal: AbortSignal,
-): Promise<void> {
+async function enrolWith(wanted: Wanted, token: string, options: InitOptions, signal: AbortSignal): Promise<void> {
   const { enrol } = await import('@collective/client');
+  const { secret, role, name } = parseNamedToken(token);
   await enrol({
     coordinator: wanted.coordinator,
     trustDomain: wanted.trustDomain,
     caPem: wanted.bundlePem,
-    token,
-    role: 'user',
-    name: options.user ?? shell.env.USER ?? 'user',
+    token: secret,
+    role: role ?? ('user' satisfies EnrolledRole),
+    name: options.user ?? name ?? userInfo().username,
     credentials: wanted.credentials,
     signal,
   });

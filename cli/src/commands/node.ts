@@ -10,6 +10,7 @@ import { parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
 import { LOG_LEVELS } from '@collective/base/log';
 import type { Command } from 'commander';
+import { parseNamedToken, trustDomainOfBundle } from '../enrolment-token.ts';
 import { type Advertised, advertised } from '../settings/advertised.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
 import { formatHostPort, type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
@@ -95,7 +96,7 @@ export function nodeCommand(shell: Shell): Command {
 variables named in brackets, in this order of strength. Its name is the one in its certificate.`,
       examples: [
         {
-          line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk --token T --ca-cert alice.pem --name attic --member alice',
+          line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk --token T --ca-cert alice.pem',
           says: 'the first start: enrols',
         },
         {
@@ -148,17 +149,20 @@ async function enrolIfNeeded(
       `Start a node without a certificate in ${trustFolder}: give --token and --ca-cert ('collective token create --for node/NAME' makes the token)`,
     );
   }
-  if (member === undefined) throw missing('--member NAME (to enrol)');
+  const caPem = await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
+    throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
+  });
+  const trustDomain = member === undefined ? trustDomainOfBundle(caPem) : trustDomainFlag(member, settings.collective);
+  if (trustDomain === undefined) throw missing('--member NAME (to enrol)');
   const { enrol } = await import('@collective/client');
+  const named = parseNamedToken(token);
   await enrol({
     coordinator: formatHostPort({ host: coordinator.host || 'localhost', port: coordinator.port }),
-    trustDomain: trustDomainFlag(member, settings.collective),
-    caPem: await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
-      throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
-    }),
-    token,
+    trustDomain,
+    caPem,
+    token: named.secret,
     role: 'node',
-    name: name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
+    name: name ?? named.name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
     credentials: trustFolder,
     signal: shell.signal,
   });

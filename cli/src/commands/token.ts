@@ -7,6 +7,7 @@ import { parseDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { SubjectRole, TokenRequest } from '@collective/client';
 import type { Command } from 'commander';
+import { formatNamedToken } from '../enrolment-token.ts';
 import { withAdmin } from '../member-session.ts';
 import { printOne } from '../output/table.ts';
 import { isoTime } from '../output/time.ts';
@@ -55,7 +56,8 @@ export function tokenCommand(shell: Shell): Command {
           realms: options.realm ?? [],
           uid: options.uid,
         };
-        const created = await admin.createToken(request, { signal });
+        const issued = await admin.createToken(request, { signal });
+        const created = { ...issued, token: formatNamedToken(options.for.role, options.for.name, issued.token) };
         if (globals.output === 'json' || globals.output === 'yaml') {
           await printOne(shell.stdout, globals.output, created, {
             columns: [],
@@ -68,12 +70,13 @@ export function tokenCommand(shell: Shell): Command {
         if (globals.quiet) return;
         const until = created.expires === undefined ? '' : ` until ${isoTime(created.expires)}`;
         await say(shell, `Good once for ${created.subject}${until}. There:`);
-        const member = context.trustDomain.split('.')[0] ?? '';
+        const where = `--coordinator ${context.coordinator} --ca-cert trust.pem --token TOKEN`;
         const hint =
           options.for.role === 'node'
-            ? `collective node --coordinator ${context.coordinator} --token TOKEN --ca-cert ${context.credentials}/trust.pem --capacity 500GB --data DIR`
-            : `collective init ${member} --coordinator ${context.coordinator} --member ${member} --ca-cert trust.pem --token TOKEN`;
+            ? `collective node ${where} --capacity 500GB --data DIR`
+            : `collective init ${where}`;
         await say(shell, `  ${hint}`);
+        await say(shell, `trust.pem is ${context.credentials}/trust.pem of this machine; it is no secret.`);
       });
     });
   return noun('token', 'create one-time tokens that let users and nodes in', [create]);

@@ -11,7 +11,7 @@ export interface CopyOptions {
   /** Mode and time of modification. */
   readonly preserve: boolean;
   readonly replace: boolean;
-  /** Skips what is there already (same size and time) and goes on with interrupted files. */
+  /** Skips files that are there already (same size and time). An interrupted large file goes on in any case. */
   readonly continue: boolean;
   /** Follows symbolic links of the source. */
   readonly dereference: boolean;

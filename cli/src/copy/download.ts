@@ -1,7 +1,7 @@
 /**
  * Files and trees of the member onto the local disk. A file is written beside its name and renamed when it is complete,
- * so nobody takes half a file for a whole one; what was fetched of an interrupted file stays for --continue. The partial
- * file's name holds inode and version of the source: another content never continues it.
+ * so nobody takes half a file for a whole one; what was fetched of an interrupted large file stays, and the next try goes
+ * on behind it. The partial file's name holds inode and version of the source: another content never continues it.
  */
 import { createHash } from 'node:crypto';
 import { chmod, lstat, mkdir, open, readlink, rename, rm, stat, symlink, utimes } from 'node:fs/promises';
@@ -83,12 +83,9 @@ async function downloadFile(run: CopyRun, from: string, to: string, attributes: 
   if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) return await fetchInto(run, from, to, 0);
 
   const partial = join(dirname(to), partialName(basename(to), attributes));
-  let offset = 0;
-  if (options.continue) {
-    const fetched = await stat(partial).catch(() => undefined);
-    offset = Math.min(fetched?.size ?? 0, attributes.sizeBytes);
-    run.addBytes(offset);
-  }
+  const fetched = await stat(partial).catch(() => undefined);
+  const offset = Math.min(fetched?.size ?? 0, attributes.sizeBytes);
+  run.addBytes(offset);
   try {
     await fetchInto(run, from, partial, offset);
   } catch (thrown) {

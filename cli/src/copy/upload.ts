@@ -132,7 +132,7 @@ async function uploadFile(run: CopyRun, from: string, to: string, stats: BigIntS
       run.addBytes(storedBytes - reported);
       reported = storedBytes;
     },
-    ...(sizeBytes > LARGE_FILE_BYTES && options.continue
+    ...(sizeBytes > LARGE_FILE_BYTES
       ? {
           resume: {
             identity: { sizeBytes, modified },

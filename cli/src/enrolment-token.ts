@@ -1,0 +1,45 @@
+/**
+ * One-time tokens as people pass them on: `user/anna:col1-...`. The member itself knows a token by its secret alone; the
+ * name in front saves its receiver from having to say it again, in the same words, when the request is made.
+ */
+import { X509Certificate } from 'node:crypto';
+import { CollectiveError } from '@collective/base/errors';
+import type { TrustDomain } from '@collective/base/ids';
+import { parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
+
+export type EnrolledRole = 'user' | 'client' | 'node';
+
+export interface NamedToken {
+  readonly secret: string;
+  readonly role?: EnrolledRole;
+  readonly name?: string;
+}
+
+const ROLES: readonly EnrolledRole[] = ['user', 'client', 'node'];
+
+export function formatNamedToken(role: EnrolledRole, name: string, secret: string): string {
+  return `${role}/${name}:${secret}`;
+}
+
+export function parseNamedToken(text: string): NamedToken {
+  const match = /^([a-z]+)\/([^/:]+):(\S+)$/.exec(text.trim());
+  if (match === null) return { secret: text.trim() };
+  const [, role, name, secret = ''] = match;
+  const known = ROLES.find((one) => one === role);
+  if (known === undefined) {
+    throw new CollectiveError('token_invalid', `Read the token: '${role}' is none of ${ROLES.join(', ')}`);
+  }
+  return { secret, role: known, name };
+}
+
+/** The trust domain that an embedded authority writes into its own name (`O=alice.home`), if it is one. */
+export function trustDomainOfBundle(bundlePem: string): TrustDomain | undefined {
+  try {
+    const organization = /(?:^|\n)O=([^\n]+)/.exec(new X509Certificate(bundlePem).subject)?.[1];
+    return organization === undefined ? undefined : parseTrustDomain(organization);
+  } catch (thrown) {
+    // A bundle that cannot be read is reported by the part that needs it; here it only names nobody.
+    if (thrown instanceof Error) return undefined;
+    throw thrown;
+  }
+}
