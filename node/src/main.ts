@@ -5,6 +5,7 @@
 import { type Clock, wallMs } from '@collective/base/clock';
 import { FileDisk } from '@collective/base/disk/file-disk';
 import type { CollectiveError } from '@collective/base/errors';
+import { HealthServer } from '@collective/base/health-server';
 import type { NodeName } from '@collective/base/ids';
 import type { Running } from '@collective/base/lifecycle';
 import { WIRE_VERSION } from '@collective/base/limits';
@@ -24,7 +25,6 @@ import { AccessControl } from './server/access-control.ts';
 import { BulkService } from './server/bulk-service.ts';
 import { CoordinatorLink, type NodeLink } from './server/coordinator-link.ts';
 import { Forwarder } from './server/forwarder.ts';
-import { HealthServer } from './server/health-server.ts';
 import { NodeMetrics } from './server/node-metrics.ts';
 
 const DRAIN_WITHIN_MS = 3_000;

@@ -1,4 +1,4 @@
-/** What a node tells Prometheus. Counted here and there, shown by `health-server.ts`. */
+/** What a node tells Prometheus. Counted here and there, shown by the health server. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
 

@@ -1,15 +1,20 @@
-/** Plain HTTP for probes and metrics (T3: nothing secret). `/livez`: the process can go on; `/readyz`: it can serve chunks. */
+/** Plain HTTP for probes and metrics (T3: nothing secret). `/livez`: the process can go on; `/readyz`: it can serve. An edge. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { toCollectiveError } from '@collective/base/errors';
-import type { Registry } from 'prom-client';
+import { toCollectiveError } from './errors/index.ts';
 
 const REQUEST_WITHIN_MS = 5_000;
+
+/** A registry of prom-client fits. */
+export interface MetricsSource {
+  readonly contentType: string;
+  metrics(): Promise<string>;
+}
 
 export interface HealthServerOptions {
   readonly host: string;
   readonly port: number;
-  readonly registry: Registry;
+  readonly registry: MetricsSource;
   /** Undefined when well, else what is wrong. */
   live(): string | undefined;
   ready(): string | undefined;
