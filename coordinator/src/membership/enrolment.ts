@@ -95,6 +95,14 @@ export class Enrolment {
     return { token, expires, subject: id.uri };
   }
 
+  /** Whether `enrol` would take the token now. */
+  async isUsable(token: string): Promise<boolean> {
+    return await this.#parts.engine.run((tx) => {
+      const row = tx.get(TOKENS, hashOf(token));
+      return row !== undefined && whyUseless(row, tx) === undefined;
+    });
+  }
+
   /** Throws `token_invalid`, `csr_refused`. */
   async enrol(token: string, csr: Uint8Array): Promise<IssuedCertificate> {
     const { engine, signer } = this.#parts;
@@ -146,10 +154,14 @@ function usableToken(tx: Transaction, hash: string): TokenRow {
       'token_invalid',
       'Enrol with a token that this member did not make, or forgot since it expired',
     );
-  if (row.used) throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token was used before`);
-  if ((row.expires?.seconds ?? 0) <= tx.now.seconds)
-    throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token has expired`);
+  const why = whyUseless(row, tx);
+  if (why !== undefined) throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token ${why}`);
   return row;
+}
+
+function whyUseless(row: TokenRow, tx: Transaction): string | undefined {
+  if (row.used) return 'was used before';
+  return (row.expires?.seconds ?? 0) <= tx.now.seconds ? 'has expired' : undefined;
 }
 
 /** Removes what can no longer be used; refuses to keep more than the bound. */

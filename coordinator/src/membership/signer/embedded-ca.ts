@@ -87,6 +87,10 @@ export class EmbeddedCa implements Signer {
     return `${this.#certificate.toString('pem')}\n`;
   }
 
+  get notBeforeMs(): number {
+    return this.#certificate.notBefore.getTime();
+  }
+
   get notAfterMs(): number {
     return this.#certificate.notAfter.getTime();
   }

@@ -1,0 +1,28 @@
+/** What a coordinator must be told. Whoever starts it (command line, supervisor, test) builds this; it reads no flags itself. */
+import type { Log } from '@collective/base/log';
+
+export interface ListenAddress {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+}
+
+export interface CoordinatorOptions {
+  /** Name of the member (T1). */
+  readonly member: string;
+  readonly collective: string;
+  /** Made if missing; belongs to one member for ever. */
+  readonly dataFolder: string;
+  readonly listen: ListenAddress;
+  /** Plain HTTP for probes and metrics; none if not given. */
+  readonly health?: ListenAddress;
+  /** Folder with `tls.crt`, `tls.key`, `trust.pem`; default: `tls` in the data folder. */
+  readonly trustFolder?: string;
+  /** Makes the member's authority and the coordinator's certificate where none are (T4). */
+  readonly autoTls?: boolean;
+  /** Owner of the root directory at the first start; default: the user that the process runs as. */
+  readonly rootOwner?: { readonly uid: number; readonly gid: number };
+  /** Program version, for status. */
+  readonly version?: string;
+  readonly log?: Log;
+}
