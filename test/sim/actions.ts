@@ -78,7 +78,66 @@ export function toModel(
   durability: Durability,
 ): ModelOperation {
   const { steps, reads } = stepsOf(action, id, durability);
-  return { id, client, text: showAction(action), steps, reads, cached };
+  return { id, client, text: showAction(action), steps, reads, cached, touches: (fs) => touchedBy(action, fs) };
+}
+
+/** Names, folders whose list changes or is read, and nodes. */
+function touchedBy(action: Action, fs: model.FileSystem): string[] {
+  const keys: string[] = [];
+  const node = (path: string): void => {
+    const found = model.lookup(fs, path);
+    if (typeof found !== 'string') keys.push(found.id);
+  };
+  const name = (path: string): void => {
+    keys.push(`name ${path}`);
+    node(path);
+  };
+  const entry = (path: string): void => {
+    name(path);
+    keys.push(`list ${path.slice(0, path.lastIndexOf('/'))}`);
+  };
+  switch (action.do) {
+    case 'mkdir':
+    case 'symlink':
+    case 'store':
+    case 'remove':
+      entry(action.path);
+      break;
+    case 'create':
+      entry(action.path);
+      keys.push(`handle ${action.handle}`);
+      break;
+    case 'open':
+      name(action.path);
+      keys.push(`handle ${action.handle}`);
+      break;
+    case 'rename':
+      entry(action.from);
+      entry(action.to);
+      break;
+    case 'link':
+      name(action.existing);
+      entry(action.path);
+      break;
+    case 'list':
+      keys.push(`list ${action.path.replace(/\/$/, '')}`);
+      break;
+    case 'write':
+    case 'append':
+    case 'read':
+    case 'truncate':
+    case 'attributes':
+    case 'sync':
+    case 'close':
+      keys.push(`handle ${action.handle}`);
+      keys.push(fs.handles.get(action.handle) ?? '');
+      break;
+    default:
+      name(action.path);
+      // The entries of a folder count in its attributes.
+      keys.push(`list ${action.path.replace(/\/$/, '')}`);
+  }
+  return keys.filter((key) => key !== '');
 }
 
 interface Steps {

@@ -53,6 +53,8 @@ export interface ModelOperation {
   /** Steps that only read may be answered from the cache of a client that caches. */
   readonly cached: boolean;
   readonly reads: readonly boolean[];
+  /** What it may touch in this state: two operations without a common key may take effect in either order. */
+  readonly touches: (fs: FileSystem) => readonly string[];
 }
 
 interface Fate {
@@ -249,10 +251,32 @@ export class History {
       found.set(keyOf(explained), explained);
       return;
     }
-    for (const next of this.#advance(explanation, fate)) this.#explain(next, fate, answer, found, seen, wrong);
-    for (const other of this.#open.values())
-      if (other !== fate)
-        for (const next of this.#advance(explanation, other)) this.#explain(next, fate, answer, found, seen, wrong);
+    // Others take effect before it only where the order can matter; else they can wait for their own answers.
+    for (const each of this.#related(explanation, fate))
+      for (const next of this.#advance(explanation, each)) this.#explain(next, fate, answer, found, seen, wrong);
+  }
+
+  /** The operation and all open ones that touch what it touches, directly or through others. */
+  #related({ tip, progress }: Explanation, fate: Fate): Fate[] {
+    const related = [fate];
+    const keys = new Set(fate.operation.touches(tip.fs));
+    const others = [...this.#open.values()].filter(
+      (each) => each !== fate && progress.get(each.operation.id)?.expected === undefined,
+    );
+    for (let grew = true; grew; ) {
+      grew = false;
+      for (const [at, other] of others.entries()) {
+        const bound = progress.get(other.operation.id)?.bound ?? '';
+        const touched = [...other.operation.touches(tip.fs), bound];
+        if (!touched.some((key) => keys.has(key))) continue;
+        for (const key of touched) if (key !== '') keys.add(key);
+        related.push(other);
+        others.splice(at, 1);
+        grew = true;
+        break;
+      }
+    }
+    return related;
   }
 
   /** Everything that the next step of an operation may do here. */

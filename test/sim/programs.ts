@@ -13,6 +13,10 @@ import type { SessionLink } from '@collective/client/session/session-connector';
 import { CoordinatorCore } from '@collective/coordinator/core';
 import { ReplicaSettler } from '@collective/coordinator/jobs/settle-replicas';
 import { FileLog } from '@collective/coordinator/log/file-log';
+import { AccessKeys } from '@collective/coordinator/membership/access-keys';
+import { MemberData } from '@collective/coordinator/membership/member-data';
+import { NodeLinks } from '@collective/coordinator/membership/node-link';
+import { type NodeEvents, NodeTable } from '@collective/coordinator/membership/node-table';
 import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
 import { SUBJECTS } from '@collective/coordinator/tables/tables';
 import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
@@ -22,12 +26,11 @@ import { CoordinatorLink } from '@collective/node/server/coordinator-link';
 import { Forwarder } from '@collective/node/server/forwarder';
 import { NodeMetrics } from '@collective/node/server/node-metrics';
 import type { BulkConnector } from '@collective/protocol/bulk/connection';
-import { CoordinatorMessage, NodeMessage, type NodeReport } from '@collective/protocol/gen/node';
+import { CoordinatorMessage, NodeMessage } from '@collective/protocol/gen/node';
 import { ClientMessage, ServerMessage } from '@collective/protocol/gen/session';
 import type { Breaks } from './breaks.ts';
 import type { Incarnation, Program } from './machine.ts';
 import type { Endpoint, LinkKind, Network } from './network.ts';
-import { StandInMembership } from './stand-in-membership.ts';
 
 export const TRUST_DOMAIN = 'sim.home';
 export const COORDINATOR = 'coordinator';
@@ -69,14 +72,15 @@ export class CoordinatorProgram implements Program {
     await disk.syncDirectory('');
     const log = await FileLog.open({ disk, clock, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
     const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
-    let membership: StandInMembership | undefined;
+    const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
+    let nodes: NodeTable | undefined;
     const core = await CoordinatorCore.start({
       clock,
       log: this.#breaks.log(log),
       store,
-      data: (engine) => {
-        membership = new StandInMembership(clock, random, engine.epoch);
-        return membership;
+      data: async (engine) => {
+        nodes = await NodeTable.load({ clock, engine, events: NO_NODE_EVENTS });
+        return new MemberData({ clock, random, nodes, keys });
       },
       member: { name: 'sim', trustDomain: TRUST_DOMAIN },
       version: VERSION,
@@ -84,27 +88,34 @@ export class CoordinatorProgram implements Program {
       onFatal: (error) => self.die(error.message),
       keepAnswers: this.#breaks.keepsAnswers,
     });
+    if (nodes === undefined) throw new Error('The coordinator started without its nodes');
     await admitClients(core);
     const settler = new ReplicaSettler({
       engine: core.engine,
-      askChunks: (node, chunks) => {
-        if (membership === undefined) throw new Error('asked before the start ended');
-        return membership.askChunks(node, chunks);
-      },
+      askChunks: (node, chunks) => links.askChunks(node, chunks),
       onReverted: (file) => this.#onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`),
       onFailure: () => undefined,
     });
-    if (membership !== undefined)
-      membership.onReport = (node: NodeName, { incarnation, stableSequence }: NodeReport) =>
-        settler.reported(node, { incarnation, stableSequence });
+    const links = new NodeLinks({
+      clock,
+      epoch: core.engine.epoch,
+      member: 'sim',
+      nodes,
+      keys,
+      onReport: (node, report) => settler.reported(node, report),
+      log: () => undefined,
+    });
+    const never = new AbortController().signal;
     this.#network.listen(self, FILES, (link, peer) => void core.serveSession(link, peer.uri));
-    this.#network.listen(
-      self,
-      MEMBERSHIP,
-      (link, peer) => void membership?.serve(link, peer.name).catch(() => undefined),
-    );
+    this.#network.listen(self, MEMBERSHIP, (link, peer) => void links.serve(link, peer.name as NodeName, never));
   }
 }
+
+const NO_NODE_EVENTS: NodeEvents = {
+  diskLost: () => undefined,
+  nodeCame: () => undefined,
+  nodeWentAway: () => undefined,
+};
 
 /** Clients of the simulation are trusted users of the root realm. */
 async function admitClients(core: CoordinatorCore): Promise<void> {
