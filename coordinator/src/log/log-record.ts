@@ -34,13 +34,15 @@ export function encodeSegmentHeader(first: LogPosition): Buffer {
 export function decodeSegmentHeader(bytes: Uint8Array, name: string): LogPosition | undefined {
   if (bytes.length < SEGMENT_HEADER_BYTES) return undefined;
   const header = Buffer.from(bytes.buffer, bytes.byteOffset, SEGMENT_HEADER_BYTES);
-  if (!header.subarray(0, 8).equals(MAGIC) || header.readUInt32LE(12) !== headerCrc(header)) return undefined;
+  if (!header.subarray(0, 8).equals(MAGIC)) return undefined;
+  // Before the checksum: magic and version keep their places in every format, the rest may change.
   const version = header.readUInt32LE(8);
   if (version > LOG_FORMAT_VERSION)
     throw new CollectiveError(
       'version_too_new',
       `Open log segment ${name}: it has format ${version}, this program knows up to ${LOG_FORMAT_VERSION}`,
     );
+  if (header.readUInt32LE(12) !== headerCrc(header)) return undefined;
   return Number(header.readBigUInt64LE(16)) as LogPosition;
 }
 
@@ -97,21 +99,33 @@ export function decodeRecord(segment: Buffer, offset: number): DecodedRecord | u
   };
 }
 
-/** Whether a whole record with a position above `above` begins anywhere after `offset`. */
-export function anyRecordAfter(segment: Buffer, offset: number, above: LogPosition): boolean {
-  return someRecordAfter(segment, offset, (record) => record.position > above);
+/** Whether a whole record begins anywhere in bytes whose segment header is not readable. */
+export function anyRecordIn(segment: Buffer): boolean {
+  return someRecordFrom(segment, 0, { above: 0, upTo: Number.MAX_SAFE_INTEGER }, () => true);
 }
 
 /**
- * Whether a record after `offset` says that the position after `last` was stable: then a bad record there is damage. Without
+ * Whether a record behind `offset` says that the position after `last` was stable: then a bad record there is damage. Without
  * such a witness it is the work of a power loss, which may keep later unsynced sectors and drop earlier ones.
  */
 export function wasStableAfter(segment: Buffer, offset: number, last: LogPosition): boolean {
-  return someRecordAfter(segment, offset, (record) => record.position > last && record.stableMark > last);
+  const upTo = last + Math.ceil((segment.length - offset) / RECORD_HEADER_BYTES);
+  return someRecordFrom(segment, offset + 8, { above: last, upTo }, (record) => record.stableMark > last);
 }
 
-function someRecordAfter(segment: Buffer, offset: number, matches: (record: DecodedRecord) => boolean): boolean {
-  for (let at = offset + 8 - (offset % 8); at + RECORD_HEADER_BYTES <= segment.length; at += 8) {
+/**
+ * Records begin at multiples of 8. The checksum is only computed where the fields could be those of a record: a position
+ * that the bytes leave room for, and a mark below it. Else a large torn tail would cost minutes.
+ */
+function someRecordFrom(
+  segment: Buffer,
+  offset: number,
+  positions: { above: number; upTo: number },
+  matches: (record: DecodedRecord) => boolean,
+): boolean {
+  for (let at = Math.ceil(offset / 8) * 8; at + RECORD_HEADER_BYTES <= segment.length; at += 8) {
+    const position = readU64(segment, at + 8);
+    if (position <= positions.above || position > positions.upTo || readU64(segment, at + 16) >= position) continue;
     const record = decodeRecord(segment, at);
     if (record !== undefined && matches(record)) return true;
   }
