@@ -21,7 +21,7 @@ import {
   type ScratchNodeOptions,
 } from '@collective/node/server/scratch-node';
 import type { BulkTarget } from '@collective/protocol/bulk/connection';
-import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
+import { ChunkBuffers, encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import { BulkExchange } from '@collective/protocol/bulk/exchange';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
 import { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
@@ -47,6 +47,7 @@ const results: Result[] = [];
 const authority = await ScratchAuthority.create('alice.home' as TrustDomain);
 const coordinator = new ScratchCoordinator();
 const user = await authority.peer('user', 'bench');
+const buffers = new ChunkBuffers(2 * CHUNKS_AT_ONCE);
 const forever = new AbortController().signal;
 /** Some different blocks, so that no cache sees the same bytes again and again. */
 const blocks = Array.from({ length: 16 }, () => randomBytes(BLOCK_BYTES));
@@ -91,7 +92,7 @@ async function putAll(
   let highest = 0;
   let incarnation = 0;
   await inParallel(CHUNKS_AT_ONCE, chunkCount, async (i) => {
-    const encoded = encodeChunk([blockOf(i)], { compress: true });
+    const encoded = encodeChunk([blockOf(i)], { compress: true, buffers });
     const request = {
       token,
       chunk: number(i),
@@ -102,6 +103,7 @@ async function putAll(
       stable: false,
     };
     const outcomes = await exchange.put(request, encoded, { signal: forever });
+    encoded.release();
     for (const { failure } of outcomes) if (failure !== undefined) throw new Error(failure.message);
     highest = Math.max(highest, outcomes[0]?.sequence ?? 0);
     incarnation = outcomes[0]?.incarnation ?? 0;

@@ -41,6 +41,7 @@ export class PutStream {
   readonly #signal: AbortSignal;
   #rawLength = 0;
   #hasRoom = false;
+  #local: Promise<ReplicaOutcome> | undefined;
 
   /** Throws `invalid_argument` for a request that makes no sense; rights were checked before. */
   constructor(begin: PutBegin, options: PutStreamOptions) {
@@ -98,7 +99,8 @@ export class PutStream {
   async #finish(digest: Buffer): Promise<ReplicaOutcome[]> {
     try {
       await this.#room;
-      return await Promise.all([this.#putHere(digest), ...this.#forwards.map((forward) => forward.outcome)]);
+      this.#local = this.#putHere(digest);
+      return await Promise.all([this.#local, ...this.#forwards.map((forward) => forward.outcome)]);
     } finally {
       await this.#settle();
     }
@@ -153,10 +155,9 @@ export class PutStream {
     this.#hasRoom = true;
   }
 
-  /** Gives the memory back once nobody uses the frames any more. */
+  /** Gives the share back once neither the disk nor a forward uses the frames. */
   async #settle(): Promise<void> {
-    await Promise.all(this.#forwards.map((forward) => forward.outcome));
-    this.#frames.length = 0;
+    await Promise.all([this.#local, ...this.#forwards.map((forward) => forward.outcome)]);
     if (!this.#hasRoom) return;
     this.#hasRoom = false;
     this.#options.budget.giveBack(this.#begin.length);

@@ -157,10 +157,23 @@ export class BulkExchange {
   ): Promise<ReplicaOutcome[]> {
     const { signal } = options;
     const what = `Put chunk ${request.chunk} to ${this.node}`;
-    return await this.#withStream(what, signal, FRAME_TYPES.PUT_OUTCOME, async (id, stream, answer) => {
-      await this.#sendPut(id, stream, request, source, signal);
-      return PutOutcome.decode(payloadOf(await answer)).replicas;
-    });
+    const leaveStreams = await this.#streamTurn.enter(signal);
+    try {
+      const leavePuts = await this.#putTurn.enter(signal);
+      let sending = false;
+      try {
+        return await this.#ask(what, signal, FRAME_TYPES.PUT_OUTCOME, async (id, stream, answer) => {
+          sending = true;
+          // A put that failed early stops sending at its next step; only then may another begin.
+          await this.#sendPut(id, stream, request, source).finally(leavePuts);
+          return PutOutcome.decode(payloadOf(await answer)).replicas;
+        });
+      } finally {
+        if (!sending) leavePuts();
+      }
+    } finally {
+      leaveStreams();
+    }
   }
 
   /** Pieces in order, raw, verified and trimmed to the range. */
@@ -169,6 +182,14 @@ export class BulkExchange {
     const { signal } = options;
     const what = `Get chunk ${request.chunk} from ${this.node}`;
     const leave = await this.#streamTurn.enter(signal);
+    try {
+      yield* this.#getNow(request, what, signal);
+    } finally {
+      leave();
+    }
+  }
+
+  async *#getNow(request: GetRequest, what: string, signal: AbortSignal): AsyncGenerator<RawPiece, void, undefined> {
     const reader = new RangeReader(request.offset, request.length, what);
     const { id, stream, stopListening } = this.#openStream(
       what,
@@ -197,7 +218,6 @@ export class BulkExchange {
       stopListening();
       reader.releaseAll();
       this.#closeStream(id, stream);
-      leave();
     }
   }
 
@@ -207,10 +227,19 @@ export class BulkExchange {
     options: { signal: AbortSignal },
   ): Promise<SyncDone> {
     const what = `Sync node ${this.node}`;
-    return await this.#withStream(what, options.signal, FRAME_TYPES.SYNC_DONE, async (id, _stream, answer) => {
-      this.#sendControl('SYNC_BEGIN', id, SyncBegin.encode({ ...request, token: Buffer.from(request.token) }).finish());
-      return SyncDone.decode(payloadOf(await answer));
-    });
+    const leave = await this.#streamTurn.enter(options.signal);
+    try {
+      return await this.#ask(what, options.signal, FRAME_TYPES.SYNC_DONE, async (id, _stream, answer) => {
+        this.#sendControl(
+          'SYNC_BEGIN',
+          id,
+          SyncBegin.encode({ ...request, token: Buffer.from(request.token) }).finish(),
+        );
+        return SyncDone.decode(payloadOf(await answer));
+      });
+    } finally {
+      leave();
+    }
   }
 
   /** Ends in order; what is under way fails. */
@@ -256,32 +285,27 @@ export class BulkExchange {
   }
 
   /** Runs `act` with a stream whose one answer is of type `answerType`. What fails the stream ends the wait at once; `act` finds out at its next step. */
-  async #withStream<T>(
+  async #ask<T>(
     what: string,
     signal: AbortSignal,
     answerType: number,
     act: (id: number, stream: Stream, answer: Promise<Frame>) => Promise<T>,
   ): Promise<T> {
-    const leave = await this.#streamTurn.enter(signal);
-    try {
-      const answer = Promise.withResolvers<Frame>();
-      const failure = Promise.withResolvers<never>();
-      const { id, stream, stopListening } = this.#openStream(what, signal, failure.reject, (frame) => {
-        if (frame.type !== answerType) {
-          this.#connection.destroy(unexpected(frame, this.node));
-          return;
-        }
-        stream.done = true;
-        answer.resolve(frame);
-      });
-      try {
-        return await Promise.race([act(id, stream, answer.promise), failure.promise]);
-      } finally {
-        stopListening();
-        this.#closeStream(id, stream);
+    const answer = Promise.withResolvers<Frame>();
+    const failure = Promise.withResolvers<never>();
+    const { id, stream, stopListening } = this.#openStream(what, signal, failure.reject, (frame) => {
+      if (frame.type !== answerType) {
+        this.#connection.destroy(unexpected(frame, this.node));
+        return;
       }
+      stream.done = true;
+      answer.resolve(frame);
+    });
+    try {
+      return await Promise.race([act(id, stream, answer.promise), failure.promise]);
     } finally {
-      leave();
+      stopListening();
+      this.#closeStream(id, stream);
     }
   }
 
@@ -320,37 +344,21 @@ export class BulkExchange {
     this.#idleSinceMs = this.#clock.bootMs();
   }
 
-  async #sendPut(
-    id: number,
-    stream: Stream,
-    request: PutRequest,
-    source: EncodedChunk | ArrivingChunk,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const leave = await this.#putTurn.enter(signal);
-    try {
-      const { token, chunk, length, inode, block, forwardTo, stable } = request;
-      this.#sendControl(
-        'PUT_BEGIN',
-        id,
-        PutBegin.encode({
-          token: Buffer.from(token),
-          chunk: chunkIdToBytes(chunk),
-          length,
-          inode,
-          block,
-          forwardTo: [...forwardTo],
-          stable,
-        }).finish(),
-      );
-      const digest =
-        'arriving' in source
-          ? await this.#sendArriving(id, stream, source)
-          : await this.#sendEncoded(id, stream, source);
-      if (this.#wantsMore(stream)) this.#sendControl('PUT_END', id, PutEnd.encode({ digest }).finish());
-    } finally {
-      leave();
-    }
+  async #sendPut(id: number, stream: Stream, request: PutRequest, source: EncodedChunk | ArrivingChunk): Promise<void> {
+    const { token, chunk, length, inode, block, forwardTo, stable } = request;
+    const begin = {
+      token: Buffer.from(token),
+      chunk: chunkIdToBytes(chunk),
+      length,
+      inode,
+      block,
+      forwardTo: [...forwardTo],
+      stable,
+    };
+    this.#sendControl('PUT_BEGIN', id, PutBegin.encode(begin).finish());
+    const digest =
+      'arriving' in source ? await this.#sendArriving(id, stream, source) : await this.#sendEncoded(id, stream, source);
+    if (this.#wantsMore(stream)) this.#sendControl('PUT_END', id, PutEnd.encode({ digest }).finish());
   }
 
   async #sendEncoded(id: number, stream: Stream, source: EncodedChunk): Promise<Buffer> {
