@@ -35,6 +35,8 @@ export interface ModelNode {
   /** Nodes lost power while `unsynced` was not empty: each byte may be that of any of them. */
   readonly doubtful: boolean;
   readonly xattrs: ReadonlyMap<string, string>;
+  /** Client whose store of a whole file took this node's last name. */
+  readonly replacedBy: string;
 }
 
 export interface FileSystem {
@@ -61,6 +63,8 @@ export type Expected =
       readonly names?: readonly string[];
       readonly text?: string;
       readonly offset?: number;
+      /** This failure is as good. */
+      readonly orError?: string;
     };
 
 export interface Applied {
@@ -141,12 +145,19 @@ export function withHandle(applied: Applied, handle: string, id: string): Applie
 }
 
 /** A whole file takes the name in one step. What had the name keeps its mode for the new one. */
-export function replaceFile(fs: FileSystem, path: string, node: ModelNode, mode: number | undefined): Applied {
+export function replaceFile(
+  fs: FileSystem,
+  path: string,
+  node: ModelNode,
+  mode: number | undefined,
+  client: string,
+): Applied {
   const at = place(fs, path);
   if (typeof at === 'string') return fail(fs, at);
   if (at.node === undefined) return make(fs, path, node);
   if (at.node.type === 'directory') return fail(fs, 'is_directory');
-  const cleared = dropLink(removeEntry(fs, at.parent.id, at.name), at.node.id);
+  const marked = setNode(fs, { ...at.node, replacedBy: client });
+  const cleared = dropLink(removeEntry(marked, at.parent.id, at.name), at.node.id);
   const parent = must(cleared, at.parent.id);
   const next = addEntry(cleared, parent, at.name, { ...node, mode: mode ?? at.node.mode, links: 1 });
   return { fs: next, expected: { attributes: attributesOf(next, node.id) } };
@@ -406,6 +417,7 @@ export function newNode(id: string, type: NodeType, mode: number, with_: Partial
     unsynced: [],
     doubtful: false,
     xattrs: NO_XATTRS,
+    replacedBy: '',
     ...with_,
   };
 }
