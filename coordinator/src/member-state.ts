@@ -30,7 +30,7 @@ export interface MemberStateOptions {
   readonly collective: string;
   readonly version: string;
   readonly rootOwner: { readonly uid: number; readonly gid: number };
-  readonly logger: EventsLog;
+  readonly log: EventsLog;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -48,7 +48,8 @@ const FOLDER_FORMAT = 1;
 const KEY_LOOK_MS = 3_600_000;
 
 export async function openMemberState(options: MemberStateOptions): Promise<MemberState> {
-  const { clock, random, disk, folder, member, collective, version, logger } = options;
+  const { clock, random, disk, folder, member, collective, version } = options;
+  const logger = options.log;
   const lock = await disk.lock('');
   try {
     await claimFolder(disk, folder, member, collective);

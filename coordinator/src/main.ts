@@ -1,0 +1,143 @@
+/**
+ * The parts list of a coordinator. Order matters: the data is locked first, then identity, then the port opens; and back.
+ * What was answered is stable before the process ends.
+ */
+import { mkdir } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { FileDisk } from '@collective/base/disk/file-disk';
+import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { HealthServer } from '@collective/base/health-server';
+import { parseMemberName, parseNodeName, trustDomainOf } from '@collective/base/ids';
+import type { Running } from '@collective/base/lifecycle';
+import { silentLog } from '@collective/base/log';
+import { SystemRandom } from '@collective/base/random';
+import { SystemClock } from '@collective/base/system-clock';
+import { keepRenewed } from '@collective/protocol/tls/keep-renewed';
+import type { Trust } from '@collective/protocol/tls/trust-files';
+import { letFirstUserIn, openIdentity } from './bootstrap.ts';
+import { openMemberState } from './member-state.ts';
+import { Enrolment } from './membership/enrolment.ts';
+import { checkCsr } from './membership/signer/check-csr.ts';
+import type { Signer } from './membership/signer/signer.ts';
+import type { CoordinatorOptions } from './options.ts';
+import { AdminService } from './server/admin-service.ts';
+import { GrpcServer } from './server/grpc-server.ts';
+import { coordinatorMetrics } from './server/metrics.ts';
+import { gatherStatus } from './server/status.ts';
+
+const VERSION = '0.1.0';
+
+export interface RunningCoordinator extends Running {
+  readonly port: number;
+  readonly healthPort: number | undefined;
+  /** Resolves when the coordinator cannot go on; dispose it and end the process. */
+  readonly failed: Promise<CollectiveError>;
+}
+
+export async function startCoordinator(options: CoordinatorOptions): Promise<RunningCoordinator> {
+  const { log = silentLog, version = VERSION, collective, autoTls = false } = options;
+  const clock = new SystemClock();
+  const random = new SystemRandom();
+  const member = parseMemberName(options.member);
+  const trustDomain = trustDomainOf(member, collective);
+  const dataFolder = resolve(options.dataFolder);
+  const failed = Promise.withResolvers<CollectiveError>();
+  let failure: CollectiveError | undefined;
+  const onFatal = (error: Error): void => {
+    failure = toCollectiveError(error, 'Commit metadata', 'disk_failed');
+    failed.resolve(failure);
+  };
+  await mkdir(dataFolder, { recursive: true, mode: 0o700 });
+  const disk = await FileDisk.at(dataFolder);
+  const rootOwner = options.rootOwner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  await using parts = new AsyncDisposableStack();
+
+  const state = parts.use(
+    await openMemberState({
+      clock,
+      random,
+      disk,
+      folder: dataFolder,
+      member,
+      collective,
+      version,
+      rootOwner,
+      log,
+      onFatal,
+    }),
+  );
+  const { engine } = state.core;
+  const { trust, ca } = await openIdentity({ ...options, dataFolder, member, collective, autoTls, clock, random, log });
+  parts.use(trust).watch();
+  if (ca !== undefined) {
+    const request = async (csr: Buffer): Promise<{ certificatePem: string; bundlePem: string }> => {
+      const { certificatePem } = await ca.sign(await checkCsr(csr, trust.current.id));
+      return { certificatePem, bundlePem: ca.bundlePem() };
+    };
+    parts.defer(keepRenewed({ trust, clock, log, request }));
+  }
+  const enrolment = new Enrolment({ engine, signer: ca ?? withoutAuthority(trust), random, trustDomain });
+  await letFirstUserIn({ dataFolder, engine, enrolment, log });
+
+  const started = clock.now();
+  const admin = new AdminService({
+    engine,
+    enrolment,
+    status: () => gatherStatus({ clock, state, trust, member, trustDomain, version, started }),
+    createRealm: (request) => state.core.createRealm(request),
+    listRealms: () => state.core.listRealms(),
+  });
+  const server = parts.use(
+    await GrpcServer.listen(
+      {
+        trust,
+        clock,
+        log,
+        admin,
+        enrolment,
+        acceptSession: (link, peer) => state.core.serveSession(link, peer.uri),
+        acceptNode: (link, peer, signal) => state.links.serve(link, parseNodeName(peer.name), signal),
+      },
+      options.listen,
+    ),
+  );
+  let stopping = false;
+  const health =
+    options.health === undefined
+      ? undefined
+      : parts.use(
+          await HealthServer.listen({
+            ...options.health,
+            registry: coordinatorMetrics(state),
+            live: () => failure?.message,
+            ready: () => failure?.message ?? (stopping ? 'stopping' : undefined),
+          }),
+        );
+  log.info({ member, trustDomain, port: server.port, epoch: engine.epoch }, 'coordinator serves');
+  const running = parts.move();
+  return {
+    port: server.port,
+    healthPort: health?.port,
+    failed: failed.promise,
+    async [Symbol.asyncDispose]() {
+      if (stopping) return;
+      stopping = true;
+      await running.disposeAsync();
+      log.info({ member }, 'coordinator stopped');
+    },
+  };
+}
+
+/** T5: where another authority signs, this coordinator can not. */
+function withoutAuthority(trust: Trust): Signer {
+  return {
+    sign: ({ id }) =>
+      Promise.reject(
+        new CollectiveError(
+          'csr_refused',
+          `Sign a certificate for ${id.uri}: this coordinator holds no authority (start it with --auto-tls)`,
+        ),
+      ),
+    bundlePem: () => trust.current.bundlePem,
+  };
+}
