@@ -11,6 +11,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { LOG_LEVELS } from '@collective/base/log';
 import type { Command } from 'commander';
 import { parseNamedToken, trustDomainOfBundle } from '../enrolment-token.ts';
+import { bindAddress, missingSetting } from '../settings/addresses.ts';
 import { type Advertised, advertised } from '../settings/advertised.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
 import { formatHostPort, type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
@@ -18,7 +19,7 @@ import type { Shell } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
 import { VERSION } from '../version.ts';
 
-export const NODE_SETTINGS = {
+const NODE_SETTINGS = {
   coordinator: { value: '<host:port>', summary: 'the coordinator of the member', parse: hostPort } as Setting<
     HostPort | undefined
   >,
@@ -110,9 +111,9 @@ variables named in brackets, in this order of strength. Its name is the one in i
   ).action(async (_options: unknown, command: Command) => {
     const settings = await settingsOf(shell, command, NODE_SETTINGS);
     const { coordinator, data, capacity } = settings;
-    if (coordinator === undefined) throw missing('--coordinator HOST:PORT');
-    if (data === undefined) throw missing('--data DIR');
-    if (capacity === undefined) throw missing('--capacity SIZE');
+    if (coordinator === undefined) throw missingSetting('a node', 'coordinator');
+    if (data === undefined) throw missingSetting('a node', 'data');
+    if (capacity === undefined) throw missingSetting('a node', 'capacity');
     const folder = resolve(shell.cwd, data);
     const trustFolder = settings.tls === undefined ? join(folder, 'tls') : resolve(shell.cwd, settings.tls);
     await enrolIfNeeded(shell, settings, coordinator, trustFolder);
@@ -153,7 +154,7 @@ async function enrolIfNeeded(
     throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
   });
   const trustDomain = member === undefined ? trustDomainOfBundle(caPem) : trustDomainFlag(member, settings.collective);
-  if (trustDomain === undefined) throw missing('--member NAME (to enrol)');
+  if (trustDomain === undefined) throw missingSetting('a node that has to enrol', 'member');
   const { enrol } = await import('@collective/client');
   const named = parseNamedToken(token);
   await enrol({
@@ -166,15 +167,6 @@ async function enrolIfNeeded(
     credentials: trustFolder,
     signal: shell.signal,
   });
-}
-
-function missing(flag: string): CollectiveError {
-  return new CollectiveError('config_invalid', `Start a node: ${flag} is missing`);
-}
-
-/** `:7431` means all addresses of the machine. */
-export function bindAddress({ host, port }: HostPort): HostPort {
-  return { host: host === '' ? '::' : host, port };
 }
 
 function defaultAddresses(listenHost: string): readonly Advertised[] {

@@ -80,7 +80,7 @@ async function startAll(
   const plan = planUp(folder, flags, await readMemberFile(disk, folder.root), userMember);
   await checkRoom(disk, plan, tell);
   await checkPortsFree(wantedPorts(plan), plan.portBase);
-  await prepareIdentities(shell, plan);
+  await prepareIdentities(shell, plan, userMember);
   await writeMemberFile(disk, plan);
   stopping.throwIfAborted();
 

@@ -98,6 +98,7 @@ export function coordinatorArgs(plan: UpPlan): string[] {
     'coordinator',
     '--json',
     '--stop-with-stdin',
+    '--auto-tls',
     ...['--member', plan.member],
     ...['--collective', plan.collective],
     ...['--data', plan.folder.coordinator],
