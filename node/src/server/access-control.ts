@@ -3,17 +3,18 @@
  * this node's own key, says that the session may read this chunk here. A node knows no realms: it believes the coordinator, whose
  * keys come with each heartbeat, and it refuses every epoch older than one it has seen (M2a), also after its own restart.
  */
-import { createHmac, createPublicKey, type KeyObject, timingSafeEqual, verify } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { type Clock, type Timestamp, wallMs } from '@collective/base/clock';
 import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
-import { type ChunkId, chunkIdEpoch, chunkIdToBytes, compareEpochs, type Epoch, epochHex } from '@collective/base/ids';
-import { AccessClaims, AccessRights, SignedAccess, type Welcome } from '@collective/protocol/gen/node';
+import { type ChunkId, chunkIdEpoch, compareEpochs, type Epoch, epochHex } from '@collective/base/ids';
+import { isGenuineTicket } from '@collective/protocol/access/ticket';
+import { accessPublicKey, verifyAccess } from '@collective/protocol/access/token';
+import { type AccessClaims, AccessRights, type Welcome } from '@collective/protocol/gen/node';
 
 const EPOCH_FILE = 'epoch.json';
 /** Verified tokens kept: a token a session, so this is sessions at once. */
 const TOKENS_KEPT_MAX = 4096;
-const TICKET_BYTES = 16;
 const NO_EPOCH: Epoch = { generation: 0, start: 0 };
 
 /** The other end of a bulk connection, from its certificate. */
@@ -69,12 +70,18 @@ export class AccessControl {
       );
       this.#highestEpoch = { generation: epoch.generation, start: epoch.start };
     }
-    this.#keys = new Map(welcome.signingKeys.map(({ id, publicKey }) => [id, publicKeyOf(publicKey)]));
+    this.#keys = new Map(welcome.signingKeys.map(({ id, publicKey }) => [id, accessPublicKey(publicKey)]));
     this.#ticketKeys = [welcome.ticketKey, welcome.previousTicketKey].filter((key) => key.length > 0);
   }
 
   /** The claims of a token that is valid now and is this peer's own, or was handed on by a node. Throws `token_invalid`. */
   check(token: Buffer, peer: BulkPeer): AccessClaims {
+    // Not the token's fault: another replica may do, or a later try.
+    if (!this.ready)
+      throw new CollectiveError(
+        'unavailable',
+        'Check an access token: the coordinator has told no keys since this start',
+      );
     const claims = this.#verify(token);
     if (peer.role !== 'node' && claims.subject !== peer.uri)
       throw invalid(`it is ${claims.subject}'s, not ${peer.uri}'s`);
@@ -101,10 +108,8 @@ export class AccessControl {
       throw new CollectiveError('permission_denied', `Get chunk ${chunk}: the token gives no right to read`);
     if (secondsOf(expires) * 1000 <= wallMs(this.#clock))
       throw invalid(`the ticket for chunk ${chunk} has expired`, 'ticket');
-    const genuine = this.#ticketKeys.some((key) =>
-      sameBytes(ticketFor(key, chunk, claims.session, secondsOf(expires)), ticket),
-    );
-    if (!genuine)
+    const facts = { chunk, session: claims.session, expiresSeconds: secondsOf(expires) };
+    if (!isGenuineTicket(this.#ticketKeys, facts, ticket))
       throw invalid(`the ticket for chunk ${chunk} was not made for it, this session and this node`, 'ticket');
   }
 
@@ -112,7 +117,7 @@ export class AccessControl {
     const name = token.toString('latin1');
     const known = this.#verified.get(name);
     if (known !== undefined) return known;
-    const claims = this.#verifyNew(token);
+    const claims = verifyAccess(token, this.#keys);
     if (this.#verified.size >= TOKENS_KEPT_MAX) {
       const [oldest] = this.#verified.keys();
       if (oldest !== undefined) this.#verified.delete(oldest);
@@ -120,37 +125,6 @@ export class AccessControl {
     this.#verified.set(name, claims);
     return claims;
   }
-
-  #verifyNew(token: Buffer): AccessClaims {
-    let signed: SignedAccess;
-    let claims: AccessClaims;
-    try {
-      signed = SignedAccess.decode(token);
-      claims = AccessClaims.decode(signed.claims);
-    } catch (cause) {
-      throw new CollectiveError('token_invalid', 'Check an access token: it cannot be read', { cause });
-    }
-    const key = this.#keys.get(claims.keyId);
-    if (key === undefined) throw invalid(`its key '${claims.keyId}' is not known here`);
-    if (!verify(null, Buffer.concat([Buffer.from('collective access v1\0'), signed.claims]), key, signed.signature))
-      throw invalid('its signature is wrong');
-    return claims;
-  }
-}
-
-function ticketFor(key: Buffer, chunk: ChunkId, session: number, expiresSeconds: number): Buffer {
-  const tail = Buffer.alloc(16);
-  tail.writeBigUInt64BE(BigInt(session), 0);
-  tail.writeBigUInt64BE(BigInt(expiresSeconds), 8);
-  return createHmac('sha256', key).update(chunkIdToBytes(chunk)).update(tail).digest().subarray(0, TICKET_BYTES);
-}
-
-function sameBytes(a: Buffer, b: Buffer): boolean {
-  return a.length === b.length && timingSafeEqual(a, b);
-}
-
-function publicKeyOf(raw: Buffer): KeyObject {
-  return createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: raw.toString('base64url') }, format: 'jwk' });
 }
 
 function secondsOf(time: Timestamp | undefined): number {

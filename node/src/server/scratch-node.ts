@@ -2,19 +2,21 @@
  * For tests and benchmarks only: a node without a coordinator, on a real disk folder and real TLS sockets of this process, and
  * tokens and tickets as a coordinator would make them.
  */
-import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FileDisk } from '@collective/base/disk/file-disk';
-import { type ChunkId, chunkIdToBytes, type Epoch } from '@collective/base/ids';
+import type { ChunkId, Epoch } from '@collective/base/ids';
 import { silentLog } from '@collective/base/log';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
+import { makeTicket } from '@collective/protocol/access/ticket';
+import { rawPublicKey, signAccess } from '@collective/protocol/access/token';
 import type { BulkTarget } from '@collective/protocol/bulk/connection';
 import { TlsBulkAcceptor } from '@collective/protocol/bulk/tls-acceptor';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
-import { AccessClaims, AccessRights, SignedAccess, type Welcome } from '@collective/protocol/gen/node';
+import { type AccessClaims, AccessRights, type Welcome } from '@collective/protocol/gen/node';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import { parseTrustSet, type TrustPems, type TrustSet } from '@collective/protocol/tls/trust-set';
 import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
@@ -39,13 +41,13 @@ export class ScratchCoordinator {
   constructor(epoch: Epoch = SCRATCH_EPOCH) {
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
     this.#signingKey = privateKey;
-    this.#publicKey = Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url');
+    this.#publicKey = rawPublicKey(publicKey);
     this.epoch = epoch;
   }
 
   token(subject: string, claims: Partial<AccessClaims> = {}): Buffer {
-    const body = Buffer.from(
-      AccessClaims.encode({
+    return signAccess(
+      {
         subject,
         session: 7,
         rights: AccessRights.ACCESS_READ_WRITE,
@@ -55,10 +57,9 @@ export class ScratchCoordinator {
         expires: { seconds: FAR_SECONDS, nanos: 0 },
         keyId: 'k1',
         ...claims,
-      }).finish(),
+      },
+      this.#signingKey,
     );
-    const signature = sign(null, Buffer.concat([Buffer.from('collective access v1\0'), body]), this.#signingKey);
-    return Buffer.from(SignedAccess.encode({ claims: body, signature }).finish());
   }
 
   ticketKeyOf(node: string): Buffer {
@@ -71,11 +72,8 @@ export class ScratchCoordinator {
     session = 7,
     expiresSeconds = FAR_SECONDS,
   ): { ticket: Buffer; ticketExpires: { seconds: number; nanos: number } } {
-    const tail = Buffer.alloc(16);
-    tail.writeBigUInt64BE(BigInt(session), 0);
-    tail.writeBigUInt64BE(BigInt(expiresSeconds), 8);
-    const full = createHmac('sha256', this.ticketKeyOf(node)).update(chunkIdToBytes(chunk)).update(tail).digest();
-    return { ticket: full.subarray(0, 16), ticketExpires: { seconds: expiresSeconds, nanos: 0 } };
+    const ticket = makeTicket(this.ticketKeyOf(node), { chunk, session, expiresSeconds });
+    return { ticket, ticketExpires: { seconds: expiresSeconds, nanos: 0 } };
   }
 
   welcome(node: string, nodes: readonly BulkTarget[] = []): Welcome {
