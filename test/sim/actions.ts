@@ -174,11 +174,26 @@ function stepsOf(action: Action, id: string, doer: Doer): Steps {
     case 'store': {
       const content = model.overwrite({ size: 0, pieces: [] }, 0, action.bytes);
       const unsynced = durability === 'stable' ? [] : [{ size: content.size, pieces: [] }];
-      const node = model.newNode(id, 'file', action.mode ?? 0o644, { content, unsynced });
-      return change((fs) =>
-        action.replace
-          ? model.replaceFile(fs, action.path, node, action.mode, client)
-          : model.make(fs, action.path, node),
+      const { path, replace, mode } = action;
+      return change(
+        (fs) => {
+          const found = model.lookup(fs, path);
+          if (typeof found === 'string') return found === 'not_found' ? { fs, bound: '' } : model.fail(fs, found);
+          if (!replace) return model.fail(fs, 'exists');
+          if (found.type === 'directory') return model.fail(fs, 'is_directory');
+          return found.type === 'file' ? { fs, bound: String(found.mode) } : model.fail(fs, 'invalid_argument');
+        },
+        (fs, oldMode) => {
+          const node = model.newNode(id, 'file', mode ?? (oldMode === '' ? 0o644 : Number(oldMode)), {
+            content,
+            unsynced,
+          });
+          const made = replace ? model.replaceFile(fs, path, node, client) : model.make(fs, path, node);
+          if ('error' in made.expected || mode === undefined || made.expected.attributes?.mode === mode) return made;
+          return { fs: made.fs, bound: id };
+        },
+        // What takes the place of an older file keeps its mode, and is changed after.
+        (fs, bound) => model.setMode(fs, bound, mode ?? 0),
       );
     }
     case 'create': {

@@ -145,21 +145,16 @@ export function withHandle(applied: Applied, handle: string, id: string): Applie
 }
 
 /** A whole file takes the name in one step. What had the name keeps its mode for the new one. */
-export function replaceFile(
-  fs: FileSystem,
-  path: string,
-  node: ModelNode,
-  mode: number | undefined,
-  client: string,
-): Applied {
+export function replaceFile(fs: FileSystem, path: string, node: ModelNode, client: string): Applied {
   const at = place(fs, path);
   if (typeof at === 'string') return fail(fs, at);
   if (at.node === undefined) return make(fs, path, node);
   if (at.node.type === 'directory') return fail(fs, 'is_directory');
+  if (at.node.type !== 'file') return fail(fs, 'exists');
   const marked = setNode(fs, { ...at.node, replacedBy: client });
   const cleared = dropLink(removeEntry(marked, at.parent.id, at.name), at.node.id);
   const parent = must(cleared, at.parent.id);
-  const next = addEntry(cleared, parent, at.name, { ...node, mode: mode ?? at.node.mode, links: 1 });
+  const next = addEntry(cleared, parent, at.name, { ...node, mode: at.node.mode, links: 1 });
   return { fs: next, expected: { attributes: attributesOf(next, node.id) } };
 }
 
