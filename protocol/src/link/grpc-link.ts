@@ -76,10 +76,13 @@ export function serverLink<Out, In>(call: ServerDuplexStream<In, Out>, whileDoin
     inbox.break(new CollectiveError('unavailable', `${whileDoing}: the other side is gone`, { cause }));
   };
   call.on('end', () => {
-    // The client closed: nobody reads what would be sent from now on.
-    stop();
-    inbox.close();
-    call.end();
+    // A broken connection ends the stream, too, before it says that it is broken: let it say so first.
+    setImmediate(() => {
+      // The client closed: nobody reads what would be sent from now on.
+      stop();
+      inbox.close();
+      call.end();
+    });
   });
   call.on('cancelled', () => lose());
   call.on('error', lose);
