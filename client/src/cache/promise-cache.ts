@@ -65,6 +65,11 @@ export class PromiseCache {
     return this.#clock.bootMs() < this.#leaseUntilMs;
   }
 
+  /** Whether all of these kinds are promised now. */
+  holds(inode: number, kinds: number): boolean {
+    return this.leaseHolds && ((this.#inodes.get(inode)?.kinds ?? 0) & kinds) === kinds;
+  }
+
   get size(): number {
     return this.#inodes.size;
   }

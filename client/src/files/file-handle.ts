@@ -7,6 +7,7 @@ import {
   type Lock,
   LockFamily,
   LockType,
+  PromiseKind,
   type Slice,
   type Attributes as WireAttributes,
 } from '@collective/protocol/gen/session';
@@ -51,10 +52,29 @@ export class OpenFile implements FileHandle {
     context.open.opened(this.inode);
   }
 
+  /**
+   * From here on the inode outlives its last name (M8). Noted here before the coordinator is told, so that its question
+   * meanwhile is answered rightly. Throws `stale` when the inode has gone since it was looked up.
+   */
+  async announce(signal: AbortSignal | undefined): Promise<void> {
+    const { session } = this.#context;
+    if (session.holdsPromise(this.inode, PromiseKind.PROMISE_OPEN)) return;
+    try {
+      await session.call(
+        { $case: 'getAttributes', value: { inode: this.inode, opens: true } },
+        { signal, fresh: true },
+      );
+    } catch (error) {
+      this.#closed = true;
+      this.#context.open.closed(this.inode);
+      throw error;
+    }
+  }
+
   attributes(options: CallOptions = {}): Promise<Attributes> {
     return this.#do('Look at', async () => {
       const reply = await this.#context.session.call(
-        { $case: 'getAttributes', value: { inode: this.inode } },
+        { $case: 'getAttributes', value: { inode: this.inode, opens: false } },
         { signal: options.signal },
       );
       return attributesOf(expectResult(reply, 'attributes'));
@@ -182,8 +202,9 @@ export class OpenFile implements FileHandle {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const mustTell = this.#context.open.closed(this.inode);
-    if (!mustTell || this.#context.session.state === 'closed') return;
+    const { isLast, held } = this.#context.open.closed(this.inode);
+    if (isLast) this.#context.session.forgetLater(this.inode);
+    if (!held || this.#context.session.state === 'closed') return;
     await about('Close', this.path, () =>
       this.#context.session.call({ $case: 'release', value: { inode: this.inode } }, { durability: 'written' }),
     );

@@ -47,6 +47,7 @@ const READ_ALL_BYTES_MAX = 64 * 1024 * 1024;
 const DIRECTORY_MODE = 0o755;
 const FILE_MODE = 0o644;
 const LINK_MODE = 0o777;
+const OPEN_TRIES_MAX = 10;
 
 const RENAME_MODES: Readonly<Record<RenameMode, WireRenameMode>> = {
   replace: WireRenameMode.RENAME_REPLACE,
@@ -55,6 +56,8 @@ const RENAME_MODES: Readonly<Record<RenameMode, WireRenameMode>> = {
 };
 
 const XATTR_MODES = { any: XattrMode.XATTR_ANY, create: XattrMode.XATTR_CREATE, replace: XattrMode.XATTR_REPLACE };
+
+type NewName = Pick<ResolvedEntry, 'parent' | 'name'>;
 
 export class MemberFiles implements Files {
   readonly #context: FileContext;
@@ -120,18 +123,15 @@ export class MemberFiles implements Files {
 
   open(path: string, options: OpenOptions = {}): Promise<FileHandle> {
     return about('Open', path, async () => {
-      const writable = options.access === 'write';
-      const entry = await this.#context.paths.entry(path, { followLast: true, signal: options.signal });
-      if (entry.existing === undefined || (options.create && options.exclusive)) {
-        if (!options.create || !writable) throw new CollectiveError('not_found', `Open ${path}`);
-        return new OpenFile(this.#context, path, await this.#create(entry, options), writable);
+      for (let tries = 1; ; tries++) {
+        try {
+          return await this.#open(path, options);
+        } catch (error) {
+          // The inode went between the look at its name and the opening.
+          const gone = error instanceof CollectiveError && error.code === 'stale';
+          if (!gone || tries >= OPEN_TRIES_MAX) throw error;
+        }
       }
-      if (entry.existing.type === WireType.DIRECTORY) throw new CollectiveError('is_directory', `Open ${path}`);
-      if (entry.existing.type !== WireType.FILE)
-        throw new CollectiveError('unsupported', `Open ${path}: it is no file`);
-      const handle = new OpenFile(this.#context, path, entry.existing, writable);
-      if (options.truncate && writable) await handle.truncate(0, options);
-      return handle;
     });
   }
 
@@ -368,7 +368,21 @@ export class MemberFiles implements Files {
     return attributes;
   }
 
-  async #create(entry: ResolvedEntry, options: OpenOptions): Promise<WireAttributes> {
+  async #open(path: string, options: OpenOptions): Promise<FileHandle> {
+    const writable = options.access === 'write';
+    const { existing, ...entry } = await this.#context.paths.entry(path, { followLast: true, signal: options.signal });
+    const isNew = existing === undefined || (options.create === true && options.exclusive === true);
+    if (isNew && !(options.create && writable)) throw new CollectiveError('not_found', `Open ${path}`);
+    const attributes = isNew ? await this.#create(entry, options) : existing;
+    if (attributes.type === WireType.DIRECTORY) throw new CollectiveError('is_directory', `Open ${path}`);
+    if (attributes.type !== WireType.FILE) throw new CollectiveError('unsupported', `Open ${path}: it is no file`);
+    const handle = new OpenFile(this.#context, path, attributes, writable);
+    await handle.announce(options.signal);
+    if (options.truncate && writable && !isNew) await handle.truncate(0, options);
+    return handle;
+  }
+
+  async #create(entry: NewName, options: OpenOptions): Promise<WireAttributes> {
     const existing = options.exclusive ? Existing.FAIL : Existing.OPEN;
     return await this.#makeNode(entry, WireType.FILE, options.mode ?? FILE_MODE, options, undefined, existing);
   }
@@ -400,12 +414,12 @@ export class MemberFiles implements Files {
     return attributes;
   }
 
-  async #makeDirectory(entry: ResolvedEntry, options: MutationOptions & { mode?: number }): Promise<WireAttributes> {
+  async #makeDirectory(entry: NewName, options: MutationOptions & { mode?: number }): Promise<WireAttributes> {
     return await this.#makeNode(entry, WireType.DIRECTORY, options.mode ?? DIRECTORY_MODE, options);
   }
 
   async #makeNode(
-    entry: ResolvedEntry,
+    entry: NewName,
     type: WireType,
     mode: number,
     options: MutationOptions,

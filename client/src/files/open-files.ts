@@ -20,13 +20,16 @@ export class OpenFiles {
     else file.handles++;
   }
 
-  /** True: the coordinator must be told that the inode is released. */
-  closed(inode: number): boolean {
+  /** `held` of the last handle: the coordinator must be told that the inode is released. */
+  closed(inode: number): { isLast: boolean; held: boolean } {
     const file = this.#files.get(inode);
-    if (file === undefined) return false;
-    if (--file.handles > 0) return false;
+    if (file === undefined || --file.handles > 0) return { isLast: false, held: false };
     this.#files.delete(inode);
-    return file.held;
+    return { isLast: true, held: file.held };
+  }
+
+  has(inode: number): boolean {
+    return this.#files.has(inode);
   }
 
   inodes(): number[] {

@@ -84,7 +84,10 @@ export class PathResolver {
     const { root, realm, depth } = this.#realmOf(names);
     const rest = names.slice(depth);
     if (rest.length === 0) {
-      const reply = await this.#session.call({ $case: 'getAttributes', value: { inode: root } }, { signal });
+      const reply = await this.#session.call(
+        { $case: 'getAttributes', value: { inode: root, opens: false } },
+        { signal },
+      );
       return { names, parent: undefined, end: { attributes: expectResult(reply, 'attributes') } };
     }
     const reply = await this.#session.call(

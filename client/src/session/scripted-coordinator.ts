@@ -163,7 +163,7 @@ export function attachedBy(start: number, changes: Partial<Attached> = {}): Atta
 }
 
 export function getAttributes(inode: number): OperationBody {
-  return { $case: 'getAttributes', value: { inode } };
+  return { $case: 'getAttributes', value: { inode, opens: false } };
 }
 
 export function removeXattr(inode: number): OperationBody {

@@ -50,6 +50,8 @@ const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
 const REPLAY_CHANGES_MAX = 16_384;
 /** Inodes in doubt after a replay that differed. */
 const DOUBTFUL_INODES_MAX = 1_024;
+/** Closed inodes that wait to be told; beyond that the coordinator asks once more when it needs to know. */
+const FORGOTTEN_INODES_MAX = 10_000;
 const TICK_MS = 500;
 const ATTACH_WITHIN_MS = 10_000;
 const DETACH_WITHIN_MS = 2_000;
@@ -92,6 +94,7 @@ export class Session implements AsyncDisposable {
   #detached: (() => void) | undefined;
   #renewed: { resolve: () => void; reject: (error: CollectiveError) => void }[] = [];
   #stablePosition = 0;
+  readonly #closedInodes = new Set<number>();
 
   /** Attaches a new session. Throws what refused it, or `unavailable` after `connectWithinMs`. */
   static async attach(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
@@ -178,6 +181,17 @@ export class Session implements AsyncDisposable {
       this.#queue.add(request);
       this.#flushSoon();
     });
+  }
+
+  /** M7: whether the coordinator has promised all of these kinds and the lease holds. */
+  holdsPromise(inode: number, kinds: number): boolean {
+    return this.#cache?.holds(inode, kinds) ?? false;
+  }
+
+  /** The last handle of the inode was closed: the coordinator need not ask for it any more. Told in batches. */
+  forgetLater(inode: number): void {
+    // With caches it goes when the cache drops it: what is cached may be used again soon.
+    if (this.#cache === undefined && this.#closedInodes.size < FORGOTTEN_INODES_MAX) this.#closedInodes.add(inode);
   }
 
   /** Renews now and resolves with the answer: fresh routes of the nodes, a fresh token, the stable position. */
@@ -649,7 +663,10 @@ export class Session implements AsyncDisposable {
       return;
     }
     if (this.#renewalAnswered && nowMs - this.#renewalSentMs >= leaseMs / 3 - TICK_MS) this.#sendRenewal(link);
-    const forgotten = this.#cache?.takeForgotten() ?? [];
+    const isOpen = new Set(this.#options.openInodes?.() ?? []);
+    const dropped = [...(this.#cache?.takeForgotten() ?? []), ...this.#closedInodes];
+    this.#closedInodes.clear();
+    const forgotten = dropped.filter((inode) => !isOpen.has(inode));
     if (forgotten.length > 0) {
       const forget: OperationBody = { $case: 'forget', value: { inodes: forgotten } };
       this.#queue.add(this.#ownRequest(forget, () => this.#cache?.forget(forgotten)));

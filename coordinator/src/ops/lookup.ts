@@ -14,7 +14,7 @@ import {
 } from '@collective/protocol/gen/session';
 import type { DentryRow } from '../tables/gen/tables.ts';
 import { DENTRIES } from '../tables/tables.ts';
-import { ATTRIBUTES, ENTRIES, type OperationContext } from './context.ts';
+import { ATTRIBUTES, ENTRIES, OPEN, type OperationContext } from './context.ts';
 import { attributesOf, checkName, loadDirectory, loadInode, MAY_EXECUTE, requireAccess } from './inode.ts';
 
 export function lookup(context: OperationContext, request: Lookup): Attributes {
@@ -58,7 +58,7 @@ export function resolve(context: OperationContext, request: Resolve): Resolved {
 export function getAttributes(context: OperationContext, request: GetAttributes): Attributes {
   const { inode, row } = loadInode(context, request.inode);
   context.coherent(inode);
-  context.show(inode, ATTRIBUTES);
+  context.show(inode, request.opens ? ATTRIBUTES | OPEN : ATTRIBUTES);
   return attributesOf(inode, row);
 }
 

@@ -292,9 +292,15 @@ export class OperationRunner {
   }
 
   #grant(session: Session, context: OperationContext): PromiseGrant[] {
-    if (!session.caches || !this.#parts.gate.open || session.outlet === undefined) return [];
+    if (session.outlet === undefined) return [];
     const grants: PromiseGrant[] = [];
+    const mayCache = session.caches && this.#parts.gate.open;
     for (const [inode, kinds] of context.shown) {
+      if (!mayCache) {
+        // That the inode is open is no right to cache: it is noted for every session, and before the gate opens too.
+        if ((kinds & OPEN) !== 0) this.#parts.promises.grant(session.id, inode, OPEN);
+        continue;
+      }
       const granted = this.#parts.promises.grant(session.id, inode, (kinds & ATTRIBUTES) !== 0 ? kinds | OPEN : kinds);
       if (granted !== 0) grants.push({ inode, kinds: granted, sequence: this.#parts.engine.drawNumber('promise') });
     }

@@ -528,6 +528,8 @@ export interface Resolved {
 
 export interface GetAttributes {
   inode: number;
+  /** the client is about to have it open: it is asked before the last name goes (M8), also without caches */
+  opens: boolean;
 }
 
 export interface SetAttributes {
@@ -4278,13 +4280,16 @@ export const Resolved: MessageFns<Resolved> = {
 };
 
 function createBaseGetAttributes(): GetAttributes {
-  return { inode: 0 };
+  return { inode: 0, opens: false };
 }
 
 export const GetAttributes: MessageFns<GetAttributes> = {
   encode(message: GetAttributes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.inode !== 0) {
       writer.uint32(8).uint64(message.inode);
+    }
+    if (message.opens !== false) {
+      writer.uint32(16).bool(message.opens);
     }
     return writer;
   },
@@ -4310,6 +4315,14 @@ export const GetAttributes: MessageFns<GetAttributes> = {
             message.inode = longToNumber(reader.uint64());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.opens = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4327,6 +4340,9 @@ export const GetAttributes: MessageFns<GetAttributes> = {
     if (message.inode !== 0) {
       obj.inode = Math.round(message.inode);
     }
+    if (message.opens !== false) {
+      obj.opens = message.opens;
+    }
     return obj;
   },
 
@@ -4336,6 +4352,7 @@ export const GetAttributes: MessageFns<GetAttributes> = {
   fromPartial(object: DeepPartial<GetAttributes>): GetAttributes {
     const message = createBaseGetAttributes();
     message.inode = object.inode ?? 0;
+    message.opens = object.opens ?? false;
     return message;
   },
 };
