@@ -1,0 +1,32 @@
+/**
+ * Benchmarks by name, one after the other; without a name all of them. Each prints a table and, at the end, a line of JSON.
+ *
+ *   npm run bench                 all
+ *   npm run bench -- metadata     one
+ */
+import { cpus } from 'node:os';
+import { Figures } from './figures.ts';
+import { filesBench } from './files.bench.ts';
+import { growthBench } from './growth.bench.ts';
+import { metadataBench } from './metadata.bench.ts';
+
+const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
+  metadata: metadataBench,
+  files: filesBench,
+  growth: growthBench,
+};
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.find((name) => SUITES[name] === undefined);
+if (unknown !== undefined) {
+  console.error(`Unknown benchmark '${unknown}': there are ${Object.keys(SUITES).join(', ')}`);
+  process.exitCode = 2;
+} else {
+  for (const [name, suite] of Object.entries(SUITES)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
+    console.log(`\n${name}: ${cpus().length} cores, Node ${process.version}`);
+    const figures = new Figures();
+    await suite(figures);
+    console.log(figures.toJson(name));
+  }
+}
