@@ -22,6 +22,7 @@ export async function checkCsr(csr: Uint8Array, allowed: SpiffeId): Promise<Chec
   };
   if (csr.length === 0 || csr.length > CSR_BYTES_MAX)
     refuse(`the request has ${csr.length} bytes; 1 to ${CSR_BYTES_MAX} are possible`);
+  if (outerLength(csr) !== csr.length) refuse('the request has a wrong length in its head');
   const request = parse(csr, allowed);
   const publicKey = Buffer.from(request.publicKey.rawData);
   if (
@@ -67,6 +68,15 @@ function parse(csr: Uint8Array, allowed: SpiffeId): Pkcs10CertificateRequest {
       cause: toCollectiveError(thrown, 'Read a PKCS#10 request'),
     });
   }
+}
+
+/** Of the DER SEQUENCE that all of a request is: the library reads on past a wrong one. */
+function outerLength(der: Uint8Array): number {
+  const [tag = 0, first = 0, second = 0, third = 0] = der;
+  if (tag !== 0x30) return 0;
+  if (first < 0x80) return 2 + first;
+  if (first === 0x81) return 3 + second;
+  return first === 0x82 ? 4 + second * 256 + third : 0;
 }
 
 async function hasItsKey(request: Pkcs10CertificateRequest): Promise<boolean> {

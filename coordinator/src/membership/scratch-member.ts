@@ -1,0 +1,66 @@
+/**
+ * For tests only: a member's engine, authority and enrolment without ports, on a disk in memory, with a wall clock that can
+ * be moved (the signing library does real work, so a wholly virtual clock would not do).
+ */
+import type { Clock, Timer, Timestamp } from '@collective/base/clock';
+import { FakeDisk } from '@collective/base/disk/fake-disk';
+import { type MemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
+import { SystemRandom } from '@collective/base/random';
+import { SystemClock } from '@collective/base/system-clock';
+import { Engine } from '../engine/engine.ts';
+import { FileLog } from '../log/file-log.ts';
+import { makeRoot } from '../ops/realms.ts';
+import { MemoryStore, MemoryStoreDisk } from '../store/memory-store.ts';
+import { Enrolment } from './enrolment.ts';
+import type { Signer } from './signer/signer.ts';
+
+export class MovableClock implements Clock {
+  readonly #clock = new SystemClock();
+  #aheadSeconds = 0;
+
+  moveWall(bySeconds: number): void {
+    this.#aheadSeconds += bySeconds;
+  }
+
+  now(): Timestamp {
+    const { seconds, nanos } = this.#clock.now();
+    return { seconds: seconds + this.#aheadSeconds, nanos };
+  }
+
+  bootMs(): number {
+    return this.#clock.bootMs();
+  }
+
+  setTimer(delayMs: number, fn: () => void, options?: { background?: boolean }): Timer {
+    return this.#clock.setTimer(delayMs, fn, options);
+  }
+
+  defer(fn: () => void): void {
+    this.#clock.defer(fn);
+  }
+}
+
+export const ALICE: TrustDomain = trustDomainOf('alice' as MemberName, 'home');
+
+export interface ScratchMember extends AsyncDisposable {
+  readonly clock: MovableClock;
+  readonly engine: Engine;
+  readonly enrolment: Enrolment;
+}
+
+export async function openScratchMember(signer: Signer, clock = new MovableClock()): Promise<ScratchMember> {
+  const disk = new FakeDisk();
+  await disk.makeFolder('log');
+  const log = await FileLog.open({ disk, clock, folder: 'log' });
+  const engine = await Engine.start({
+    clock,
+    log,
+    store: new MemoryStore(new MemoryStoreDisk()),
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  await engine.run((tx) => makeRoot(tx, { uid: 0, gid: 0 }));
+  const enrolment = new Enrolment({ engine, signer, random: new SystemRandom(), trustDomain: ALICE });
+  return { clock, engine, enrolment, [Symbol.asyncDispose]: () => engine.close() };
+}
