@@ -12,6 +12,9 @@ import type { CheckedRequest } from './signer.ts';
 const CSR_BYTES_MAX = 4_096;
 const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
 const EXTENSION_REQUEST = '1.2.840.113549.1.9.14';
+/** How a request that is signed with Ed25519 ends: the algorithm, the head of a bit string, then 64 bytes. */
+const SIGNATURE_HEAD = Buffer.from('300506032b6570034100', 'hex');
+const SIGNATURE_BYTES = 64;
 /** SubjectPublicKeyInfo of an Ed25519 key: this, then 32 bytes. */
 const ED25519_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 
@@ -30,6 +33,7 @@ export async function checkCsr(csr: Uint8Array, allowed: SpiffeId): Promise<Chec
     !publicKey.subarray(0, ED25519_PREFIX.length).equals(ED25519_PREFIX)
   )
     refuse('its key is not Ed25519');
+  if (!signatureHead(csr).equals(SIGNATURE_HEAD)) refuse('its signature is not Ed25519');
   if (!(await hasItsKey(request))) refuse('it is not signed with its own key');
   if (/(^|,)\s*(CN|2\.5\.4\.3)\s*=/i.test(request.subject))
     refuse(`its subject '${request.subject}' has a common name`);
@@ -70,13 +74,17 @@ function parse(csr: Uint8Array, allowed: SpiffeId): Pkcs10CertificateRequest {
   }
 }
 
-/** Of the DER SEQUENCE that all of a request is: the library reads on past a wrong one. */
+/** Of the DER SEQUENCE that all of a request is. No signature covers it, and the library reads on past a wrong one. */
 function outerLength(der: Uint8Array): number {
   const [tag = 0, first = 0, second = 0, third = 0] = der;
   if (tag !== 0x30) return 0;
   if (first < 0x80) return 2 + first;
   if (first === 0x81) return 3 + second;
   return first === 0x82 ? 4 + second * 256 + third : 0;
+}
+
+function signatureHead(csr: Uint8Array): Buffer {
+  return Buffer.from(csr.subarray(-SIGNATURE_BYTES - SIGNATURE_HEAD.length, -SIGNATURE_BYTES));
 }
 
 async function hasItsKey(request: Pkcs10CertificateRequest): Promise<boolean> {
