@@ -10,6 +10,7 @@ import { findUnwantedLicences, readInstalledLicence } from './check-licences.ts'
 import { findLockFaults, type Lock } from './check-lock.ts';
 import { type Finding, formatFinding, type SourceFile } from './finding.ts';
 import { environmentOfThisNode, isGenerated, listFiles, REPOSITORY_ROOT } from './repository.ts';
+import { heldRules, rulesWithoutTest, testFiles } from './rules-page.ts';
 
 type Check = {
   readonly name: string;
@@ -64,6 +65,14 @@ const CHECKS: readonly Check[] = [
     name: 'lock',
     remedy: 'npm ci would refuse package-lock.json, or tie it to one registry',
     run: async () => say(findLockFaults(readLock())),
+  },
+  {
+    name: 'rules',
+    remedy: 'name the rule of docs/design.md in the title of the test that would catch its breach',
+    run: async () => {
+      const missing = rulesWithoutTest(heldRules(testFiles(await listFiles())));
+      return missing.length === 0 ? '' : `No test names ${missing.join(', ')}`;
+    },
   },
   {
     name: 'house-rules',

@@ -1,4 +1,5 @@
-// Makes TypeScript from the .proto files and the page of errors from their catalogue: `npm run generate` writes both,
+// Makes TypeScript from the .proto files, the page of errors from their catalogue and the page of rules from the titles of
+// the tests: `npm run generate` writes them,
 // `npm run generate -- --check` fails when the committed output is not what its sources give. Output that this program
 // did not make is removed from gen/. What is generated must run as it lies: it is type-checked with the tree's own settings
 // (erasable syntax only) and then imported by the Node that runs this, which strips the types.
@@ -9,7 +10,8 @@ import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { execa } from 'execa';
 import { ERRORS_PAGE, errorsPage } from './errors-page.ts';
-import { environmentOfThisNode, REPOSITORY_ROOT } from './repository.ts';
+import { environmentOfThisNode, listFiles, REPOSITORY_ROOT } from './repository.ts';
+import { RULES_PAGE, rulesPage } from './rules-page.ts';
 
 type Target = { readonly protoFolder: string; readonly outputFolder: string; readonly services: boolean };
 
@@ -54,7 +56,8 @@ async function run(): Promise<number> {
     stale.push(...differing.map((name) => `${target.outputFolder}/${name}`));
     if (!checkOnly) write(target, fresh, differing);
   }
-  if (refreshErrorsPage()) stale.push(ERRORS_PAGE);
+  if (refreshPage(ERRORS_PAGE, errorsPage())) stale.push(ERRORS_PAGE);
+  if (refreshPage(RULES_PAGE, rulesPage(await listFiles()))) stale.push(RULES_PAGE);
   if (checkOnly && stale.length > 0) {
     console.error(`Generated code is stale; run "npm run generate" and commit:\n  ${stale.join('\n  ')}`);
     return 1;
@@ -65,9 +68,8 @@ async function run(): Promise<number> {
 }
 
 /** True if the page was stale. */
-function refreshErrorsPage(): boolean {
-  const path = join(REPOSITORY_ROOT, ERRORS_PAGE);
-  const fresh = errorsPage();
+function refreshPage(page: string, fresh: string): boolean {
+  const path = join(REPOSITORY_ROOT, page);
   if (existsSync(path) && readFileSync(path, 'utf8') === fresh) return false;
   if (!checkOnly) {
     mkdirSync(dirname(path), { recursive: true });
