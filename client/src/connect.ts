@@ -10,7 +10,7 @@ import { TrustFiles } from '@collective/protocol/tls/trust-files';
 import { MemberAdmin } from './admin.ts';
 import type { Admin, CallOptions, ConnectOptions, Member } from './api.ts';
 import { ContextStore } from './context/context-store.ts';
-import { renewIfDue } from './context/renew-certificate.ts';
+import { renewWhenDue } from './context/renew-certificate.ts';
 import { parseCoordinatorAddress } from './coordinator-address.ts';
 import { GrpcSessionConnector } from './grpc-session-connector.ts';
 import { ConnectedMember } from './member.ts';
@@ -34,6 +34,7 @@ export async function connectAdmin(target?: ConnectOptions | string): Promise<{ 
 async function connectWith(options: ConnectOptions, { signal }: CallOptions): Promise<Member> {
   const parts = await openParts(options);
   const { clock, trust, expected, address } = parts;
+  let stopRenewing: (() => void) | undefined;
   try {
     const member = await ConnectedMember.open(
       {
@@ -51,13 +52,15 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
         reconnectWithinMs: options.reconnectWithinMs,
         uploadBytesMax: options.uploadBytesMax,
         downloadBytesMax: options.downloadBytesMax,
-        onClosed: parts.close,
+        onClosed: () => {
+          stopRenewing?.();
+          parts.close();
+        },
       },
       signal,
     );
     trust.watch();
-    // At 2/3 of its life (T3). The old one is good for a third of it yet, so a failure can wait for the next connect.
-    renewIfDue({ trust, admin: parts.admin, clock }).catch(() => undefined);
+    stopRenewing = renewWhenDue({ trust, admin: parts.admin, clock });
     return member;
   } catch (error) {
     parts.close();

@@ -4,5 +4,5 @@ export { connect, connectAdmin } from './connect.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';
 export { type ContextSettings, ContextStore, type ResolvedContext } from './context/context-store.ts';
 export { type EnrolOptions, enrol } from './context/enrol.ts';
-export { type Renewal, renewCertificate, renewIfDue } from './context/renew-certificate.ts';
+export { type CertificateRenewal, renewCertificate } from './context/renew-certificate.ts';
 export { parseCoordinatorAddress } from './coordinator-address.ts';
