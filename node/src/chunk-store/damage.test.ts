@@ -1,0 +1,215 @@
+/** Damage on the disk: found when it is read, never served, and told from what a crash may leave. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { readWhole } from '@collective/base/disk';
+import { FakeDisk } from '@collective/base/disk/fake-disk';
+import { FakeClock } from '@collective/base/fake-clock';
+import { SeededRandom } from '@collective/base/random';
+import { failsWith } from './chunk-store-contract.ts';
+import { FileChunkStore } from './file-chunk-store.ts';
+import { readRaw, type ScratchChunk, scratchChunk } from './scratch-chunk.ts';
+import { SEGMENT_HEADER_BYTES, segmentPath, sidecarPath } from './segment.ts';
+
+const MiB = 1024 * 1024;
+
+function openStore(disk: FakeDisk): Promise<FileChunkStore> {
+  return FileChunkStore.open({
+    disk,
+    clock: new FakeClock(),
+    random: new SeededRandom(3),
+    capacityBytes: 64 * MiB,
+    reserveBytes: 1 * MiB,
+  });
+}
+
+async function putAll(store: FileChunkStore, chunks: readonly ScratchChunk[]): Promise<void> {
+  for (const { facts, frames } of chunks) await store.put(facts, frames);
+}
+
+/** A disk whose process was killed: segment 1 holds the chunks, not sealed; those before `stable` were made stable. */
+async function killedDisk(chunks: readonly ScratchChunk[], stable: number): Promise<FakeDisk> {
+  const disk = new FakeDisk();
+  const store = await openStore(disk);
+  await putAll(store, chunks.slice(0, stable));
+  await store.sync();
+  await putAll(store, chunks.slice(stable));
+  disk.kill();
+  return disk.again();
+}
+
+async function closedDisk(chunks: readonly ScratchChunk[]): Promise<FakeDisk> {
+  const disk = new FakeDisk();
+  const store = await openStore(disk);
+  await putAll(store, chunks);
+  await store[Symbol.asyncDispose]();
+  disk.kill();
+  return disk.again();
+}
+
+async function segmentBytes(disk: FakeDisk, segment = 1): Promise<Buffer> {
+  const bytes = await readWhole(disk, segmentPath(segment), 64 * MiB);
+  assert.ok(bytes !== undefined);
+  return bytes;
+}
+
+async function replace(disk: FakeDisk, path: string, bytes: Buffer): Promise<void> {
+  const file = await disk.open(path, 'write');
+  await file.truncate(0);
+  await file.write(0, [bytes]);
+  await file.sync();
+  await file.close();
+}
+
+describe('damage in the chunk store', () => {
+  const chunks = [scratchChunk(1, 900), scratchChunk(2, 140_000), scratchChunk(3, 300)];
+  /** Where each record begins; the last is the end. */
+  const starts = [SEGMENT_HEADER_BYTES];
+  for (const { frames } of chunks) {
+    const stored = frames.reduce((sum, frame) => sum + 24 + frame.storedLength, 0);
+    starts.push((starts.at(-1) ?? 0) + Math.ceil((Math.ceil((128 + 4 * frames.length) / 8) * 8 + stored) / 8) * 8);
+  }
+  const [, , third = 0, end = 0] = starts;
+
+  test('D4: a last record that is torn anywhere is cut, the ones before stay', async () => {
+    const whole = await segmentBytes(await killedDisk(chunks, 2));
+    assert.equal(whole.length, end);
+    for (let length = third; length < end; length += length < third + 160 ? 1 : 37) {
+      const disk = await killedDisk(chunks, 2);
+      await replace(disk, segmentPath(1), Buffer.from(whole.subarray(0, length)));
+      const store = await openStore(disk);
+      assert.deepEqual(
+        chunks.map(({ facts }) => store.has(facts.chunk)),
+        [true, true, false],
+        `cut at ${length}`,
+      );
+      for (const { facts, raw } of chunks.slice(0, 2))
+        assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+      await putAll(store, chunks.slice(2));
+      await store[Symbol.asyncDispose]();
+    }
+  });
+
+  test('D4: a record whose middle never reached the disk is dropped, a whole one behind it is kept', async () => {
+    const disk = await killedDisk(chunks, 1);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, starts[1], third);
+    await replace(disk, segmentPath(1), bytes);
+    const store = await openStore(disk);
+    assert.deepEqual(
+      chunks.map(({ facts }) => store.has(facts.chunk)),
+      [true, false, true],
+    );
+  });
+
+  test('D4: bytes that were stable and hold no record any more stop the start', async () => {
+    const disk = await killedDisk(chunks, 2);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, starts[0], (starts[0] ?? 0) + 136);
+    await replace(disk, segmentPath(1), bytes);
+    await failsWith('store_damaged', openStore(disk));
+    assert.ok(bytes.equals(await segmentBytes(disk)), 'nothing was changed');
+  });
+
+  test('a damaged segment header is no loss while the records are whole', async () => {
+    const disk = await killedDisk(chunks, 2);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, 0, SEGMENT_HEADER_BYTES);
+    await replace(disk, segmentPath(1), bytes);
+    const store = await openStore(disk);
+    for (const { facts, raw } of chunks) assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+  });
+
+  test('a stable chunk whose frames are damaged is kept as damaged: reads fail, and the others serve', async () => {
+    const disk = await killedDisk(chunks, 2);
+    const bytes = await segmentBytes(disk);
+    bytes[(starts[1] ?? 0) + 50_000] = (bytes[(starts[1] ?? 0) + 50_000] ?? 0) ^ 1;
+    await replace(disk, segmentPath(1), bytes);
+    const store = await openStore(disk);
+    const [first, second] = chunks;
+    assert.ok(first !== undefined && second !== undefined);
+    await failsWith('chunk_corrupt', readRaw(store, second.facts.chunk, 0, 140_000));
+    assert.equal((await readRaw(store, second.facts.chunk, 131_072, 100)).length, 100, 'its other frame is whole');
+    assert.ok((await readRaw(store, first.facts.chunk, 0, 900)).equals(first.raw));
+  });
+
+  test('D5: any flipped bit of a sealed record is found on read or is none of the chunk', async () => {
+    const [chunk] = chunks;
+    assert.ok(chunk !== undefined);
+    const disk = await closedDisk([chunk]);
+    const whole = await segmentBytes(disk);
+    const store = await openStore(disk);
+    const lastFrameByte = (starts[0] ?? 0) + 136 + 24 + 900;
+    for (let bit = (starts[0] ?? 0) * 8; bit < lastFrameByte * 8; bit += 3) {
+      const flipped = Buffer.from(whole);
+      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      const streamId = bit >> 3 >= (starts[0] ?? 0) + 136 && bit >> 3 < (starts[0] ?? 0) + 140;
+      await replace(disk, segmentPath(1), flipped);
+      if (streamId) assert.ok((await readRaw(store, chunk.facts.chunk, 0, 900)).equals(chunk.raw));
+      else await failsWith('chunk_corrupt', readRaw(store, chunk.facts.chunk, 0, 900), `bit ${bit}`);
+    }
+  });
+
+  test('D4: an index rebuilt by scanning is the sidecar, byte for byte', async () => {
+    const disk = await closedDisk(chunks);
+    const sidecar = await readWhole(disk, sidecarPath(1));
+    assert.ok(sidecar !== undefined);
+    for (const damage of [Buffer.alloc(0), Buffer.from(sidecar.subarray(0, 100)), Buffer.alloc(sidecar.length, 1)]) {
+      await replace(disk, sidecarPath(1), damage);
+      const store = await openStore(disk);
+      assert.ok(sidecar.equals((await readWhole(disk, sidecarPath(1))) ?? Buffer.alloc(0)));
+      for (const { facts, raw } of chunks) assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+      await store[Symbol.asyncDispose]();
+    }
+  });
+
+  test('D4: a sidecar that is gone costs a copy of its segment, nothing else', async () => {
+    const disk = await closedDisk(chunks);
+    await disk.remove(sidecarPath(1));
+    const store = await openStore(disk);
+    for (const { facts, raw } of chunks) assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+    assert.equal(await disk.exists(segmentPath(1)), false);
+    assert.equal(await disk.exists(sidecarPath(2)), true);
+  });
+
+  test('a sealed segment that is shorter than it was, or is damaged where a record began, stops the start', async () => {
+    const disk = await closedDisk(chunks);
+    const whole = await segmentBytes(disk);
+    await replace(disk, segmentPath(1), Buffer.from(whole.subarray(0, whole.length - 8)));
+    await failsWith('store_damaged', openStore(disk));
+    const broken = Buffer.from(whole);
+    broken.fill(0, starts[1], (starts[1] ?? 0) + 8);
+    await replace(disk, segmentPath(1), broken);
+    await replace(disk, sidecarPath(1), Buffer.alloc(3));
+    await failsWith('store_damaged', openStore(disk));
+  });
+
+  test('records of another disk are not taken for our own', async () => {
+    const disk = await killedDisk(chunks, 1);
+    const stranger = await killedDiskOfOther();
+    await replace(disk, segmentPath(1), stranger);
+    await failsWith('store_damaged', openStore(disk));
+  });
+
+  test('a scan finds records behind any amount of rubbish', async () => {
+    const disk = await killedDisk(chunks, 0);
+    const whole = await segmentBytes(disk);
+    const rubbish = new SeededRandom(9).bytes(1_500_000 - (1_500_000 % 8));
+    await replace(disk, segmentPath(1), Buffer.concat([whole.subarray(0, third), rubbish, whole.subarray(third)]));
+    const store = await openStore(disk);
+    for (const { facts, raw } of chunks) assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+  });
+
+  async function killedDiskOfOther(): Promise<Buffer> {
+    const disk = new FakeDisk();
+    const store = await FileChunkStore.open({
+      disk,
+      clock: new FakeClock(),
+      random: new SeededRandom(99),
+      capacityBytes: 64 * MiB,
+      reserveBytes: 1 * MiB,
+    });
+    await putAll(store, chunks);
+    disk.kill();
+    return await segmentBytes(disk.again());
+  }
+});

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { CollectiveError } from '@collective/base/errors';
+import type { InodeNumber } from '@collective/base/ids';
+import fc from 'fast-check';
+import {
+  decodeRecordHeader,
+  encodeRecordHeader,
+  plainStoredLength,
+  RECORD_HEADER_BYTES_MAX,
+  RECORD_HEADER_BYTES_MIN,
+  type RecordHeader,
+  recordBytes,
+  recordHeaderBytes,
+  recordPadding,
+} from './record.ts';
+import { scratchId } from './scratch-chunk.ts';
+
+const RECORD: RecordHeader = {
+  chunk: scratchId(0x1122334455),
+  inode: 0x00aabbccddee as InodeNumber,
+  block: 7,
+  rawLength: 131_075,
+  storedLength: 24 + 131_072 + 24 + 3,
+  digest: Buffer.from('d1d2d3d4d5d6d7d8', 'hex'),
+  time: { seconds: 1_700_000_001, nanos: 5 },
+  epoch: { generation: 0x65000000, start: 3 },
+  incarnation: 9,
+  sequence: 9 * 2 ** 32 + 4,
+  stableSequence: 9 * 2 ** 32 + 2,
+  diskId: Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex'),
+  frameLengths: [131_072, 3],
+};
+
+const GOLDEN = [
+  '43435231', // magic 'CCR1'
+  '01', // kind: chunk
+  '01', // version
+  '0200', // frames
+  '88000000', // header length: 136
+  'CRC_____', // CRC-32 of all else
+  '65000000000000030000001122334455', // chunk id
+  'eeddccbbaa000000', // inode
+  '07000000', // block
+  '03000200', // raw length: 131075
+  '33000200', // stored length: 131123
+  '00000000', // reserved
+  'd1d2d3d4d5d6d7d8', // digest
+  '01f1536500000000', // seconds
+  '05000000', // nanoseconds
+  '00000065', // generation of the coordinator
+  '03000000', // start of the coordinator
+  '09000000', // incarnation of the store
+  '0400000009000000', // sequence
+  '0200000009000000', // stable sequence
+  '000102030405060708090a0b0c0d0e0f', // disk
+  '0000000000000000', // reserved
+  '00000200', // stored bytes of frame 0
+  '03000000', // stored bytes of frame 1
+];
+
+describe('chunk record', () => {
+  test('D4: a record header has the golden bytes', () => {
+    const bytes = encodeRecordHeader(RECORD);
+    const want = GOLDEN.join('').replace('CRC_____', '9a48a523');
+    assert.equal(bytes.toString('hex'), want);
+  });
+
+  test('D4: what is read is what was written, whatever follows it', () => {
+    const bytes = encodeRecordHeader(RECORD);
+    assert.deepEqual(decodeRecordHeader(bytes), RECORD);
+    assert.deepEqual(decodeRecordHeader(Buffer.concat([bytes, Buffer.alloc(500, 0xff)])), RECORD);
+  });
+
+  test('D4: every truncation is refused politely', () => {
+    const bytes = encodeRecordHeader(RECORD);
+    for (let length = 0; length < bytes.length; length++)
+      damaged(() => decodeRecordHeader(Buffer.from(bytes.subarray(0, length))));
+  });
+
+  test('D4: every flipped bit of a header is found', () => {
+    const bytes = encodeRecordHeader(RECORD);
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const flipped = Buffer.from(bytes);
+      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      damaged(() => decodeRecordHeader(flipped));
+    }
+  });
+
+  test('any bytes at all are refused as damage', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), fc.boolean(), (random, withMagic) => {
+        const bytes = Buffer.from(random);
+        if (withMagic && bytes.length >= 4) bytes.write('CCR1');
+        damaged(() => decodeRecordHeader(bytes));
+      }),
+    );
+  });
+
+  test('header, frames and padding make a whole number of eight bytes', () => {
+    assert.equal(RECORD_HEADER_BYTES_MIN, 136);
+    assert.equal(RECORD_HEADER_BYTES_MAX, 256);
+    for (const frames of [1, 2, 31, 32])
+      for (const stored of [25, 100, 131_096]) {
+        assert.equal(recordBytes(frames, stored) % 8, 0);
+        assert.equal(recordHeaderBytes(frames) + stored + recordPadding(frames, stored), recordBytes(frames, stored));
+        assert.ok(recordPadding(frames, stored) < 8);
+      }
+    assert.equal(plainStoredLength(131_075), RECORD.storedLength);
+  });
+});
+
+function damaged(act: () => unknown): void {
+  assert.throws(
+    act,
+    (error) =>
+      error instanceof CollectiveError &&
+      error.code === 'store_damaged' &&
+      /^Read a chunk record: /.test(error.message),
+  );
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { crc32 } from '@collective/base/crc';
+import fc from 'fast-check';
+import { scratchId } from './scratch-chunk.ts';
+import {
+  decodeSegmentHeader,
+  decodeSidecar,
+  encodeSegmentHeader,
+  encodeSidecar,
+  parseSegmentName,
+  segmentPath,
+  sidecarPath,
+} from './segment.ts';
+
+const DISK_ID = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex');
+const HEADER = { segment: 5, diskId: DISK_ID, firstSequence: 9 * 2 ** 32 + 1, incarnation: 9 };
+const SIDECAR = {
+  segment: 5,
+  diskId: DISK_ID,
+  segmentBytes: 4096,
+  entries: [
+    { chunk: scratchId(1), offset: 64, rawLength: 100, storedLength: 124 },
+    { chunk: scratchId(2), offset: 328, rawLength: 3000, storedLength: 90 },
+  ],
+};
+
+describe('segment files', () => {
+  test('D4: a segment header has the golden bytes', () => {
+    assert.equal(
+      encodeSegmentHeader(HEADER).toString('hex'),
+      [
+        '43534731', // magic 'CSG1'
+        '01000000', // version
+        '0500000000000000', // segment
+        '000102030405060708090a0b0c0d0e0f', // disk
+        '0100000009000000', // first sequence
+        '09000000', // incarnation
+        '00000000000000000000000000000000', // reserved
+        '068b48b9', // CRC-32 of the 60 bytes before
+      ].join(''),
+    );
+  });
+
+  test('D4: a sidecar has the golden bytes', () => {
+    assert.equal(
+      encodeSidecar(SIDECAR).toString('hex'),
+      [
+        '43495831', // magic 'CIX1'
+        '01000000', // version
+        '0500000000000000', // segment
+        '000102030405060708090a0b0c0d0e0f', // disk
+        '02000000', // records
+        '00000000', // reserved
+        '0010000000000000', // bytes of the segment
+        '000000000000000000000000', // reserved
+        'd0e61765', // CRC-32 of all else
+        '65000000000000030000000000000001', // chunk
+        '08000000', // offset / 8
+        '64000000', // raw length
+        '7c000000', // stored length
+        '65000000000000030000000000000002',
+        '29000000',
+        'b80b0000',
+        '5a000000',
+      ].join(''),
+    );
+  });
+
+  test('what is read is what was written', () => {
+    assert.deepEqual(decodeSegmentHeader(encodeSegmentHeader(HEADER)), HEADER);
+    assert.deepEqual(decodeSidecar(encodeSidecar(SIDECAR)), SIDECAR);
+    assert.deepEqual(decodeSidecar(encodeSidecar({ ...SIDECAR, entries: [] })), { ...SIDECAR, entries: [] });
+  });
+
+  test('every truncation and every flipped bit is seen as damage', () => {
+    for (const [bytes, decode] of [
+      [encodeSegmentHeader(HEADER), decodeSegmentHeader],
+      [encodeSidecar(SIDECAR), decodeSidecar],
+    ] as const) {
+      for (let length = 0; length < bytes.length; length++)
+        assert.equal(decode(Buffer.from(bytes.subarray(0, length))), undefined);
+      for (let bit = 0; bit < bytes.length * 8; bit++) {
+        const flipped = Buffer.from(bytes);
+        flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        assert.equal(decode(flipped), undefined, `bit ${bit}`);
+      }
+    }
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (random) => {
+        assert.equal(decodeSegmentHeader(Buffer.from(random)), undefined);
+        assert.equal(decodeSidecar(Buffer.from(random)), undefined);
+      }),
+    );
+  });
+
+  test('a whole file of a newer version is refused as such', () => {
+    const segment = encodeSegmentHeader(HEADER);
+    segment.writeUInt32LE(2, 4);
+    segment.writeUInt32LE(crc32(segment.subarray(0, 60)), 60);
+    assert.throws(() => decodeSegmentHeader(segment), { code: 'version_too_new' });
+    const sidecar = encodeSidecar(SIDECAR);
+    sidecar.writeUInt32LE(2, 4);
+    sidecar.writeUInt32LE(crc32(sidecar.subarray(64), crc32(sidecar.subarray(0, 60))), 60);
+    assert.throws(() => decodeSidecar(sidecar), { code: 'version_too_new' });
+  });
+
+  test('names of files are told from other names', () => {
+    assert.equal(segmentPath(5), 'segments/00000005.seg');
+    assert.equal(sidecarPath(123_456_789), 'segments/123456789.idx');
+    assert.deepEqual(parseSegmentName('00000005.seg'), { segment: 5, kind: 'seg' });
+    assert.deepEqual(parseSegmentName('123456789.idx'), { segment: 123_456_789, kind: 'idx' });
+    for (const name of ['5.seg', '00000005.seg.new', '00000005.idx~', 'lost+found/', '0000000a.seg'])
+      assert.equal(parseSegmentName(name), undefined);
+  });
+});
