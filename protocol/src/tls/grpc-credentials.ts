@@ -14,12 +14,17 @@ import {
   type ChannelOptions,
   credentials,
   experimental,
+  logVerbosity,
   type ServerCredentials,
+  setLogVerbosity,
 } from '@grpc/grpc-js';
 import { identifyPeer, type PeerIdentity, serverCheck } from './peer-identity.ts';
 import { type ExpectedServer, serverDnsName } from './spiffe-id.ts';
 import type { Trust } from './trust-files.ts';
 import { parseBundle } from './trust-set.ts';
+
+// grpc-js writes its own lines to stderr; what matters of them reaches us as errors.
+if (process.env.GRPC_VERBOSITY === undefined) setLogVerbosity(logVerbosity.NONE);
 
 const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;

@@ -8,6 +8,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { type MemberName, trustDomainOf } from '@collective/base/ids';
 import { SystemClock } from '@collective/base/system-clock';
 import { identifyPeer, identifySocketPeer, type PeerIdentity, serverCheck } from './peer-identity.ts';
+import { probeServer } from './probe-server.ts';
 import { ScratchAuthority, type ScratchLeaf, type ScratchName } from './scratch-authority.ts';
 import { type ExpectedServer, serverDnsName } from './spiffe-id.ts';
 import type { TrustPems } from './trust-set.ts';
@@ -274,4 +275,46 @@ async function meet(peers: {
 
 function textOf(error: Error): string {
   return `${error.message} ${error.cause instanceof Error ? textOf(error.cause) : ''}`;
+}
+
+const probes: { name: string; server: TrustPems | undefined; code: string | undefined }[] = [
+  { name: 'the right server', server: coordinator, code: undefined },
+  { name: "bob's coordinator", server: await bobCa.peer('coordinator'), code: 'unauthenticated' },
+  {
+    name: "a user with the coordinator's DNS name",
+    server: await aliceCa.leaf({ names: [url(annsUri), dns(coordinatorDns)] }),
+    code: 'unauthenticated',
+  },
+  {
+    name: 'an expired certificate',
+    server: await aliceCa.leaf({
+      names: [url(coordinatorUri), dns(coordinatorDns)],
+      notBefore: new Date(Date.now() - 20 * day),
+      notAfter: new Date(Date.now() - 1_000),
+    }),
+    code: 'unauthenticated',
+  },
+  { name: 'nobody', server: undefined, code: 'unavailable' },
+];
+
+for (const { name, server: pems, code } of probes) {
+  test(`a probe tells ${name} apart: ${code ?? 'ok'}`, async () => {
+    const server = createServer({ cert: pems?.certificatePem, key: pems?.keyPem, ALPNProtocols: ['h2'] }, (socket) =>
+      socket.on('error', () => socket.destroy()),
+    );
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    if (pems === undefined) server.close();
+    const probing = probeServer({
+      host: '127.0.0.1',
+      port,
+      expected,
+      bundlePem: aliceCa.bundlePem,
+      roots: coordinator.roots,
+      clock,
+    });
+    if (code === undefined) await probing;
+    else await assert.rejects(probing, (thrown) => thrown instanceof CollectiveError && thrown.code === code);
+    server.close();
+  });
 }
