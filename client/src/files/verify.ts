@@ -31,7 +31,8 @@ export async function verifyFile(
     for (const replica of location.replicas) {
       totals.replicas++;
       try {
-        totals.bytesRead += await reader.readOne(location, replica, signal);
+        const bytes = await reader.readOne(location, replica, signal);
+        totals.bytesRead += bytes;
         good++;
         options.onProgress?.({ bytesRead: totals.bytesRead });
       } catch (thrown) {

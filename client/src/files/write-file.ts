@@ -71,6 +71,11 @@ class FileWriting {
   async run(source: WriteSource): Promise<WireAttributes> {
     const resumed = await this.#findPartial();
     if (resumed !== undefined) return await this.#grow(resumed, this.#from(resumed.size, source), []);
+    const { resume } = this.#options;
+    if (resume !== undefined && resume.identity.sizeBytes > WHOLE_FILE_BLOCKS_MAX * BLOCK_BYTES) {
+      const partial = await this.#makePartial();
+      return await this.#grow(partial, this.#from(0, source), []);
+    }
     const blocks = storeBlocks(this.#context.upload, source, this.#storeOptions(0, 0), this.#signal);
     const whole: StoredBlock[] = [];
     try {
@@ -216,7 +221,7 @@ class FileWriting {
   #from(offset: number, source: WriteSource): AsyncGenerator<StoredBlock, void, undefined> {
     this.#progress(offset);
     const { resume } = this.#options;
-    const rest = resume === undefined ? source : resume.source(offset);
+    const rest = resume === undefined || offset === 0 ? source : resume.source(offset);
     return storeBlocks(this.#context.upload, rest, this.#storeOptions(0, offset / BLOCK_BYTES), this.#signal);
   }
 
@@ -291,6 +296,7 @@ class FileWriting {
       inode,
       startBlock,
       compress: this.#context.compresses(realm),
+      keepsBroken: this.#options.resume !== undefined,
       stable: (this.#options.durability ?? 'stable') === 'stable',
     };
   }

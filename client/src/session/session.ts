@@ -363,6 +363,8 @@ export class Session implements AsyncDisposable {
     if (asked !== 0 && !attached.resumed) this.#sessionLost();
     const restarted = before === undefined || compareEpochs(epoch, epochOf(before)) !== 0;
     if (restarted) this.#stablePosition = 0;
+    // M7: read promises end with the epoch; recalls that the last start still owed are not known to this one.
+    if (restarted) this.#cache?.clear();
     this.#attached = attached;
     this.#state = { name: 'attached', link };
     this.#linkSeenMs = this.#clock.bootMs();

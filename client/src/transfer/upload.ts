@@ -48,6 +48,8 @@ export interface StoreOptions {
   readonly compress: boolean;
   readonly stable: boolean;
   readonly startBlock?: number;
+  /** When the source breaks off: what was under way is yielded before that is thrown, so that it can be gone on with. */
+  readonly keepsBroken?: boolean;
 }
 
 /** Stores the blocks of a source; yields them in order. Whoever takes them gives each to `forgetBytes` when it is committed. */
@@ -85,6 +87,9 @@ export async function* storeBlocks(
       await begin(block);
     }
     while (underWay.length > 0) yield await nextOf(underWay);
+  } catch (error) {
+    if (options.keepsBroken && !signal.aborted) while (underWay.length > 0) yield await nextOf(underWay);
+    throw error;
   } finally {
     stop.abort(new CollectiveError('interrupted', 'Store a block: the upload was given up'));
     for (const outcome of await Promise.allSettled(underWay.map(({ stored }) => stored))) {
