@@ -88,7 +88,18 @@ export async function connectTo(
   changes: Partial<ConnectOptions> = {},
 ): Promise<Member> {
   const { connect } = await import('@collective/client');
-  return await connect({ ...connectOptions(context), ...changes }, { signal });
+  try {
+    return await connect({ ...connectOptions(context), ...changes }, { signal });
+  } catch (thrown) {
+    if (thrown !== signal.reason || !(thrown instanceof CollectiveError)) throw thrown;
+    throw new CollectiveError(
+      thrown.code,
+      `Reach the coordinator of ${context.trustDomain} at ${context.coordinator}`,
+      {
+        cause: thrown,
+      },
+    );
+  }
 }
 
 export function connectOptions({ coordinator, trustDomain, credentials, listener }: ResolvedContext): ConnectOptions {

@@ -96,12 +96,14 @@ test('contexts are listed, shown, renamed, changed and deleted', async () => {
   await world.ok(['config', 'delete-context', 'two'], config);
   await world.fails(3, /none is set/, ['config', 'current-context'], config);
   await world.ok(['ls', '/', '--context', 'home'], config);
+  const away = ['--context', 'home', '--coordinator', '127.0.0.1:9'];
   await world.fails(
     5,
-    /127\.0\.0\.1:9/,
-    ['ls', '/', '--context', 'home', '--coordinator', '127.0.0.1:9', '--timeout', '3s'],
+    /127\.0\.0\.1:9.*\n.*Finish within --timeout 2s/,
+    ['ls', '/', ...away, '--timeout', '2s'],
     config,
   );
+  await world.fails(5, /127\.0\.0\.1:9/, ['config', 'show-context', ...away, '--timeout', '5s'], config);
   assert.equal((await stat(config.env.COLLECTIVE_CONFIG)).mode & 0o077, 0);
   assert.ok(env.HOME);
 });

@@ -8,7 +8,7 @@ import { COMMANDS } from '../command-table.ts';
 import { FORMATS } from '../output/format.ts';
 import { REMOTE_PREFIX } from '../remote-path.ts';
 import { type Shell, writeOut } from '../shell.ts';
-import { plainCommand } from '../verb.ts';
+import { addGlobalOptions, plainCommand } from '../verb.ts';
 import { completeRemotePath } from './remote-candidates.ts';
 import { COMPLETION_SHELLS } from './scripts.ts';
 
@@ -62,6 +62,11 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
   const before = words.slice(0, -1);
   const entry = COMMANDS.find(({ name, hidden }) => !hidden && before.includes(name));
   if (entry === undefined) {
+    const root = plainCommand('collective');
+    addGlobalOptions(root, []);
+    const waiting = optionOf(root, before.at(-1) ?? '');
+    if (waiting?.required) return await valuesOf(shell, waiting, before, current);
+    if (current.startsWith('-')) return flagsOf(root, current);
     return matching(
       current,
       COMMANDS.filter(({ hidden }) => !hidden).map(({ name, summary }) => ({ value: name, description: summary })),
@@ -81,15 +86,7 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
     const found = await valuesOf(shell, option, before, value);
     return { ...found, candidates: found.candidates.map((one) => ({ ...one, value: `${name}=${one.value}` })) };
   }
-  if (current.startsWith('-')) {
-    return matching(
-      current,
-      command.options
-        .filter(({ hidden }) => !hidden)
-        .flatMap(({ long, description }) => (long ? [{ value: long, description }] : []))
-        .concat({ value: '--help', description: 'show help' }),
-    );
-  }
+  if (current.startsWith('-')) return flagsOf(command, current);
   if (command.commands.length > 0) {
     return matching(
       current,
@@ -97,6 +94,13 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
     );
   }
   return await argumentsOf(shell, entry.name, command, before, current);
+}
+
+function flagsOf(command: Command, current: string): Candidates {
+  const flags = command.options
+    .filter(({ hidden }) => !hidden)
+    .flatMap(({ long, description }) => (long ? [{ value: long, description }] : []));
+  return matching(current, [...flags, { value: '--help', description: 'show help' }]);
 }
 
 async function argumentsOf(

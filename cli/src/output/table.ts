@@ -5,7 +5,6 @@
  * The columns are the same on a terminal and in a pipe, so that a script sees what its author saw.
  */
 import type { Writable } from 'node:stream';
-import stringWidth from 'string-width';
 import { stringify as toYaml } from 'yaml';
 import { writeOut } from '../shell.ts';
 import type { Format } from './format.ts';
@@ -30,6 +29,7 @@ export interface RowsView<Row> {
 /** Rows that fix the widths of a table. */
 const WIDTH_ROWS = 500;
 const GAP = '   ';
+const ASCII = /^[ -~]*$/;
 
 export async function printRows<Row>(
   out: Writable,
@@ -87,14 +87,23 @@ async function printTable<Row>(
   const headers = columns.map(({ header }) => header);
   let waiting: string[][] = [];
   let widths: number[] | undefined;
+  let widthOf = (cell: string): number => cell.length;
   const line = (cells: readonly string[]): string =>
     `${cells
-      .map((cell, i) => pad(cell, widths?.[i] ?? 0, columns[i]?.align ?? 'left', i === cells.length - 1))
+      .map((cell, i) => {
+        const space = ' '.repeat(Math.max(0, (widths?.[i] ?? 0) - widthOf(cell)));
+        if (columns[i]?.align === 'right') return space + cell;
+        return i === cells.length - 1 ? cell : cell + space;
+      })
       .join(GAP)
       .trimEnd()}\n`;
   const flush = async (): Promise<void> => {
+    // Cells of wide or combining letters are rare, and measuring them costs 20 ms to load.
+    if (waiting.some((cells) => cells.some((cell) => !ASCII.test(cell)))) {
+      widthOf = (await import('string-width')).default;
+    }
     widths ??= headers.map((header, i) =>
-      Math.max(view.headers === false ? 0 : header.length, ...waiting.map((cells) => stringWidth(cells[i] ?? ''))),
+      Math.max(view.headers === false ? 0 : header.length, ...waiting.map((cells) => widthOf(cells[i] ?? ''))),
     );
     if (waiting.length > 0) await writeOut(out, waiting.map(line).join(''));
     waiting = [];
@@ -132,12 +141,6 @@ async function printYamlRows<Row>(
     first = false;
   }
   if (first) await writeOut(out, '[]\n');
-}
-
-function pad(cell: string, width: number, align: 'left' | 'right', last: boolean): string {
-  const space = ' '.repeat(Math.max(0, width - stringWidth(cell)));
-  if (align === 'right') return space + cell;
-  return last ? cell : cell + space;
 }
 
 /** A name may hold line breaks and terminal escapes; in a table they are shown, not obeyed. */

@@ -1,0 +1,52 @@
+/**
+ * `collective` as a process: real streams, signals and the exit code. Ctrl-C asks the command to end in order; a
+ * second one ends it at once. Servers handle signals themselves (their stop has a deadline of its own).
+ */
+import { SystemClock } from '@collective/base/system-clock';
+import { withLongSpellings } from './commands/find-spellings.ts';
+import { EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, isPipeClosed } from './output/errors.ts';
+import { run } from './run.ts';
+import type { Shell } from './shell.ts';
+
+const SERVERS = ['up', 'coordinator', 'node'];
+
+const argv = withLongSpellings(process.argv.slice(2));
+const interrupted = new AbortController();
+
+if (!argv.some((argument) => SERVERS.includes(argument))) {
+  const onSignal = (): void => {
+    if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED);
+    interrupted.abort(new DOMException('Interrupted', 'AbortError'));
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+}
+
+// Writes report their own errors; without a listener a closed pipe would be an exception that nobody can catch.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error) => {
+    if (isPipeClosed(error)) process.exitCode = EXIT_PIPE_CLOSED;
+    interrupted.abort(error);
+  });
+}
+
+const shell: Shell = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  cwd: process.cwd(),
+  clock: new SystemClock(),
+  signal: interrupted.signal,
+};
+
+const exitCode = await run(argv, shell);
+process.exitCode = process.exitCode === undefined ? exitCode : Math.max(exitCode, Number(process.exitCode));
+// Sessions are closed by now; what may linger (an idle pool, a pipe on stdin) must not keep a command from ending.
+await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+process.exit();
+
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.destroyed || stream.writableLength === 0) return Promise.resolve();
+  return new Promise((resolve) => stream.write('', () => resolve()));
+}
