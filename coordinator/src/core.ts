@@ -3,14 +3,16 @@
  * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
  */
 import type { Clock } from '@collective/base/clock';
-import type { SessionId } from '@collective/base/ids';
+import { type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
 import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
+import { ATTRIBUTES, ENTRIES } from './ops/context.ts';
 import { createRealm, listRealms, makeRoot } from './ops/realms.ts';
 import type { DataAccess } from './session/data-access.ts';
 import { LockWaiters } from './session/lock-waiters.ts';
 import { OperationRunner } from './session/operation-runner.ts';
+import { PromiseKeeping } from './session/promise-keeping.ts';
 import { PromiseTable } from './session/promises.ts';
 import { Recalls } from './session/recalls.ts';
 import { SessionOperations } from './session/session-operations.ts';
@@ -18,6 +20,7 @@ import { SessionRegistry } from './session/session-registry.ts';
 import { type SessionLink, type StreamParts, serveSession } from './session/session-stream.ts';
 import { SpaceGrants } from './session/space-grants.ts';
 import type { Store } from './store/store.ts';
+import { INODES } from './tables/tables.ts';
 
 export interface CoreOptions {
   readonly clock: Clock;
@@ -84,19 +87,26 @@ export class CoordinatorCore {
       engine,
       data,
       space,
-      locks,
       promises,
       cancel: (session, number, step) => runner?.cancel(session, number, step),
     });
-    runner = new OperationRunner({
-      engine,
+    const { gate } = registry;
+    const keeping = new PromiseKeeping({
       promises,
       recalls,
+      gate,
+      space,
+      find: (session) => registry.find(session),
+      absent: () => registry.absent,
+      drawSequence: () => engine.drawNumber('promise'),
+    });
+    runner = new OperationRunner({
+      engine,
+      keeping,
       locks,
       space,
-      gate: registry.gate,
+      gate,
       sessionOperations: operations,
-      find: (session) => registry.find(session),
       keepAnswers: options.keepAnswers ?? true,
       log: options.onOperationFailure ?? (() => undefined),
     });
@@ -111,6 +121,7 @@ export class CoordinatorCore {
       space,
       operations,
       data,
+      keeping,
       member,
       version,
     });
@@ -125,8 +136,21 @@ export class CoordinatorCore {
     return served;
   }
 
-  createRealm(request: CreateRealmRequest): Promise<Realm> {
-    return this.engine.run((tx) => createRealm(tx, request));
+  /** A change like any other: it waits after a restart (M6), and what sessions cache of it is called back (M7). */
+  async createRealm(request: CreateRealmRequest): Promise<Realm> {
+    const { registry, keeping } = this.#parts;
+    await registry.gate.passed(this.#stop.signal);
+    let recalled: Promise<unknown> = Promise.resolve();
+    const realm = await this.engine.run((tx) => {
+      const made = createRealm(tx, request);
+      const root = made.root as InodeNumber;
+      const parent = (tx.get(INODES, root)?.parent ?? ROOT_INODE) as InodeNumber;
+      const kinds = ENTRIES | ATTRIBUTES;
+      recalled = keeping.recallChanged([root, parent].map((inode) => ({ inode, kinds, names: [] })));
+      return made;
+    });
+    await recalled;
+    return realm;
   }
 
   listRealms(): Promise<Realm[]> {
@@ -148,9 +172,14 @@ export class CoordinatorCore {
 
   /** Ends all streams, makes what was answered stable, closes log and store. Sessions live on in the store. */
   async close(): Promise<void> {
-    this.#parts.registry.close();
+    const { registry, runner, recalls } = this.#parts;
+    registry.close();
+    const operations = runner.close();
+    recalls.close();
+    await operations;
     this.#stop.abort();
     await Promise.allSettled(this.#streams);
+    await registry.idle();
     await this.engine.close();
   }
 }

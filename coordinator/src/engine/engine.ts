@@ -178,7 +178,15 @@ export class Engine implements TransactionEngine {
   }
 
   drawNumber(kind: NumberKind): number {
-    return this.#numbers.draw(kind);
+    const number = this.#numbers.draw(kind);
+    // Sessions that only read draw promise numbers without ever filling a batch that would extend the range.
+    if (this.#numbers.isLow(kind) && this.#failure === undefined && !this.#closed) this.#openBatch();
+    return number;
+  }
+
+  /** Whether an earlier start may have given this inode number. */
+  gavePreviously(inode: number): boolean {
+    return this.#numbers.gavePreviously('inode', inode);
   }
 
   freshDraws(): Draws {

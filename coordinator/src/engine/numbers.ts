@@ -18,6 +18,8 @@ const RESERVE: Readonly<Record<NumberKind, number>> = {
 const FIRST: Readonly<Record<NumberKind, number>> = { inode: 1024, session: 1, fence: 1, promise: 1, event: 1 };
 
 interface Range {
+  /** Lowest number of this start. */
+  readonly first: number;
   next: number;
   /** Numbers below are reserved by a stable batch. */
   usableTo: number;
@@ -33,7 +35,7 @@ export class NumberRanges {
   constructor(reservedTo: ReadonlyMap<string, number>) {
     for (const kind of Object.keys(RESERVE) as NumberKind[]) {
       const next = Math.max(FIRST[kind], reservedTo.get(kind) ?? 0);
-      this.#ranges.set(kind, { next, usableTo: next, reservedTo: next });
+      this.#ranges.set(kind, { first: next, next, usableTo: next, reservedTo: next });
     }
   }
 
@@ -47,11 +49,22 @@ export class NumberRanges {
     return range.next++;
   }
 
+  /** Whether the next batch should extend the range, also when nothing else is to be written. */
+  isLow(kind: NumberKind): boolean {
+    const range = this.#range(kind);
+    return range.reservedTo - range.next < RESERVE[kind] / 2;
+  }
+
+  /** Whether an earlier start may have given the number. */
+  gavePreviously(kind: NumberKind, number: number): boolean {
+    return number >= FIRST[kind] && number < this.#range(kind).first;
+  }
+
   /** Reservations that should be part of the batch at `position`: those that are half used up. */
   extend(position: LogPosition): { kind: NumberKind; reservedTo: number }[] {
     const extended: { kind: NumberKind; reservedTo: number }[] = [];
     for (const [kind, range] of this.#ranges) {
-      if (range.reservedTo - range.next >= RESERVE[kind] / 2) continue;
+      if (!this.isLow(kind)) continue;
       range.reservedTo += RESERVE[kind];
       this.#pending.push({ kind, to: range.reservedTo, position });
       extended.push({ kind, reservedTo: range.reservedTo });

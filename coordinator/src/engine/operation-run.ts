@@ -134,6 +134,12 @@ export class OperationRun implements Transaction {
     }
   }
 
+  /** Takes all writes back; what was read still counts: an operation that refuses answers on its ground too (M4). */
+  discard(): void {
+    this.writes.clear();
+    this.usage.clear();
+  }
+
   newInode(): InodeNumber {
     let inode = this.#draws.inodes[this.#drawn];
     if (inode === undefined) {

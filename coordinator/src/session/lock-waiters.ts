@@ -16,10 +16,26 @@ interface Waiter {
 export class LockWaiters {
   readonly #byInode = new Map<InodeNumber, Set<Waiter>>();
   #count = 0;
+  #changes = 0;
 
-  /** Resolves when locks of the inode changed. Throws `deadlock`, `no_locks`, or the signal's reason. */
-  async wait(wait: WaitForLock, signal: AbortSignal): Promise<void> {
+  /** Grows whenever locks change: to be noted before a look at the locks, and given to `wait`. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  waitedFor(inode: InodeNumber): boolean {
+    return this.#byInode.has(inode);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Resolves when locks of the inode changed, at once if any did since `seen`. Throws `deadlock`, `no_locks`, or the signal's reason. */
+  async wait(wait: WaitForLock, signal: AbortSignal, seen: number): Promise<void> {
     signal.throwIfAborted();
+    // Between the look and this call the event loop may have run others: what they changed must not be missed.
+    if (seen !== this.#changes) return;
     if (this.#closesCircle(wait))
       throw new CollectiveError('deadlock', `Wait for a lock of inode ${wait.inode}: its holders wait for the caller`);
     if (this.#count >= WAITERS_MAX)
@@ -47,6 +63,7 @@ export class LockWaiters {
 
   /** Locks of the inode changed: all that wait for it look again, the longest waiting first. */
   changed(inode: InodeNumber): void {
+    this.#changes += 1;
     for (const waiter of [...(this.#byInode.get(inode) ?? [])]) waiter.wake();
   }
 

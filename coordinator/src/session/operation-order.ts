@@ -61,8 +61,18 @@ export class Turn {
     if (this.#ahead === 0) this.#resolve?.();
   }
 
-  come(): Promise<void> {
-    return this.ready ? Promise.resolve() : new Promise((resolve) => (this.#resolve = resolve));
+  /** Resolves when this turn has come; rejects with the signal's reason. */
+  async come(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.ready) return;
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = (): void => reject(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#resolve = () => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
+    });
   }
 
   /** Lets the next ones run. Safe to call twice. */

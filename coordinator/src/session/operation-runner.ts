@@ -10,31 +10,34 @@
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
-import { Durability, type Operation, type PromiseGrant, Reply } from '@collective/protocol/gen/session';
+import { Durability, type Operation, Reply } from '@collective/protocol/gen/session';
 import type { Engine, Outcome } from '../engine/engine.ts';
 import type { Draws, OperationRun } from '../engine/operation-run.ts';
-import { ATTRIBUTES, type Elsewhere, OPEN, OperationContext, RecallFirst, WaitForLock } from '../ops/context.ts';
+import { OperationContext, RecallFirst, WaitForLock } from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
 import { cutStep } from '../ops/set-attributes.ts';
 import { ANSWERS } from '../tables/tables.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import { OperationOrder, type Turn } from './operation-order.ts';
-import type { PromiseTable } from './promises.ts';
-import type { RecallOutcome, Recalls } from './recalls.ts';
+import { Negotiation, type PromiseKeeping } from './promise-keeping.ts';
+import { requireUnusedNumbers } from './replayed-numbers.ts';
 import type { RestartGate } from './restart-gate.ts';
 import type { Session } from './session.ts';
 import type { SessionOperations } from './session-operations.ts';
 import type { SpaceGrants } from './space-grants.ts';
 
+/** Answers kept for one session; a client that acknowledges none of them may change nothing more. */
+export const KEPT_ANSWERS_MAX = 32_768;
+/** Acknowledged answers whose rows one mutation takes along. */
+const ACKNOWLEDGED_TAKEN_MAX = 256;
+
 export interface RunnerParts {
   readonly engine: Engine;
-  readonly promises: PromiseTable;
-  readonly recalls: Recalls;
+  readonly keeping: PromiseKeeping;
   readonly locks: LockWaiters;
   readonly space: SpaceGrants;
   readonly gate: RestartGate;
   readonly sessionOperations: SessionOperations;
-  find(session: SessionId): Session | undefined;
   /** For the simulator's proof that it can fail: called with a mutation's answer, says whether to keep it. */
   readonly keepAnswers?: boolean;
   log(event: { session: SessionId; error: Error }, message: string): void;
@@ -50,20 +53,21 @@ interface Pending {
   readonly turn: Turn;
   readonly draws: Draws;
   readonly abort: AbortController;
-  /** Sent again after a lost tail of the log: passes the restart gate. */
+  /** Sent again after a lost tail of the log, with what it drew then: passes the restart gate. */
   readonly replay: boolean;
-  /** Inodes on which nothing is granted until this one has run. */
-  readonly blocked: InodeNumber[];
-  /** Who said that an inode is open (M8). */
-  readonly askedOpen: Map<InodeNumber, Map<SessionId, boolean>>;
+  readonly negotiation: Negotiation;
   ran: boolean;
   fence: number | undefined;
+  /** State of the locks that the last run saw. */
+  locksSeen: number;
+  processed: Promise<void>;
 }
 
 /** What a run came to; made in the same turn as its commit. */
 interface Ran {
   readonly reply: Reply;
-  readonly recalls: readonly Promise<RecallOutcome>[];
+  readonly recalls: readonly Promise<unknown>[];
+  readonly failed: boolean;
 }
 
 export class OperationRunner {
@@ -71,18 +75,21 @@ export class OperationRunner {
   readonly #orders = new Map<SessionId, OperationOrder>();
   readonly #pending = new Map<SessionId, Map<string, Pending>>();
   readonly counters = { answered: 0, failed: 0, resent: 0 };
+  #closed = false;
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
   }
 
   /** Takes the operations of one message: what they are known to need is fetched in one go. */
-  submit(session: Session, operations: readonly Operation[], replay: boolean): void {
-    const hints = operations.flatMap(({ op }) => (op === undefined ? [] : kindOf(op).hints(op.value as never)));
+  submit(session: Session, operations: readonly Operation[]): void {
+    const hints = operations
+      .slice(0, SESSION_OPERATIONS_MAX)
+      .flatMap(({ op }) => (op === undefined ? [] : kindOf(op).hints(op.value as never)));
     const ready = this.#parts.engine.knows(hints) ? undefined : this.#parts.engine.prefetch(hints);
     // The failure is met by the operation itself, which asks the engine for the same keys.
     ready?.catch(() => undefined);
-    for (const operation of operations) this.#take(session, operation, replay, ready);
+    for (const operation of operations) this.#take(session, operation, ready);
   }
 
   /** A newer stream has taken the session up: what has not run yet will be sent again and must not run from the old one. */
@@ -99,17 +106,33 @@ export class OperationRunner {
   }
 
   ended(session: SessionId): void {
+    // Those that have run already go on to their answer.
     for (const pending of this.#pending.get(session)?.values() ?? [])
       pending.abort.abort(new CollectiveError('session_lost', 'Run an operation of a session that has ended'));
     this.#pending.delete(session);
     this.#orders.delete(session);
   }
 
+  /** Resolves when all changes that the session has sent again (M4) were made again, or failed. */
+  async replaysDone(session: SessionId): Promise<void> {
+    const replays = [...(this.#pending.get(session)?.values() ?? [])].filter(({ replay }) => replay);
+    await Promise.all(replays.map(({ processed }) => processed));
+  }
+
+  /** Gives up what waits and takes nothing new: after this nothing reaches the engine from here. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const all = [...this.#pending.values()].flatMap((pendings) => [...pendings.values()]);
+    for (const { abort } of all)
+      abort.abort(new CollectiveError('shutting_down', 'Run an operation: the coordinator stops'));
+    await Promise.all(all.map(({ processed }) => processed));
+  }
+
   pendingOf(session: SessionId): number {
     return this.#pending.get(session)?.size ?? 0;
   }
 
-  #take(session: Session, operation: Operation, replay: boolean, ready: Promise<void> | undefined): void {
+  #take(session: Session, operation: Operation, ready: Promise<void> | undefined): void {
     const { op, number, step } = operation;
     const key = `${number}:${step}`;
     if (op === undefined) {
@@ -120,29 +143,35 @@ export class OperationRunner {
       );
       return;
     }
+    if (session.ended || this.#closed) return;
+    let pendings = this.#pending.get(session.id);
+    // Sent again while it is still under way: it answers to whatever stream the session has then, after its recalls (M7).
+    const known = pendings?.get(key);
+    if (known !== undefined && (known.ran || !known.abort.signal.aborted)) return;
     const kept = session.keptAnswer(number, step);
     if (kept !== undefined) {
       this.counters.resent += 1;
       void this.#answerAgain(session, operation, kept);
       return;
     }
-    let pendings = this.#pending.get(session.id);
+    const kind = kindOf(op);
+    if ((pendings?.size ?? 0) >= SESSION_OPERATIONS_MAX || (kind.mutates && session.keptAnswers >= KEPT_ANSWERS_MAX)) {
+      this.#fail(
+        session,
+        operation,
+        new CollectiveError(
+          'overloaded',
+          `Take an operation: ${pendings?.size ?? 0} of this session wait, ${session.keptAnswers} answers are not acknowledged`,
+        ),
+      );
+      return;
+    }
     if (pendings === undefined) {
       pendings = new Map();
       this.#pending.set(session.id, pendings);
     }
-    const known = pendings.get(key);
-    // Sent again while it is still under way: it answers to whatever stream the session has then.
-    if (known !== undefined && !known.abort.signal.aborted) return;
-    if (pendings.size >= SESSION_OPERATIONS_MAX) {
-      this.#fail(
-        session,
-        operation,
-        new CollectiveError('overloaded', `Take an operation: ${SESSION_OPERATIONS_MAX} of this session wait already`),
-      );
-      return;
-    }
-    const kind = kindOf(op);
+    const replay = session.replayed ? undefined : operation.replay;
+    const fresh = this.#parts.engine.freshDraws();
     const pending: Pending = {
       session,
       operation,
@@ -150,30 +179,26 @@ export class OperationRunner {
       mutates: kind.mutates,
       turn: this.#order(session.id).enter(kind.inodes(op.value as never)),
       draws:
-        operation.replay === undefined
-          ? this.#parts.engine.freshDraws()
-          : {
-              now: operation.replay.time ?? this.#parts.engine.freshDraws().now,
-              inodes: [...operation.replay.inodes] as InodeNumber[],
-            },
+        replay === undefined ? fresh : { now: replay.time ?? fresh.now, inodes: [...replay.inodes] as InodeNumber[] },
       abort: new AbortController(),
-      replay,
-      blocked: [],
-      askedOpen: new Map(),
+      replay: replay !== undefined,
+      negotiation: new Negotiation(),
       ran: false,
       fence: undefined,
+      locksSeen: 0,
+      processed: Promise.resolve(),
     };
     pendings.set(key, pending);
-    void this.#process(pending, ready);
+    pending.processed = this.#process(pending, ready);
   }
 
   async #process(pending: Pending, ready: Promise<void> | undefined): Promise<void> {
     const { session, operation, abort } = pending;
     const { signal } = abort;
     try {
-      if (!pending.turn.ready) await pending.turn.come();
+      if (!pending.turn.ready) await pending.turn.come(signal);
       if (ready !== undefined) await ready.catch(() => undefined);
-      if (pending.mutates && !pending.replay && !this.#parts.gate.open) await this.#parts.gate.passed();
+      if (pending.mutates && !pending.replay && !this.#parts.gate.open) await this.#parts.gate.passed(signal);
       signal.throwIfAborted();
       if (pending.op.$case === 'setAttributes' && pending.op.value.size !== undefined) await this.#cutInSteps(pending);
       const outcome = await this.#run(pending);
@@ -182,22 +207,23 @@ export class OperationRunner {
       const firm = this.#parts.engine.firm(outcome, operation.durability === Durability.STABLE ? 'stable' : 'written');
       if (firm !== undefined) await firm;
       await this.#parts.sessionOperations.beforeAnswer(pending.op);
-      this.counters.answered += 1;
+      this.counters[outcome.value.failed ? 'failed' : 'answered'] += 1;
       this.#send(pending, outcome.value.reply);
     } catch (thrown) {
-      pending.turn.leave();
-      this.#unblock(pending);
-      // An aborted operation has nobody to answer, except one that its caller gave up.
       const error = toCollectiveError(thrown, `Run operation ${pending.op.$case}`);
       if (error.code === 'internal') this.#parts.log({ session: session.id, error }, 'operation failed');
-      if (error.code !== 'fenced' && error.code !== 'session_lost') {
+      // An aborted operation has nobody to answer, except one that its caller gave up.
+      if (error.code !== 'fenced' && error.code !== 'session_lost' && error.code !== 'shutting_down') {
         this.counters.failed += 1;
         this.#send(pending, failureReply(operation, error));
       }
     } finally {
+      pending.turn.leave();
+      this.#parts.keeping.unblock(pending.negotiation);
       const pendings = this.#pending.get(session.id);
       const key = `${operation.number}:${operation.step}`;
       if (pendings?.get(key) === pending) pendings.delete(key);
+      if (pendings?.size === 0) this.#pending.delete(session.id);
     }
   }
 
@@ -209,27 +235,45 @@ export class OperationRunner {
       const execution = { session: session.id, draws: pending.draws };
       const operation = (tx: OperationRun): Ran => this.#attempt(tx, pending);
       try {
-        const outcome =
+        return (
           this.#parts.engine.tryExecute(operation, execution) ??
-          (await this.#parts.engine.execute(operation, execution));
-        this.#unblock(pending);
-        return outcome;
+          (await this.#parts.engine.execute(operation, execution))
+        );
       } catch (thrown) {
-        if (thrown instanceof RecallFirst) await this.#recallFirst(pending, thrown);
+        if (thrown instanceof RecallFirst)
+          await this.#parts.keeping.recallFirst(pending.negotiation, thrown, session.id);
         else if (thrown instanceof WaitForLock) await this.#waitForLock(pending, thrown);
         else throw thrown;
       }
     }
   }
 
-  /** One run. What follows the operation itself happens in the turn of its commit and does not throw. */
+  /**
+   * One run. What stops it (a miss, a recall, a lock) is thrown before anything outside the transaction has changed; what
+   * follows the operation itself happens in the turn of its commit and does not throw.
+   */
   #attempt(tx: OperationRun, pending: Pending): Ran {
     const { session, operation, op } = pending;
-    const context = new OperationContext(tx, session.caller(operation.credential), this.#elsewhere(pending));
-    const result = isPlain(op.$case)
-      ? runPlain(context, op as Extract<Case, { $case: Parameters<typeof runPlain>[1]['$case'] }>)
-      : this.#runSessionOperation(context, pending);
     pending.abort.signal.throwIfAborted();
+    const context = new OperationContext(
+      tx,
+      session.caller(operation.credential),
+      this.#parts.keeping.elsewhere(pending.negotiation),
+    );
+    pending.locksSeen = this.#parts.locks.changes;
+    let result: Result;
+    try {
+      if (pending.replay) requireUnusedNumbers(tx, operation.replay?.inodes ?? [], this.#parts.engine);
+      result = isPlain(op.$case)
+        ? runPlain(context, op as Extract<Case, { $case: Parameters<typeof runPlain>[1]['$case'] }>)
+        : this.#runSessionOperation(context, pending);
+    } catch (thrown) {
+      if (!(thrown instanceof CollectiveError)) throw thrown;
+      // A refusal is an answer too: it rests on what the run has read and waits for it as any other (M4).
+      return this.#refuse(tx, pending, thrown);
+    }
+    const { keeping, space, keepAnswers } = this.#parts;
+    const consequences = keeping.plan(session.id, context.changes);
     const wrote = tx.writes.size > 0;
     const reply: Reply = {
       number: operation.number,
@@ -239,24 +283,30 @@ export class OperationRunner {
       promises: [],
       result,
     };
-    if (wrote && pending.mutates && this.#parts.keepAnswers !== false) {
+    if (wrote && pending.mutates && keepAnswers !== false) {
       const bytes = Reply.encode(reply).finish();
-      tx.put(
-        ANSWERS,
-        { reply: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) },
-        session.id,
-        operation.number,
-        operation.step,
-      );
+      const kept = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      tx.put(ANSWERS, { reply: kept }, session.id, operation.number, operation.step);
+      const acknowledged = session.acknowledgedFirst(ACKNOWLEDGED_TAKEN_MAX);
+      for (const { number, step } of acknowledged) tx.remove(ANSWERS, session.id, number, step);
       session.keepAnswer(operation.number, { step: operation.step, reply: bytes });
-      for (const { number, step } of session.takeAcknowledged()) tx.remove(ANSWERS, session.id, number, step);
+      session.dropAcknowledged(acknowledged.length);
     }
-    for (const [realm, change] of tx.usage)
-      if (change.bytes > 0) this.#parts.space.used(session, realm as RealmId, change.bytes);
-    const recalls = this.#beginRecalls(session, context);
-    reply.promises = this.#grant(session, context);
     pending.ran = true;
-    return { reply, recalls };
+    const stored = bytesStoredBy(op);
+    for (const [realm, change] of tx.usage) space.used(session, realm as RealmId, Math.max(change.bytes, stored));
+    const { grants, recalls } = keeping.carryOut(session, context, consequences, pending.negotiation);
+    reply.promises = grants;
+    if (op.$case === 'setLock') this.#parts.locks.changed(op.value.inode as InodeNumber);
+    for (const { inode } of context.changes) if (this.#parts.locks.waitedFor(inode)) this.#parts.locks.changed(inode);
+    return { reply, recalls, failed: false };
+  }
+
+  #refuse(tx: OperationRun, pending: Pending, error: CollectiveError): Ran {
+    tx.discard();
+    pending.ran = true;
+    if (error.code === 'internal') this.#parts.log({ session: pending.session.id, error }, 'operation failed');
+    return { reply: failureReply(pending.operation, error), recalls: [], failed: true };
   }
 
   #runSessionOperation(context: OperationContext, pending: Pending): Result {
@@ -264,73 +314,10 @@ export class OperationRunner {
     return this.#parts.sessionOperations.run(context, pending.session, pending.op, pending.fence ?? 0);
   }
 
-  #elsewhere(pending: Pending): Elsewhere {
-    const { promises, space, find } = this.#parts;
-    return {
-      writesElsewhere: (inode, session) => promises.writerOf(inode, session) !== undefined,
-      openElsewhere: (inode, session) => {
-        const asked = pending.askedOpen.get(inode);
-        const interested = promises.interestedIn(inode, session);
-        if (interested.some((each) => asked?.get(each) === undefined)) return undefined;
-        return interested;
-      },
-      grantedElsewhere: (realm, session) => space.elsewhere(realm, find(session)),
-    };
-  }
-
-  /** Read promises of others on what changed: called back after the operation ran, before its answer leaves (M7). */
-  #beginRecalls(session: Session, context: OperationContext): Promise<RecallOutcome>[] {
-    const begun: Promise<RecallOutcome>[] = [];
-    for (const { inode, kinds, names } of context.changes) {
-      for (const holder of this.#parts.promises.holders(inode, kinds, session.id)) {
-        const other = this.#parts.find(holder);
-        if (other !== undefined)
-          begun.push(this.#parts.recalls.recall(other, inode, kinds & this.#parts.promises.held(holder, inode), names));
-      }
-    }
-    return begun;
-  }
-
-  #grant(session: Session, context: OperationContext): PromiseGrant[] {
-    if (session.outlet === undefined) return [];
-    const grants: PromiseGrant[] = [];
-    const mayCache = session.caches && this.#parts.gate.open;
-    for (const [inode, kinds] of context.shown) {
-      if (!mayCache) {
-        // That the inode is open is no right to cache: it is noted for every session, and before the gate opens too.
-        if ((kinds & OPEN) !== 0) this.#parts.promises.grant(session.id, inode, OPEN);
-        continue;
-      }
-      const granted = this.#parts.promises.grant(session.id, inode, (kinds & ATTRIBUTES) !== 0 ? kinds | OPEN : kinds);
-      if (granted !== 0) grants.push({ inode, kinds: granted, sequence: this.#parts.engine.drawNumber('promise') });
-    }
-    return grants;
-  }
-
-  async #recallFirst(pending: Pending, { inode, kinds }: RecallFirst): Promise<void> {
-    const { promises, recalls, find } = this.#parts;
-    promises.block(inode);
-    pending.blocked.push(inode);
-    const holders = promises.holders(inode, kinds, pending.session.id);
-    const asked = pending.askedOpen.get(inode) ?? new Map<SessionId, boolean>();
-    pending.askedOpen.set(inode, asked);
-    const outcomes = await Promise.all(
-      holders
-        .filter((holder) => (kinds & OPEN) === 0 || asked.get(holder) === undefined)
-        .map((holder) => {
-          const other = find(holder);
-          if (other !== undefined) return recalls.recall(other, inode, kinds & promises.held(holder, inode), []);
-          promises.drop(holder, inode, kinds);
-          return { session: holder, open: false };
-        }),
-    );
-    if ((kinds & OPEN) !== 0) for (const { session, open } of outcomes) asked.set(session, open);
-  }
-
   async #waitForLock(pending: Pending, wait: WaitForLock): Promise<void> {
     // Others of the same session must be able to unlock meanwhile.
     pending.turn.leave();
-    await this.#parts.locks.wait(wait, pending.abort.signal);
+    await this.#parts.locks.wait(wait, pending.abort.signal, pending.locksSeen);
   }
 
   /** Cuts that are too long for one operation: bounded steps from the new end on, each complete in itself. */
@@ -342,19 +329,22 @@ export class OperationRunner {
       try {
         const { value } = await this.#parts.engine.execute(
           (tx) =>
-            cutStep(new OperationContext(tx, session.caller(operation.credential), this.#elsewhere(pending)), op.value),
+            cutStep(
+              new OperationContext(
+                tx,
+                session.caller(operation.credential),
+                this.#parts.keeping.elsewhere(pending.negotiation),
+              ),
+              op.value,
+            ),
           { session: session.id },
         );
         if (!value) return;
       } catch (thrown) {
         if (!(thrown instanceof RecallFirst)) throw thrown;
-        await this.#recallFirst(pending, thrown);
+        await this.#parts.keeping.recallFirst(pending.negotiation, thrown, session.id);
       }
     }
-  }
-
-  #unblock(pending: Pending): void {
-    for (const inode of pending.blocked.splice(0)) this.#parts.promises.unblock(inode);
   }
 
   async #answerAgain(session: Session, operation: Operation, kept: Reply): Promise<void> {
@@ -362,6 +352,9 @@ export class OperationRunner {
     const firm = this.#parts.engine.firm({ position, readsThrough: position, foreignThrough: position }, 'stable');
     try {
       if (firm !== undefined) await firm;
+      // An answer that never left may still owe recalls: after a restart the gate stands for them (M6). What is replayed
+      // had left.
+      if (operation.replay === undefined) await this.#parts.gate.passed();
       session.outlet?.send(replies(kept, this.#parts.engine.stablePosition));
     } catch (thrown) {
       this.#fail(session, operation, toCollectiveError(thrown, 'Answer an operation again'));
@@ -404,4 +397,11 @@ function failureReply(operation: Operation, error: CollectiveError): Reply {
     promises: [],
     result: { $case: 'failure', value: { code: error.code, message: error.message, details } },
   };
+}
+
+/** What a client takes from its grants for an operation: all bytes that it stored, also where they replace others (M10). */
+function bytesStoredBy(op: Case): number {
+  const chunks =
+    op.$case === 'commitSlices' ? op.value.chunks : op.$case === 'makeNode' ? (op.value.content?.chunks ?? []) : [];
+  return chunks.reduce((sum, { length }) => sum + length, 0);
 }

@@ -11,11 +11,15 @@ export class PromiseTable {
   readonly #bySession = new Map<SessionId, Set<InodeNumber>>();
   /** Inodes on which a recall is under way or an operation waits to run after one: nothing is granted on them. */
   readonly #blocked = new Map<InodeNumber, number>();
+  /** Of blocked inodes: sessions that were shown the inode since, and so may have opened it. */
+  readonly #seenWhileBlocked = new Map<InodeNumber, Set<SessionId>>();
 
   /** Adds kinds to what the session holds; answers which were granted: none while a recall is under way, no WRITE beside another's. */
   grant(session: SessionId, inode: InodeNumber, kinds: number): number {
     // Interest in an open inode is no right to cache: it is noted also while a recall is under way, and then asked for again.
-    let granted = this.#blocked.has(inode) ? kinds & OPEN : kinds;
+    const blocked = this.#blocked.has(inode);
+    let granted = blocked ? kinds & OPEN : kinds;
+    if (blocked && granted !== 0) this.#noteSeen(inode, session);
     if ((kinds & WRITE) !== 0 && this.writerOf(inode, session) !== undefined) granted &= ~WRITE;
     if (granted === 0) return 0;
     let holders = this.#byInode.get(inode);
@@ -77,6 +81,16 @@ export class PromiseTable {
     return this.holders(inode, OPEN, except);
   }
 
+  /** The session is asked whether it has the inode open: what it was shown before does not count any more. */
+  askOpen(inode: InodeNumber, session: SessionId): void {
+    this.#seenWhileBlocked.get(inode)?.delete(session);
+  }
+
+  /** Whether the session was shown the inode after it was asked, so that its "not open" is out of date. */
+  seenSinceAsked(inode: InodeNumber, session: SessionId): boolean {
+    return this.#seenWhileBlocked.get(inode)?.has(session) ?? false;
+  }
+
   block(inode: InodeNumber): void {
     this.#blocked.set(inode, (this.#blocked.get(inode) ?? 0) + 1);
   }
@@ -84,7 +98,16 @@ export class PromiseTable {
   unblock(inode: InodeNumber): void {
     const left = (this.#blocked.get(inode) ?? 0) - 1;
     if (left > 0) this.#blocked.set(inode, left);
-    else this.#blocked.delete(inode);
+    else {
+      this.#blocked.delete(inode);
+      this.#seenWhileBlocked.delete(inode);
+    }
+  }
+
+  #noteSeen(inode: InodeNumber, session: SessionId): void {
+    const seen = this.#seenWhileBlocked.get(inode);
+    if (seen === undefined) this.#seenWhileBlocked.set(inode, new Set([session]));
+    else seen.add(session);
   }
 
   get size(): number {

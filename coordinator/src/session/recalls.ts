@@ -42,8 +42,14 @@ export class Recalls {
   }
 
   /** Recalls `kinds` on the inode from one session. Resolves when the promise no longer holds. */
-  recall(session: Session, inode: InodeNumber, kinds: number, names: readonly Uint8Array[]): Promise<RecallOutcome> {
-    const sequence = this.#drawSequence();
+  recall(
+    session: Session,
+    inode: InodeNumber,
+    kinds: number,
+    names: readonly Uint8Array[],
+    sequence = this.#drawSequence(),
+  ): Promise<RecallOutcome> {
+    if ((kinds & OPEN) !== 0) this.#promises.askOpen(inode, session.id);
     return new Promise((done) => {
       const leftMs = Math.max(0, session.promisesUntilMs - this.#clock.bootMs());
       const timer = this.#clock.setTimer(leftMs, () => {
@@ -74,13 +80,19 @@ export class Recalls {
         session.outlet?.send({ message: { $case: 'recall', value: { sequence, inode, kinds, names: [] } } });
   }
 
+  /** The coordinator stops: nobody waits for an answer any more. */
+  close(): void {
+    for (const sequence of [...this.#outstanding.keys()]) this.#end(sequence, true);
+  }
+
   #end(sequence: number, open: boolean): void {
     const recall = this.#outstanding.get(sequence);
     if (recall === undefined) return;
     this.#outstanding.delete(sequence);
     recall.timer.cancel();
-    // Interest in an open inode ends only when its holder says that it is closed.
-    const ended = open ? recall.kinds & ~OPEN : recall.kinds;
+    // Interest in an open inode ends only when its holder says that it is closed, and has not seen the inode again since.
+    const mayBeOpen = open || this.#promises.seenSinceAsked(recall.inode, recall.session);
+    const ended = mayBeOpen ? recall.kinds & ~OPEN : recall.kinds;
     this.#promises.drop(recall.session, recall.inode, ended);
     recall.done({ session: recall.session, open });
   }

@@ -8,7 +8,7 @@ import { PROMISE_LEASE_MS } from '@collective/base/limits';
 
 export class RestartGate {
   readonly #awaited: Set<SessionId>;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   #timer: Timer | undefined;
 
   constructor(clock: Clock, awaited: Iterable<SessionId>) {
@@ -20,8 +20,21 @@ export class RestartGate {
     return this.#awaited.size === 0;
   }
 
-  passed(): Promise<void> {
-    return this.open ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
+  /** Resolves when the gate is open; rejects with the signal's reason. */
+  async passed(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.open) return;
+    await new Promise<void>((resolve, reject) => {
+      const end = (settle: () => void): void => {
+        this.#waiting.delete(pass);
+        signal?.removeEventListener('abort', onAbort);
+        settle();
+      };
+      const pass = (): void => end(resolve);
+      const onAbort = (): void => end(() => reject(signal?.reason));
+      this.#waiting.add(pass);
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
   }
 
   /** The session has replayed, or has ended. */
@@ -36,8 +49,6 @@ export class RestartGate {
   #open(): void {
     this.#timer?.cancel();
     this.#awaited.clear();
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+    for (const pass of [...this.#waiting]) pass();
   }
 }

@@ -20,7 +20,6 @@ import { setLock } from '../ops/locks.ts';
 import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
 import type { DataAccess } from './data-access.ts';
-import type { LockWaiters } from './lock-waiters.ts';
 import type { PromiseTable } from './promises.ts';
 import type { Session } from './session.ts';
 import type { SpaceGrants } from './space-grants.ts';
@@ -30,7 +29,6 @@ export interface SessionOperationParts {
   readonly engine: Engine;
   readonly data: DataAccess;
   readonly space: SpaceGrants;
-  readonly locks: LockWaiters;
   readonly promises: PromiseTable;
   cancel(session: SessionId, number: number, step: number): void;
 }
@@ -60,11 +58,8 @@ export class SessionOperations {
     switch (request.$case) {
       case 'readBlocks':
         return { $case: 'blocks', value: this.#blocks(context, session, request.value) };
-      case 'setLock': {
-        const state = setLock(context, request.value, fence);
-        this.#parts.locks.changed(request.value.inode as InodeNumber);
-        return { $case: 'lock', value: state };
-      }
+      case 'setLock':
+        return { $case: 'lock', value: setLock(context, request.value, fence) };
       case 'sync':
         loadInode(context, request.value.inode);
         return { $case: 'empty', value: {} };

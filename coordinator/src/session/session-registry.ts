@@ -9,24 +9,20 @@ import type { InodeNumber, SessionId } from '@collective/base/ids';
 import { PROMISE_LEASE_MS, SESSION_LEASE_MS } from '@collective/base/limits';
 import type { Attach } from '@collective/protocol/gen/session';
 import type { Engine } from '../engine/engine.ts';
-import type { OperationRun } from '../engine/operation-run.ts';
-import { OperationContext } from '../ops/context.ts';
-import { dropLocks } from '../ops/locks.ts';
-import { dropHolder } from '../ops/unlink.ts';
+import { OPEN } from '../ops/context.ts';
 import type { SessionRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
-import { ANSWERS, LOCKS, ORPHANS, SESSIONS, SUBJECTS } from '../tables/tables.ts';
+import { SESSIONS, SUBJECTS } from '../tables/tables.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import type { PromiseTable } from './promises.ts';
 import type { Recalls } from './recalls.ts';
 import { RestartGate } from './restart-gate.ts';
 import { Session } from './session.ts';
+import { SessionRemains } from './session-remains.ts';
 import type { SpaceGrants } from './space-grants.ts';
 
 export const SESSIONS_MAX = 10_000;
 const EXPIRY_LOOK_MS = 1_000;
-const STEP_ROWS = 500;
-const ROWS_MAX = 1_000_000;
 
 export interface RegistryParts {
   readonly clock: Clock;
@@ -51,7 +47,8 @@ export class SessionRegistry {
   readonly #live = new Map<SessionId, Session>();
   /** Known from the store, not attached in this start. */
   readonly #recorded: Map<SessionId, Recorded>;
-  readonly #ending = new Set<SessionId>();
+  readonly #ending = new Map<SessionId, Promise<void>>();
+  readonly #remains: SessionRemains;
   #timer: Timer | undefined;
   #closed = false;
 
@@ -68,6 +65,7 @@ export class SessionRegistry {
 
   private constructor(parts: RegistryParts, recorded: Map<SessionId, Recorded>) {
     this.#parts = parts;
+    this.#remains = new SessionRemains(parts.engine);
     this.#recorded = recorded;
     this.gate = new RestartGate(
       parts.clock,
@@ -84,12 +82,13 @@ export class SessionRegistry {
     return this.#live.get(id);
   }
 
-  sessions(): Iterable<Session> {
-    return this.#live.values();
+  /** Sessions of an earlier start that may still come back. */
+  get absent(): SessionId[] {
+    return [...this.#recorded.keys()];
   }
 
   /** Takes up the session that the client names, or makes a new one. Stable when it resolves. */
-  async attach(attach: Attach, subject: string): Promise<{ session: Session; resumed: boolean }> {
+  async attach(attach: Attach, subject: string): Promise<{ session: Session; resumed: boolean; incarnation: number }> {
     const rights = await this.#parts.engine.run((tx) => tx.get(SUBJECTS, subject));
     if (rights === undefined)
       throw new CollectiveError(
@@ -98,15 +97,33 @@ export class SessionRegistry {
       );
     const known = attach.session === 0 ? undefined : await this.#takeUp(attach, subject);
     const session = known ?? this.#create(attach, subject, rights);
+    // Noted before anything is waited for: nobody may remove these files as if they were closed (M8).
+    for (const inode of attach.openInodes) this.#parts.promises.grant(session.id, inode as InodeNumber, OPEN);
     session.rights = rights;
+    session.replayed = known === undefined;
     session.listener = attach.listener;
     session.bundleHash = attach.bundleHash;
     session.program = attach.program.slice(0, 200);
-    if (attach.credential !== undefined) session.defaultCredential = attach.credential;
+    session.defaultCredential = attach.credential ?? { uid: rights.uid, gid: rights.gid, groups: [] };
     session.incarnation += 1;
+    const { incarnation } = session;
     this.touch(session);
     await this.#parts.engine.run((tx) => tx.put(SESSIONS, session.row(tx.now), session.id));
-    return { session, resumed: known !== undefined };
+    // It was gone while others removed files: those of them that it does not have open end now (M8).
+    if (known !== undefined) await this.#remains.dropOrphans(session.id, new Set(attach.openInodes));
+    this.requireNewest(session, incarnation);
+    return { session, resumed: known !== undefined, incarnation };
+  }
+
+  /** A stream that was overtaken while it attached must not take the session from the one that came after it (M5). */
+  requireNewest(session: Session, incarnation: number): void {
+    if (session.ended)
+      throw new CollectiveError('session_lost', `Attach session ${session.id}: it has ended meanwhile`);
+    if (session.incarnation !== incarnation)
+      throw new CollectiveError(
+        'fenced',
+        `Attach session ${session.id}: incarnation ${session.incarnation} has taken over`,
+      );
   }
 
   /** A renewal arrived, or any sign of life that counts as one: leases run from its receipt (M6). */
@@ -117,55 +134,45 @@ export class SessionRegistry {
   }
 
   /** Ends a session in bounded steps; its row goes last, so that an end cut short is finished after a restart. */
-  async end(id: SessionId): Promise<void> {
-    if (this.#ending.has(id)) return;
-    this.#ending.add(id);
+  end(id: SessionId): Promise<void> {
+    const under = this.#ending.get(id);
+    if (under !== undefined) return under;
+    const ending = this.#end(id).finally(() => {
+      this.#ending.delete(id);
+      this.gate.settled(id);
+    });
+    this.#ending.set(id, ending);
+    return ending;
+  }
+
+  async #end(id: SessionId): Promise<void> {
     const session = this.#live.get(id);
     this.#live.delete(id);
     this.#recorded.delete(id);
     const { engine, promises, recalls, locks, space } = this.#parts;
     if (session !== undefined) {
+      session.ended = true;
+      session.outlet?.refuse(new CollectiveError('session_lost', `Go on with session ${id}: it has ended`));
       this.#parts.onEnded(session);
       space.drop(session);
     }
     promises.dropSession(id);
     recalls.sessionEnded(id);
-    try {
-      const unlocked = await this.#eachRow(LOCKS.prefix, (tx, key, context) => {
-        const inode = readBigEndian(key, 1, 6) as InodeNumber;
-        const held = tx.get(LOCKS, inode)?.locks.some((lock) => lock.session === id) ?? false;
-        if (held) dropLocks(context, inode, (lock) => lock.session === id);
-        return held ? inode : undefined;
-      });
-      for (const inode of unlocked) locks.changed(inode);
-      await this.#eachRow(
-        ORPHANS.prefix,
-        (_tx, key, context) => {
-          dropHolder(context, readBigEndian(key, 1, 6) as InodeNumber, id);
-          return undefined;
-        },
-        id,
-      );
-      const answers = ANSWERS.key(id, 0, 0).slice(0, -12);
-      for (;;) {
-        const removed = await engine.run((tx) => {
-          const rows = tx.scan(ANSWERS, answers, prefixEnd(answers), STEP_ROWS);
-          for (const { key } of rows) tx.remove(ANSWERS, id, readBigEndian(key, 7, 8), readBigEndian(key, 15, 4));
-          return rows.length;
-        });
-        if (removed < STEP_ROWS) break;
-      }
-      await engine.run((tx) => tx.remove(SESSIONS, id));
-    } finally {
-      this.#ending.delete(id);
-      this.gate.settled(id);
-    }
+    for (const inode of await this.#remains.dropLocks(id)) locks.changed(inode);
+    await this.#remains.dropOrphans(id, new Set());
+    await this.#remains.dropAnswers(id);
+    await engine.run((tx) => tx.remove(SESSIONS, id));
   }
 
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
     this.gate.close();
+  }
+
+  /** Resolves when no session is being ended. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#ending.values());
   }
 
   async #takeUp(attach: Attach, subject: string): Promise<Session | undefined> {
@@ -186,7 +193,7 @@ export class SessionRegistry {
       realms: [],
       created: undefined,
     });
-    await this.#loadAnswers(session);
+    await this.#remains.readAnswers(id, (number, answer) => session.keepAnswer(number, answer));
     // Somebody else may have taken it up while its answers were read.
     const raced = this.#live.get(id);
     if (raced !== undefined) return raced;
@@ -216,44 +223,8 @@ export class SessionRegistry {
       },
       rights,
     );
-    session.replayed = true;
     this.#live.set(id, session);
     return session;
-  }
-
-  async #loadAnswers(session: Session): Promise<void> {
-    const prefix = ANSWERS.key(session.id, 0, 0).slice(0, -12);
-    for (let from = prefix; ; ) {
-      const rows = await this.#parts.engine.run((tx) => tx.scan(ANSWERS, from, prefixEnd(prefix), STEP_ROWS));
-      for (const { key, value } of rows)
-        session.keepAnswer(readBigEndian(key, 7, 8), { step: readBigEndian(key, 15, 4), reply: value.reply });
-      const last = rows.at(-1);
-      if (rows.length < STEP_ROWS || last === undefined) return;
-      from = `${last.key}\0`;
-    }
-  }
-
-  /** Visits all rows of a small table in steps, in one operation a step. */
-  async #eachRow(
-    prefix: string,
-    visit: (tx: OperationRun, key: string, context: OperationContext) => InodeNumber | undefined,
-    session = 0 as SessionId,
-  ): Promise<InodeNumber[]> {
-    const found: InodeNumber[] = [];
-    const table = prefix === LOCKS.prefix ? LOCKS : ORPHANS;
-    for (let from = prefix, visited = 0; visited < ROWS_MAX; ) {
-      const step = await this.#parts.engine.run((tx) => {
-        const context = new OperationContext(tx, nobody(session), NO_ONE_ELSE);
-        const rows = tx.scan<readonly [InodeNumber], unknown>(table, from, prefixEnd(prefix), STEP_ROWS);
-        return { rows: rows.map(({ key }) => key), hits: rows.flatMap(({ key }) => visit(tx, key, context) ?? []) };
-      });
-      found.push(...step.hits);
-      visited += step.rows.length;
-      const last = step.rows.at(-1);
-      if (step.rows.length < STEP_ROWS || last === undefined) return found;
-      from = `${last}\0`;
-    }
-    return found;
   }
 
   #lookForExpired(): void {
@@ -272,9 +243,3 @@ export class SessionRegistry {
     );
   }
 }
-
-function nobody(session: SessionId): OperationContext['caller'] {
-  return { session, credential: { uid: 0, gid: 0, groups: [] }, realmRight: () => 'rw' };
-}
-
-const NO_ONE_ELSE = { writesElsewhere: () => false, openElsewhere: () => [], grantedElsewhere: () => 0 };

@@ -6,18 +6,19 @@
 import { assertNever } from '@collective/base/assert';
 import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
-import type { InodeNumber, RealmId } from '@collective/base/ids';
+import { compareEpochs, type InodeNumber, type RealmId } from '@collective/base/ids';
 import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERSION } from '@collective/base/limits';
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
 import type { Engine } from '../engine/engine.ts';
 import { replicaRule } from '../ops/chunks.ts';
-import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
+import { ATTRIBUTES, DATA, ENTRIES, WRITE } from '../ops/context.ts';
 import { allRealms } from '../ops/realms.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { ANSWERS, EPOCHS } from '../tables/tables.ts';
 import type { DataAccess } from './data-access.ts';
 import type { OperationRunner } from './operation-runner.ts';
+import type { PromiseKeeping } from './promise-keeping.ts';
 import type { PromiseTable } from './promises.ts';
 import type { Recalls } from './recalls.ts';
 import type { Session } from './session.ts';
@@ -35,6 +36,7 @@ export interface StreamParts {
   readonly space: SpaceGrants;
   readonly operations: SessionOperations;
   readonly data: DataAccess;
+  readonly keeping: PromiseKeeping;
   readonly member: { readonly name: string; readonly trustDomain: string };
   readonly version: string;
 }
@@ -89,7 +91,7 @@ class SessionStream {
       switch (message.$case) {
         case 'operations':
           session.acknowledge(message.value.acknowledged);
-          this.#parts.runner.submit(session, message.value.operations, !session.replayed);
+          this.#parts.runner.submit(session, message.value.operations);
           break;
         case 'renew':
           this.#renew(session, message.value);
@@ -99,9 +101,10 @@ class SessionStream {
           break;
         case 'replayed':
           session.replayed = true;
-          this.#parts.registry.gate.settled(session.id);
+          void this.#settleReplays(session);
           break;
         case 'detach':
+          session.outlet = undefined;
           await this.#parts.registry.end(session.id);
           this.#send({ message: { $case: 'detached', value: {} } });
           return;
@@ -111,6 +114,13 @@ class SessionStream {
           assertNever(message, 'client message');
       }
     }
+  }
+
+  /** The gate may open when what was sent again has been made again, in its order, before anybody else's changes (M4, M6). */
+  async #settleReplays(session: Session): Promise<void> {
+    await this.#parts.runner.replaysDone(session.id);
+    // A stream that was overtaken leaves the rest to its successor.
+    if (!this.#over) this.#parts.registry.gate.settled(session.id);
   }
 
   refuse(error: CollectiveError): void {
@@ -136,7 +146,7 @@ class SessionStream {
   };
 
   async #attach(signal: AbortSignal): Promise<Session> {
-    const { clock, registry, runner, recalls, promises, space } = this.#parts;
+    const { clock, registry, runner, recalls, space } = this.#parts;
     this.#attachTimer = clock.setTimer(ATTACH_WITHIN_MS, () =>
       this.refuse(new CollectiveError('deadline_exceeded', `Attach: nothing came within ${ATTACH_WITHIN_MS} ms`)),
     );
@@ -150,34 +160,45 @@ class SessionStream {
         'version_too_new',
         `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`,
       );
-    const { session, resumed } = await registry.attach(attach, this.#subject);
+    const { session, resumed, incarnation } = await registry.attach(attach, this.#subject);
+    const attached = await this.#attached(attach, session, resumed);
+    // From here on nothing waits: `attached` is the first message, and all that follows finds the new stream.
+    registry.requireNewest(session, incarnation);
     session.outlet?.refuse(
-      new CollectiveError(
-        'fenced',
-        `Go on with session ${session.id}: incarnation ${session.incarnation} has taken over`,
-      ),
+      new CollectiveError('fenced', `Go on with session ${session.id}: incarnation ${incarnation} has taken over`),
     );
     runner.fence(session.id);
-    // What the client still believes to be promised: after a restart it says so first; later only what the table knows holds.
-    const doubtful = new Set<number>();
-    for (const { inode, kinds } of attach.held) {
-      if (!registry.gate.open || (promises.held(session.id, inode as InodeNumber) & kinds) === kinds)
-        promises.grant(session.id, inode as InodeNumber, kinds);
-      else doubtful.add(inode);
-    }
-    for (const inode of attach.openInodes) promises.grant(session.id, inode as InodeNumber, OPEN);
+    const doubtful = resumed ? this.#takeUpPromises(attach, session) : [];
     if (resumed) {
       space.drop(session);
-      for (const { realm, bytes } of attach.space) space.restore(session, realm as RealmId, bytes);
+      for (const { realm, bytes } of attach.space)
+        if (session.realmRight(realm as RealmId) === 'rw') space.restore(session, realm as RealmId, bytes);
     }
     session.outlet = this.#outlet;
     this.#session = session;
-    this.#send({ message: { $case: 'attached', value: await this.#attached(attach, session, resumed) } });
+    this.#send({ message: { $case: 'attached', value: attached } });
     recalls.resend(session);
-    // Promises that no longer hold are recalled, so that the client drops what it caches under them.
-    for (const inode of doubtful)
-      void recalls.recall(session, inode as InodeNumber, ATTRIBUTES | ENTRIES | DATA | WRITE, []);
+    for (const inode of doubtful) void recalls.recall(session, inode, ATTRIBUTES | ENTRIES | DATA | WRITE, []);
     return session;
+  }
+
+  /**
+   * Compares what the client believes to be promised with what is; answers the inodes of which it must drop what it caches.
+   * Read promises end with the coordinator's epoch: which recalls the last start still owed is not known any more, so a
+   * client that meets a new epoch drops what it caches under them. An exclusive promise was always recalled before the
+   * change, so it holds on if nobody else has taken it.
+   */
+  #takeUpPromises(attach: Attach, session: Session): InodeNumber[] {
+    const { promises, registry, engine } = this.#parts;
+    const restarted = attach.lastEpoch === undefined || compareEpochs(attach.lastEpoch, engine.epoch) !== 0;
+    const doubtful: InodeNumber[] = [];
+    for (const { inode: value, kinds } of attach.held) {
+      const inode = value as InodeNumber;
+      const claimed = restarted ? kinds & WRITE : kinds;
+      if (restarted && !registry.gate.open && claimed !== 0) promises.grant(session.id, inode, claimed);
+      if ((promises.held(session.id, inode) & claimed) !== claimed) doubtful.push(inode);
+    }
+    return doubtful;
   }
 
   async #attached(attach: Attach, session: Session, resumed: boolean): Promise<Attached> {

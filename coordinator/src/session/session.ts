@@ -43,8 +43,10 @@ export class Session {
   /** Boot time in ms until which the session holds. */
   expiresMs = 0;
   outlet: Outlet | undefined;
-  /** Has attached in this start and sent again what was lost. */
+  /** Since its last attach the session has sent again what was lost (M4). */
   replayed = false;
+  /** Its end has begun: nothing is run for it any more. */
+  ended = false;
   chunkIds: ChunkIdBlock | undefined;
   accessExpiresSeconds = 0;
   /** M10: bytes granted and not yet used, by realm. */
@@ -101,6 +103,15 @@ export class Session {
 
   get acknowledgedWaiting(): number {
     return this.#acknowledged.length;
+  }
+
+  /** The oldest of them; `dropAcknowledged` follows when their rows are gone. */
+  acknowledgedFirst(count: number): readonly { number: number; step: number }[] {
+    return this.#acknowledged.slice(0, count);
+  }
+
+  dropAcknowledged(count: number): void {
+    if (count > 0) this.#acknowledged = this.#acknowledged.slice(count);
   }
 
   takeAcknowledged(): { number: number; step: number }[] {

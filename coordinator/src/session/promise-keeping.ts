@@ -1,0 +1,183 @@
+/**
+ * How one operation meets the promises of other sessions (M7): exclusive ones and the question "is it open?" come back
+ * before it runs, read promises after it ran and before its answer leaves. While a recall of an inode is under way nothing
+ * is granted on it: the holder's acknowledgement would take the new promise along with the old one, and the holder alone
+ * would still believe in it.
+ */
+import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import type { PromiseGrant } from '@collective/protocol/gen/session';
+import {
+  ATTRIBUTES,
+  type Change,
+  type Elsewhere,
+  OPEN,
+  type OperationContext,
+  type RecallFirst,
+} from '../ops/context.ts';
+import type { PromiseTable } from './promises.ts';
+import type { RecallOutcome, Recalls } from './recalls.ts';
+import type { RestartGate } from './restart-gate.ts';
+import type { Session } from './session.ts';
+import type { SpaceGrants } from './space-grants.ts';
+
+/** A session that looks an inode up again and again while it is asked counts as having it open in the end. */
+const OPEN_ASKED_MAX = 5;
+
+/** What an operation keeps over its runs. */
+export class Negotiation {
+  /** Inodes on which nothing is granted until the operation has run. */
+  readonly blocked: InodeNumber[] = [];
+  /** Who said whether an inode is open (M8). */
+  readonly open = new Map<InodeNumber, Map<SessionId, { open: boolean; asked: number }>>();
+}
+
+/** Read promises to be called back: of one inode, from all that hold any of them. */
+interface PlannedRecall {
+  readonly inode: InodeNumber;
+  readonly names: readonly Uint8Array[];
+  readonly holders: readonly { readonly session: Session; readonly kinds: number }[];
+}
+
+/** What a run that will be committed brings about. Made before anything is done, so that only this can fail. */
+export interface Consequences {
+  readonly recalls: readonly PlannedRecall[];
+  /** One for what is granted, then one a recall: a client drops a grant that is older than a recall. */
+  readonly sequences: readonly number[];
+}
+
+export interface PromiseKeepingParts {
+  readonly promises: PromiseTable;
+  readonly recalls: Recalls;
+  readonly gate: RestartGate;
+  readonly space: SpaceGrants;
+  find(session: SessionId): Session | undefined;
+  /** Sessions that may come back and say that they have any inode open (M6, M8). */
+  absent(): readonly SessionId[];
+  drawSequence(): number;
+}
+
+export class PromiseKeeping {
+  readonly #parts: PromiseKeepingParts;
+
+  constructor(parts: PromiseKeepingParts) {
+    this.#parts = parts;
+  }
+
+  elsewhere(negotiation: Negotiation): Elsewhere {
+    const { promises, space, find, absent } = this.#parts;
+    return {
+      writesElsewhere: (inode, session) => promises.writerOf(inode, session) !== undefined,
+      openElsewhere: (inode, session) => {
+        const said = negotiation.open.get(inode);
+        const interested = promises.interestedIn(inode, session);
+        // Whoever said no and is interested again has looked the inode up since: it is asked again.
+        const unclear = interested.some((each) => {
+          const answer = said?.get(each);
+          return answer === undefined || (!answer.open && answer.asked < OPEN_ASKED_MAX);
+        });
+        return unclear ? undefined : [...interested, ...absent()];
+      },
+      grantedElsewhere: (realm: RealmId, session: SessionId) => space.elsewhere(realm, find(session)),
+    };
+  }
+
+  /** Calls back what must come back before the operation can run. */
+  async recallFirst(negotiation: Negotiation, { inode, kinds }: RecallFirst, asker: SessionId): Promise<void> {
+    const { promises, recalls, find } = this.#parts;
+    promises.block(inode);
+    negotiation.blocked.push(inode);
+    const outcomes = await Promise.all(
+      promises
+        .holders(inode, kinds, asker)
+        .filter((holder) => (kinds & OPEN) === 0 || !negotiation.open.get(inode)?.get(holder)?.open)
+        .map((holder) => {
+          const other = find(holder);
+          if (other !== undefined) return recalls.recall(other, inode, kinds & promises.held(holder, inode), []);
+          promises.drop(holder, inode, kinds);
+          return { session: holder, open: false };
+        }),
+    );
+    if ((kinds & OPEN) === 0) return;
+    const said = negotiation.open.get(inode) ?? new Map<SessionId, { open: boolean; asked: number }>();
+    negotiation.open.set(inode, said);
+    for (const { session, open } of outcomes) said.set(session, { open, asked: (said.get(session)?.asked ?? 0) + 1 });
+  }
+
+  /** Throws `overloaded` when no more sequence numbers can be drawn for the moment. */
+  plan(session: SessionId, changes: readonly Change[]): Consequences {
+    const recalls = this.#planRecalls(session, changes);
+    const wanted = recalls.reduce((sum, { holders }) => sum + holders.length, 1);
+    return { recalls, sequences: Array.from({ length: wanted }, () => this.#parts.drawSequence()) };
+  }
+
+  /** In the turn of the commit: grants what the answer shows, and begins the recalls that the answer waits for. */
+  carryOut(
+    session: Session,
+    context: OperationContext,
+    { recalls, sequences }: Consequences,
+    negotiation: Negotiation,
+  ): { grants: PromiseGrant[]; recalls: Promise<unknown>[] } {
+    this.unblock(negotiation);
+    const [first = 0, ...rest] = sequences;
+    const grants = this.#grant(session, context, first);
+    return { grants, recalls: recalls.map((planned) => this.#begin(planned, rest.splice(0, planned.holders.length))) };
+  }
+
+  /** For changes that no session made. */
+  recallChanged(changes: readonly Change[]): Promise<unknown> {
+    const { recalls, sequences } = this.plan(0 as SessionId, changes);
+    const rest = sequences.slice(1);
+    return Promise.all(recalls.map((planned) => this.#begin(planned, rest.splice(0, planned.holders.length))));
+  }
+
+  unblock(negotiation: Negotiation): void {
+    for (const inode of negotiation.blocked.splice(0)) this.#parts.promises.unblock(inode);
+  }
+
+  #planRecalls(session: SessionId, changes: readonly Change[]): PlannedRecall[] {
+    const { promises, find } = this.#parts;
+    const byInode = new Map<InodeNumber, { kinds: number; names: Uint8Array[] }>();
+    for (const { inode, kinds, names } of changes) {
+      const merged = byInode.get(inode);
+      if (merged === undefined) byInode.set(inode, { kinds, names: [...names] });
+      else {
+        merged.kinds |= kinds;
+        merged.names.push(...names);
+      }
+    }
+    const planned: PlannedRecall[] = [];
+    for (const [inode, { kinds, names }] of byInode) {
+      const holders = promises.holders(inode, kinds, session).flatMap((holder) => {
+        const other = find(holder);
+        return other === undefined ? [] : [{ session: other, kinds: kinds & promises.held(holder, inode) }];
+      });
+      if (holders.length > 0) planned.push({ inode, names, holders });
+    }
+    return planned;
+  }
+
+  #begin({ inode, names, holders }: PlannedRecall, sequences: readonly number[]): Promise<RecallOutcome[]> {
+    const { promises, recalls } = this.#parts;
+    promises.block(inode);
+    return Promise.all(
+      holders.map(({ session, kinds }, i) => recalls.recall(session, inode, kinds, names, sequences[i])),
+    ).finally(() => promises.unblock(inode));
+  }
+
+  #grant(session: Session, context: OperationContext, sequence: number): PromiseGrant[] {
+    if (session.outlet === undefined) return [];
+    const { promises, gate } = this.#parts;
+    const grants: PromiseGrant[] = [];
+    const mayCache = session.caches && gate.open;
+    for (const [inode, kinds] of context.shown) {
+      if (!mayCache) {
+        // That the inode is open is no right to cache: it is noted for every session, and before the gate opens too.
+        if ((kinds & OPEN) !== 0) promises.grant(session.id, inode, OPEN);
+        continue;
+      }
+      const granted = promises.grant(session.id, inode, (kinds & ATTRIBUTES) !== 0 ? kinds | OPEN : kinds);
+      if (granted !== 0) grants.push({ inode, kinds: granted, sequence });
+    }
+    return grants;
+  }
+}
