@@ -9,11 +9,14 @@ import { type Clock, wallMs } from '@collective/base/clock';
 import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { NodeName } from '@collective/base/ids';
+import { HEARTBEAT_INTERVAL_MS } from '@collective/base/limits';
 import type { Random } from '@collective/base/random';
 import { rawPublicKey } from '@collective/protocol/access/token';
 import type { SigningKey } from '@collective/protocol/gen/node';
 
 const ROTATE_AFTER_MS = 24 * 3_600_000;
+/** A new key is given to the nodes for some heartbeats before anything is signed with it: else they would refuse it for one. */
+const PUBLISHED_BEFORE_USE_MS = 5 * HEARTBEAT_INTERVAL_MS;
 const FORMAT = 1;
 
 interface KeySet {
@@ -64,7 +67,7 @@ export class AccessKeys {
   }
 
   get signing(): { readonly id: string; readonly privateKey: KeyObject } {
-    return this.#newest();
+    return this.#inUse();
   }
 
   signingKeys(): SigningKey[] {
@@ -80,13 +83,15 @@ export class AccessKeys {
   }
 
   ticketKey(node: NodeName): Buffer {
-    return ticketKey(this.#newest(), node);
+    return ticketKey(this.#inUse(), node);
   }
 
-  #newest(): KeySet {
-    const newest = this.#sets[0];
-    if (newest === undefined) throw new CollectiveError('internal', 'Use an access key before one was made');
-    return newest;
+  /** The newest that all nodes have had time to learn; the first key has no other beside it. */
+  #inUse(): KeySet {
+    const nowMs = wallMs(this.#clock);
+    const known = this.#sets.find(({ createdMs }) => nowMs - createdMs >= PUBLISHED_BEFORE_USE_MS) ?? this.#sets.at(-1);
+    if (known === undefined) throw new CollectiveError('internal', 'Use an access key before one was made');
+    return known;
   }
 }
 
@@ -96,7 +101,13 @@ function ticketKey(set: KeySet, node: NodeName): Buffer {
 
 function makeKeySet(nowMs: number, random: Random): KeySet {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-  return { id: random.bytes(8).toString('hex'), createdMs: nowMs, privateKey, publicKey: rawPublicKey(publicKey), ticketMaster: random.bytes(32) };
+  return {
+    id: random.bytes(8).toString('hex'),
+    createdMs: nowMs,
+    privateKey,
+    publicKey: rawPublicKey(publicKey),
+    ticketMaster: random.bytes(32),
+  };
 }
 
 function encode(sets: readonly KeySet[]): Buffer {
@@ -115,13 +126,27 @@ function encode(sets: readonly KeySet[]): Buffer {
 function decode(content: Buffer, path: string): KeySet[] {
   try {
     const stored = JSON.parse(content.toString('utf8')) as StoredKeys;
-    if (stored.version > FORMAT) throw new CollectiveError('version_too_new', `Read ${path}: it has format ${stored.version}, this program knows ${FORMAT}`);
+    if (stored.version > FORMAT)
+      throw new CollectiveError(
+        'version_too_new',
+        `Read ${path}: it has format ${stored.version}, this program knows ${FORMAT}`,
+      );
     return stored.keys.map(({ id, createdMs, privateKey, ticketMaster }) => {
       const key = createPrivateKey({ key: Buffer.from(privateKey, 'base64'), type: 'pkcs8', format: 'der' });
-      return { id, createdMs, privateKey: key, publicKey: rawPublicKey(createPublicKey(key)), ticketMaster: Buffer.from(ticketMaster, 'base64') };
+      return {
+        id,
+        createdMs,
+        privateKey: key,
+        publicKey: rawPublicKey(createPublicKey(key)),
+        ticketMaster: Buffer.from(ticketMaster, 'base64'),
+      };
     });
   } catch (cause) {
     if (cause instanceof CollectiveError) throw cause;
-    throw new CollectiveError('store_damaged', `Read the access keys in ${path}: remove the file to have new ones made; clients then ask again`, { cause });
+    throw new CollectiveError(
+      'store_damaged',
+      `Read the access keys in ${path}: remove the file to have new ones made; clients then ask again`,
+      { cause },
+    );
   }
 }

@@ -65,7 +65,12 @@ export class MemberData implements DataAccess {
   ticket(node: string, chunk: ChunkId, session: SessionId): ReplicaTicket | undefined {
     const name = node as NodeName;
     if (this.#nodes.get(name) === undefined) return undefined;
-    const expiresSeconds = Math.ceil((wallMs(this.#clock) / 1000 + TICKET_LIFETIME_SECONDS) / TICKET_GRAIN_SECONDS) * TICKET_GRAIN_SECONDS;
-    return { node, ticket: makeTicket(this.#keys.ticketKey(name), { chunk, session, expiresSeconds }), expires: { seconds: expiresSeconds, nanos: 0 } };
+    const expiresSeconds =
+      Math.ceil((wallMs(this.#clock) / 1000 + TICKET_LIFETIME_SECONDS) / TICKET_GRAIN_SECONDS) * TICKET_GRAIN_SECONDS;
+    return {
+      node,
+      ticket: makeTicket(this.#keys.ticketKey(name), { chunk, session, expiresSeconds }),
+      expires: { seconds: expiresSeconds, nanos: 0 },
+    };
   }
 }

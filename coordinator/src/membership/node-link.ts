@@ -65,7 +65,8 @@ export class NodeLinks {
   /** D3: which of these chunks the node has. Throws `unavailable` when it has no link or does not answer in time. */
   askChunks(node: NodeName, chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
     const link = this.#links.get(node);
-    if (link === undefined) return Promise.reject(new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`));
+    if (link === undefined)
+      return Promise.reject(new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`));
     return link.ask(chunks);
   }
 }
@@ -93,7 +94,11 @@ class NodeLink {
   async serve(signal: AbortSignal, registered: () => void): Promise<void> {
     this.#listen();
     const first = (await this.#link.receive(signal))?.message;
-    if (first?.$case !== 'register') throw new CollectiveError('invalid_argument', `Open the link of node ${this.#node}: its first message must be register`);
+    if (first?.$case !== 'register')
+      throw new CollectiveError(
+        'invalid_argument',
+        `Open the link of node ${this.#node}: its first message must be register`,
+      );
     this.#checkReport(first.value);
     registered();
     await this.#report(first.value, 'welcome');
@@ -105,7 +110,8 @@ class NodeLink {
       const { message } = received;
       if (message?.$case === 'heartbeat') await this.#report(message.value, 'update');
       else if (message?.$case === 'chunksHeld') this.#answered(message.value.question, message.value.held);
-      else if (message?.$case === 'register') throw new CollectiveError('invalid_argument', `Serve node ${this.#node}: it registered twice on one link`);
+      else if (message?.$case === 'register')
+        throw new CollectiveError('invalid_argument', `Serve node ${this.#node}: it registered twice on one link`);
     }
   }
 
@@ -114,20 +120,31 @@ class NodeLink {
     return new Promise((resolve, reject) => {
       const timer = this.#parts.clock.setTimer(QUESTION_WITHIN_MS, () => {
         this.#questions.delete(question);
-        reject(new CollectiveError('unavailable', `Ask node ${this.#node} for its chunks: no answer within ${QUESTION_WITHIN_MS} ms`));
+        reject(
+          new CollectiveError(
+            'unavailable',
+            `Ask node ${this.#node} for its chunks: no answer within ${QUESTION_WITHIN_MS} ms`,
+          ),
+        );
       });
       this.#questions.set(question, { resolve, reject, timer });
-      this.#link.send({ message: { $case: 'askChunks', value: { question, chunks: chunks.map((chunk) => Buffer.from(chunk, 'hex')) } } });
+      this.#link.send({
+        message: { $case: 'askChunks', value: { question, chunks: chunks.map((chunk) => Buffer.from(chunk, 'hex')) } },
+      });
     });
   }
 
   refuse(error: CollectiveError): void {
     this.#parts.log({ node: this.#node, error }, 'node link ended with an error');
-    this.#link.send({ message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } } });
+    this.#link.send({
+      message: { $case: 'refused', value: { failure: { code: error.code, message: error.message, details: {} } } },
+    });
   }
 
   replaced(): void {
-    this.refuse(new CollectiveError('fenced', `Serve the link of node ${this.#node}: a newer link of it has taken over`));
+    this.refuse(
+      new CollectiveError('fenced', `Serve the link of node ${this.#node}: a newer link of it has taken over`),
+    );
     this.#link.close();
   }
 
@@ -151,7 +168,11 @@ class NodeLink {
 
   #checkReport(report: NodeReport): void {
     const { epoch, clock } = this.#parts;
-    if (report.wireVersion !== WIRE_VERSION) throw new CollectiveError('version_too_new', `Take node ${this.#node}: it speaks wire version ${report.wireVersion}, this coordinator ${WIRE_VERSION}`);
+    if (report.wireVersion !== WIRE_VERSION)
+      throw new CollectiveError(
+        'version_too_new',
+        `Take node ${this.#node}: it speaks wire version ${report.wireVersion}, this coordinator ${WIRE_VERSION}`,
+      );
     if (report.disk === '') throw new CollectiveError('invalid_argument', `Take node ${this.#node}: it names no disk`);
     if (report.highestEpoch !== undefined && compareEpochs(report.highestEpoch, epoch) > 0)
       throw new CollectiveError(
@@ -159,7 +180,11 @@ class NodeLink {
         `Take node ${this.#node}: it has served epoch ${report.highestEpoch.generation}.${report.highestEpoch.start}, this coordinator has ${epoch.generation}.${epoch.start}`,
       );
     const differenceMs = report.time === undefined ? 0 : Math.abs(report.time.seconds * 1000 - wallMs(clock));
-    if (differenceMs > CLOCK_DIFFERENCE_MAX_MS) throw new CollectiveError('clock_wrong', `Take node ${this.#node}: its clock differs by ${Math.round(differenceMs / 1000)} s`);
+    if (differenceMs > CLOCK_DIFFERENCE_MAX_MS)
+      throw new CollectiveError(
+        'clock_wrong',
+        `Take node ${this.#node}: its clock differs by ${Math.round(differenceMs / 1000)} s`,
+      );
   }
 
   #welcome(): Welcome {

@@ -48,7 +48,14 @@ export class NodeTable {
     const nodes = new Map<NodeName, KnownNode>();
     for (const { key, value } of rows) {
       const name = bytesOf(key.slice(NODES.prefix.length)).toString('utf8') as NodeName;
-      nodes.set(name, { name, row: value, report: undefined, reportedAtMs: Number.NEGATIVE_INFINITY, reportedAt: value.lastHeartbeat, rowWrittenAtMs: Number.NEGATIVE_INFINITY });
+      nodes.set(name, {
+        name,
+        row: value,
+        report: undefined,
+        reportedAtMs: Number.NEGATIVE_INFINITY,
+        reportedAt: value.lastHeartbeat,
+        rowWrittenAtMs: Number.NEGATIVE_INFINITY,
+      });
     }
     return new NodeTable(parts, nodes);
   }
@@ -77,7 +84,14 @@ export class NodeTable {
     };
     const nowMs = this.#clock.bootMs();
     const wasReady = before !== undefined && this.#isHeard(before);
-    const node: KnownNode = { name, row, report, reportedAtMs: nowMs, reportedAt: row.lastHeartbeat, rowWrittenAtMs: before?.rowWrittenAtMs ?? Number.NEGATIVE_INFINITY };
+    const node: KnownNode = {
+      name,
+      row,
+      report,
+      reportedAtMs: nowMs,
+      reportedAt: row.lastHeartbeat,
+      rowWrittenAtMs: before?.rowWrittenAtMs ?? Number.NEGATIVE_INFINITY,
+    };
     this.#nodes.set(name, node);
     if (!wasReady) this.#events.nodeCame(name);
     if (lostDisk !== undefined) this.#events.diskLost(name, lostDisk, report.disk);
@@ -108,7 +122,9 @@ export class NodeTable {
   routes(listener: string): NodeRoute[] {
     return [...this.#nodes.values()].flatMap((node) => {
       const address = addressFor(node.row.addresses, listener);
-      return address === undefined ? [] : [{ name: node.name, host: address.host, port: address.port, state: this.#state(node), zone: node.row.zone }];
+      return address === undefined
+        ? []
+        : [{ name: node.name, host: address.host, port: address.port, state: this.#state(node), zone: node.row.zone }];
     });
   }
 
@@ -163,7 +179,11 @@ export class NodeTable {
 
 /** The listener's own address; a member with only one listener is reached there. */
 function addressFor(addresses: readonly NodeAddress[], listener: string): NodeAddress | undefined {
-  return addresses.find((address) => address.listener === listener) ?? addresses.find((address) => address.listener === 'internal') ?? addresses[0];
+  return (
+    addresses.find((address) => address.listener === listener) ??
+    addresses.find((address) => address.listener === 'internal') ??
+    addresses[0]
+  );
 }
 
 function sameFacts(a: NodeRow, b: NodeRow): boolean {
