@@ -12,6 +12,8 @@ import type { Frame } from './frame.ts';
 import { FrameDecoder } from './frame-decoder.ts';
 import { SendQueue } from './send-queue.ts';
 
+const DISCARD_BYTES = 4 * 1024;
+
 export class TlsBulkConnection implements BulkConnection {
   readonly peer: string;
   readonly #queue = new SendQueue();
@@ -32,10 +34,11 @@ export class TlsBulkConnection implements BulkConnection {
 
   /** For `tls.connect({ onread })`: must be given before the socket exists. */
   readonly onread = {
-    buffer: (): Uint8Array => this.#decoder.space(),
+    // What the socket had read already when the connection ended goes nowhere.
+    buffer: (): Uint8Array => (this.#ended === undefined ? this.#decoder.space() : Buffer.allocUnsafe(DISCARD_BYTES)),
     callback: (bytesWritten: number): boolean => {
       this.#decode(() => this.#decoder.filled(bytesWritten));
-      return !this.#paused;
+      return !this.#paused && this.#ended === undefined;
     },
   };
 
