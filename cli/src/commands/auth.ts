@@ -91,7 +91,7 @@ function renewVerb(shell: Shell): Command {
         import('@collective/protocol/tls/trust-files'),
       ]);
       using trust = await TrustFiles.load(context.credentials, { clock: shell.clock });
-      await renewCertificate({ trust, admin, clock: shell.clock, signal });
+      await renewCertificate({ trust, admin, signal });
       const facts = await readCertificateFacts(context.credentials, wallMs(shell.clock));
       await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
     });
