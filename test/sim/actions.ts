@@ -6,7 +6,7 @@
 import { CollectiveError } from '@collective/base/errors';
 import type { Attributes, FileHandle, Files, MutationOptions } from '@collective/client';
 import * as model from './model-files.ts';
-import type { Answer, AnsweredAttributes, ModelOperation, Step } from './model-history.ts';
+import type { Answer, AnsweredAttributes, ModelOperation, Step, Touch } from './model-history.ts';
 
 export type Action =
   | { readonly do: 'mkdir'; readonly path: string; readonly mode: number }
@@ -82,19 +82,19 @@ export function toModel(
 }
 
 /** Names, folders whose list changes or is read, and nodes. */
-function touchedBy(action: Action, fs: model.FileSystem): string[] {
-  const keys: string[] = [];
-  const node = (path: string): void => {
-    const found = model.lookup(fs, path);
-    if (typeof found !== 'string') keys.push(found.id);
+function touchedBy(action: Action, fs: model.FileSystem): Touch[] {
+  const touches: Touch[] = [];
+  const add = (key: string, how: Touch['how']): void => {
+    touches.push({ key, how });
   };
-  const name = (path: string): void => {
-    keys.push(`name ${path}`);
-    node(path);
+  const name = (path: string, how: 'read' | 'write', node: 'read' | 'write' = how): void => {
+    add(`name ${path}`, how);
+    const found = model.lookup(fs, path);
+    if (typeof found !== 'string') add(found.id, node);
   };
   const entry = (path: string): void => {
-    name(path);
-    keys.push(`list ${path.slice(0, path.lastIndexOf('/'))}`);
+    name(path, 'write');
+    add(`list ${path.slice(0, path.lastIndexOf('/'))}`, 'add');
   };
   switch (action.do) {
     case 'mkdir':
@@ -105,44 +105,61 @@ function touchedBy(action: Action, fs: model.FileSystem): string[] {
       break;
     case 'create':
       entry(action.path);
-      keys.push(`handle ${action.handle}`);
+      add(`handle ${action.handle}`, 'write');
       break;
     case 'open':
-      name(action.path);
-      keys.push(`handle ${action.handle}`);
+      name(action.path, 'read', 'write');
+      add(`handle ${action.handle}`, 'write');
       break;
     case 'rename':
       entry(action.from);
       entry(action.to);
       break;
     case 'link':
-      name(action.existing);
+      name(action.existing, 'read', 'write');
       entry(action.path);
       break;
     case 'list':
-      keys.push(`list ${action.path.replace(/\/$/, '')}`);
+      add(`list ${folderKey(action.path)}`, 'read');
+      break;
+    case 'close':
+      add(`handle ${action.handle}`, 'write');
+      add(fs.handles.get(action.handle) ?? '', 'write');
       break;
     case 'write':
     case 'append':
-    case 'read':
     case 'truncate':
-    case 'attributes':
     case 'sync':
-    case 'close':
-      keys.push(`handle ${action.handle}`);
-      keys.push(fs.handles.get(action.handle) ?? '');
+    case 'read':
+    case 'attributes':
+      add(`handle ${action.handle}`, 'read');
+      add(fs.handles.get(action.handle) ?? '', action.do === 'read' || action.do === 'attributes' ? 'read' : 'write');
       break;
-    default:
-      name(action.path);
+    case 'chmod':
+    case 'resize':
+    case 'setXattr':
+    case 'removeXattr':
+      name(action.path, 'read', 'write');
+      break;
+    case 'lstat':
+    case 'readlink':
+    case 'getXattr':
+    case 'listXattrs':
+      name(action.path, 'read');
       // The entries of a folder count in its attributes.
-      keys.push(`list ${action.path.replace(/\/$/, '')}`);
+      add(`list ${folderKey(action.path)}`, 'read');
+      break;
   }
-  return keys.filter((key) => key !== '');
+  return touches;
+}
+
+function folderKey(path: string): string {
+  return path === '/' ? '' : path;
 }
 
 interface Steps {
   readonly steps: readonly Step[];
-  /** Which steps a caching client may answer itself. */
+  /** Which steps only read. */
   readonly reads: readonly boolean[];
 }
 
@@ -175,7 +192,7 @@ function stepsOf(action: Action, id: string, doer: Doer): Steps {
       const content = model.overwrite({ size: 0, pieces: [] }, 0, action.bytes);
       const unsynced = durability === 'stable' ? [] : [{ size: content.size, pieces: [] }];
       const { path, replace, mode } = action;
-      return change(
+      const steps: Step[] = [
         (fs) => {
           const found = model.lookup(fs, path);
           if (typeof found === 'string') return found === 'not_found' ? { fs, bound: '' } : model.fail(fs, found);
@@ -194,7 +211,8 @@ function stepsOf(action: Action, id: string, doer: Doer): Steps {
         },
         // What takes the place of an older file keeps its mode, and is changed after.
         (fs, bound) => model.setMode(fs, bound, mode ?? 0),
-      );
+      ];
+      return { steps, reads: [true, false, false] };
     }
     case 'create': {
       const node = model.newNode(id, 'file', action.mode);

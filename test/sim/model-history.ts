@@ -44,17 +44,24 @@ export type Answer =
 export type StepOutcome = Applied | { readonly fs: FileSystem; readonly bound: string };
 export type Step = (fs: FileSystem, bound: string) => StepOutcome;
 
+/** What an operation has to do with a name, a folder's list or a node. Two that only add to a list do not disturb each other. */
+export interface Touch {
+  readonly key: string;
+  readonly how: 'read' | 'write' | 'add';
+}
+
 export interface ModelOperation {
   readonly id: string;
   readonly client: string;
   /** For the trace. */
   readonly text: string;
   readonly steps: readonly Step[];
+  /** Which steps only read; all of them: the operation changes nothing. */
+  readonly reads: readonly boolean[];
   /** Steps that only read may be answered from the cache of a client that caches. */
   readonly cached: boolean;
-  readonly reads: readonly boolean[];
-  /** What it may touch in this state: two operations without a common key may take effect in either order. */
-  readonly touches: (fs: FileSystem) => readonly string[];
+  /** What it may touch in this state: two operations that do not disturb each other may take effect in either order. */
+  readonly touches: (fs: FileSystem) => readonly Touch[];
 }
 
 interface Fate {
@@ -65,28 +72,30 @@ interface Fate {
   stable: boolean;
 }
 
+/** An open operation that has begun to take effect; `expected` is set when all its steps are done. */
 interface Progress {
   readonly step: number;
   readonly bound: string;
   readonly expected: Expected | undefined;
 }
 
-/** The state after an operation took effect, and how it came there. */
+/** The state after an operation took effect. */
 interface Moment {
   readonly fs: FileSystem;
-  readonly chainKey: number;
   readonly operation: string;
-  /** Cut where nobody can go back to. */
-  before: Moment | undefined;
+  /** When somebody had been answered who had seen this moment or a later one: nobody who asks after that may see an earlier one. */
+  readonly seenAt: number;
 }
 
 interface Explanation {
-  readonly tip: Moment;
+  /** From the last to which a power loss or a slow reader can go back, to the present. */
+  readonly moments: readonly Moment[];
   readonly progress: ReadonlyMap<string, Progress>;
 }
 
 const EXPLANATIONS_MAX = 20_000;
 const NOT_BEGUN: Progress = { step: 0, bound: '', expected: undefined };
+const NOT_SEEN = Number.POSITIVE_INFINITY;
 
 export class Unexplained extends Error {}
 
@@ -99,7 +108,7 @@ export class History {
   #serial = 0;
 
   constructor(start: FileSystem) {
-    this.#explanations = [{ tip: firstMoment(start), progress: new Map() }];
+    this.#explanations = [{ moments: [firstMoment(start)], progress: new Map() }];
   }
 
   get explanations(): number {
@@ -111,62 +120,51 @@ export class History {
     return this.#open.size;
   }
 
-  /** A state that may be the present one; for drawing operations that make sense. */
+  /** A state that may be the present one. */
   get possible(): FileSystem {
     const [first] = this.#explanations;
     if (first === undefined) throw new Unexplained('There is no explanation left');
-    return first.tip.fs;
+    return tipOf(first).fs;
   }
 
   invoke(operation: ModelOperation): void {
-    const fate: Fate = {
-      operation,
-      invokedAt: ++this.#serial,
-      answer: undefined,
-      answeredAt: Number.POSITIVE_INFINITY,
-      stable: false,
-    };
+    const invokedAt = ++this.#serial;
+    const fate: Fate = { operation, invokedAt, answer: undefined, answeredAt: NOT_SEEN, stable: false };
     this.#open.set(operation.id, fate);
     this.#fates.set(operation.id, fate);
   }
 
   respond(id: string, answer: Answer, stable: boolean): void {
     const fate = this.#fateOf(id);
-    const found = new Map<string, Explanation>();
-    const seen = new Set<string>();
-    const wrong: string[] = [];
-    for (const explanation of this.#explanations) this.#explain(explanation, fate, answer, found, seen, wrong);
-    if (found.size === 0) {
+    const search = {
+      fate,
+      answer,
+      at: ++this.#serial,
+      found: new Map(),
+      seen: new Set<string>(),
+      wrong: new Set<string>(),
+    };
+    for (const explanation of this.#explanations) this.#explain(explanation, search);
+    if (search.found.size === 0) {
+      const said = [...search.wrong].slice(0, 6).join('\n  or ');
       throw new Unexplained(
-        `No order of the operations explains this answer of ${fate.operation.client}:\n  ${fate.operation.text}\n  answered ${showAnswer(answer)}\n` +
-          `  but the model says ${[...new Set(wrong)].slice(0, 6).join('\n  or ')}\n  open: ${this.#showOpen(id)}`,
+        `No order of the operations explains this answer of ${fate.operation.client}:\n  ${fate.operation.text}\n  answered ${showAnswer(answer)}\n  but the model says ${said}\n  open: ${this.#showOpen(id)}`,
       );
     }
     fate.answer = answer;
-    fate.answeredAt = ++this.#serial;
+    fate.answeredAt = search.at;
     fate.stable = stable;
     this.#open.delete(id);
-    this.#explanations = [...found.values()];
+    this.#explanations = [...search.found.values()];
     this.#trim();
   }
 
-  /** The client can tell for sure that it never took effect and never will. */
-  withdraw(id: string): void {
-    this.#open.delete(id);
-    this.#explanations = this.#explanations
-      .filter(({ progress }) => !(progress.get(id)?.step ?? 0))
-      .map(({ tip, progress }) => ({ tip, progress: without(progress, id) }));
-  }
-
-  /** What nobody can still be asked for: open operations of dead clients and given-up ones end here, done or not. */
-  forgetOpen(): void {
-    for (const id of this.#open.keys()) this.#open.delete(id);
-    this.#explanations = distinct(this.#explanations.map(({ tip }) => ({ tip, progress: new Map() })));
-  }
-
   change(apply: (fs: FileSystem) => FileSystem): void {
-    this.#explanations = distinct(
-      this.#explanations.map(({ tip, progress }) => ({ tip: replaceFs(tip, apply), progress })),
+    this.#explanations = this.#distinct(
+      this.#explanations.map(({ moments, progress }) => ({
+        moments: moments.map((moment) => ({ ...moment, fs: apply(moment.fs) })),
+        progress,
+      })),
     );
   }
 
@@ -181,153 +179,228 @@ export class History {
    * come again in their order, and those that had been answered must have the same outcome.
    */
   lostPower(lives: (client: string) => boolean): void {
-    const found = new Map<string, Explanation>();
-    for (const { tip, progress } of this.#explanations) {
-      const chain = chainOf(tip);
+    const found: Explanation[] = [];
+    for (const { moments, progress } of this.#explanations) {
       // From the newest moment back to the first that a stable acknowledgement rests on.
-      for (let kept = chain.length - 1; kept >= 0; kept--) {
-        const replayed = this.#replay(chain, kept, progress, lives);
-        if (replayed !== undefined) found.set(keyOf(replayed), replayed);
-        const operation = chain[kept]?.operation ?? '';
+      for (let kept = moments.length - 1; kept >= 0; kept--) {
+        const replayed = this.#replay(moments, kept, progress, lives);
+        if (replayed !== undefined) found.push(replayed);
+        const operation = moments[kept]?.operation ?? '';
         if (operation === '' || this.#fates.get(operation)?.stable === true) break;
       }
     }
-    if (found.size === 0)
-      throw new Unexplained('After the power loss no prefix of the log lets all answered operations come again');
-    this.#explanations = [...found.values()];
+    if (found.length === 0)
+      throw new Unexplained('After the power loss no beginning of the log lets all answered operations come again');
+    this.#explanations = this.#distinct(found);
   }
 
-  /** All explanations in which the present state is accepted, with every open operation done or not done. */
+  /** Every open operation is done or not done, and the present state must be accepted. */
   observe(accepts: (fs: FileSystem) => FileSystem | string): void {
-    const found = new Map<string, Explanation>();
+    const found = new Map<string, FileSystem>();
     const seen = new Set<string>();
     const wrong = new Set<string>();
     const visit = (explanation: Explanation): void => {
-      const key = keyOf(explanation);
+      const tip = tipOf(explanation);
+      const key = `${keyOfFs(tip.fs)}|${keyOfProgress(explanation.progress)}`;
       if (seen.has(key)) return;
       seen.add(key);
       this.#checkNumber(seen.size);
-      const fs = accepts(explanation.tip.fs);
+      const fs = accepts(tip.fs);
       if (typeof fs === 'string') wrong.add(fs);
-      else {
-        const accepted = { tip: { ...explanation.tip, fs }, progress: new Map<string, Progress>() };
-        found.set(keyOf(accepted), accepted);
-      }
+      else found.set(String(keyOfFs(fs)), fs);
       for (const fate of this.#open.values()) for (const next of this.#advance(explanation, fate)) visit(next);
     };
     for (const explanation of this.#explanations) visit(explanation);
-    if (found.size === 0)
+    if (found.size === 0) {
+      const said = [...wrong].slice(0, 8).join('\n  or ');
       throw new Unexplained(
-        `No explanation has the state that was found at last:\n  ${[...wrong].slice(0, 8).join('\n  or ')}\n  open: ${this.#showOpen('')}`,
+        `No explanation has the state that was found at last:\n  ${said}\n  open: ${this.#showOpen('')}`,
       );
+    }
     this.#open.clear();
-    this.#explanations = distinct(
-      [...found.values()].map(({ tip }) => ({ tip: firstMoment(tip.fs), progress: new Map() })),
-    );
     this.#fates.clear();
+    this.#explanations = [...found.values()].map((fs) => ({ moments: [firstMoment(fs)], progress: new Map() }));
   }
 
-  #explain(
-    explanation: Explanation,
-    fate: Fate,
-    answer: Answer,
-    found: Map<string, Explanation>,
-    seen: Set<string>,
-    wrong: string[],
-  ): void {
-    const key = keyOf(explanation);
-    if (seen.has(key)) return;
-    seen.add(key);
-    this.#checkNumber(seen.size);
-    const { id } = fate.operation;
-    const expected = explanation.progress.get(id)?.expected;
+  #explain(explanation: Explanation, search: Search): void {
+    const key = this.#keyOf(explanation);
+    if (search.seen.has(key)) return;
+    search.seen.add(key);
+    this.#checkNumber(search.seen.size);
+    const { fate } = search;
+    const expected = explanation.progress.get(fate.operation.id)?.expected;
     if (expected !== undefined) {
-      const fs = match(explanation.tip.fs, expected, answer);
-      if (typeof fs === 'string') {
-        wrong.push(fs);
-        return;
-      }
-      const explained = { tip: { ...explanation.tip, fs }, progress: without(explanation.progress, id) };
-      found.set(keyOf(explained), explained);
+      this.#accept(explanation, explanation.moments.length - 1, expected, search);
       return;
     }
+    const nexts = this.#advance(explanation, fate);
+    if (explanation.progress.has(fate.operation.id)) nexts.push(...this.#finishUnchanged(explanation, fate));
+    else this.#explainUnchanged(explanation, search);
+    for (const next of nexts) this.#explain(next, search);
     // Others take effect before it only where the order can matter; else they can wait for their own answers.
-    for (const each of this.#related(explanation, fate))
-      for (const next of this.#advance(explanation, each)) this.#explain(next, fate, answer, found, seen, wrong);
+    for (const other of this.#disturbing(explanation, fate))
+      for (const next of this.#advance(explanation, other)) this.#explain(next, search);
   }
 
-  /** The operation and all open ones that touch what it touches, directly or through others. */
-  #related({ tip, progress }: Explanation, fate: Fate): Fate[] {
-    const related = [fate];
-    const keys = new Set(fate.operation.touches(tip.fs));
-    const others = [...this.#open.values()].filter(
-      (each) => each !== fate && progress.get(each.operation.id)?.expected === undefined,
+  /** It changed nothing and saw the state of some moment since it was called. */
+  #explainUnchanged(explanation: Explanation, search: Search): void {
+    const { operation } = search.fate;
+    const visit = (step: number, bound: string, from: number): void => {
+      const run = operation.steps[step];
+      if (run === undefined) return;
+      for (const at of this.#visible(explanation, search.fate, step)) {
+        const moment = explanation.moments[at];
+        if (moment === undefined || (at < from && !operation.cached)) continue;
+        const outcome = run(moment.fs, bound);
+        if (outcome.fs !== moment.fs) continue;
+        if ('bound' in outcome) visit(step + 1, outcome.bound, at);
+        else this.#accept(explanation, at, outcome.expected, search);
+      }
+    };
+    visit(0, '', 0);
+  }
+
+  /** Notes the explanation if the answer is the expected one at this moment. */
+  #accept(
+    explanation: Explanation,
+    at: number,
+    expected: Expected,
+    { fate, answer, found, wrong, at: seenAt }: Search,
+  ): void {
+    const fs = match(tipOf(explanation).fs, expected, answer);
+    if (typeof fs === 'string') {
+      wrong.add(fs);
+      return;
+    }
+    // Whoever reads its own cache has seen nothing that others may not miss.
+    const sees = fate.operation.cached && fate.operation.reads.every(Boolean) ? -1 : at;
+    const last = explanation.moments.length - 1;
+    const explained: Explanation = {
+      moments: explanation.moments.map((moment, i) => ({
+        fs: i === last ? fs : moment.fs,
+        operation: moment.operation,
+        seenAt: i <= sees ? Math.min(moment.seenAt, seenAt) : moment.seenAt,
+      })),
+      progress: without(explanation.progress, fate.operation.id),
+    };
+    found.set(this.#keyOf(explained), explained);
+  }
+
+  /** Open operations that can change what this one sees, directly or through others. */
+  #disturbing(explanation: Explanation, fate: Fate): Fate[] {
+    const { fs } = tipOf(explanation);
+    const { progress } = explanation;
+    const touched = [...fate.operation.touches(fs)];
+    const disturbing: Fate[] = [];
+    let others = [...this.#open.values()].filter(
+      ({ operation }) =>
+        operation !== fate.operation &&
+        operation.reads.includes(false) &&
+        progress.get(operation.id)?.expected === undefined,
     );
     for (let grew = true; grew; ) {
       grew = false;
-      for (const [at, other] of others.entries()) {
-        const bound = progress.get(other.operation.id)?.bound ?? '';
-        const touched = [...other.operation.touches(tip.fs), bound];
-        if (!touched.some((key) => keys.has(key))) continue;
-        for (const key of touched) if (key !== '') keys.add(key);
-        related.push(other);
-        others.splice(at, 1);
+      const left: Fate[] = [];
+      for (const other of others) {
+        const bound = progress.get(other.operation.id)?.bound;
+        const own: Touch[] = [...other.operation.touches(fs)];
+        if (bound !== undefined) own.push({ key: bound, how: 'write' });
+        if (!own.some((one) => touched.some((each) => disturb(one, each)))) {
+          left.push(other);
+          continue;
+        }
+        touched.push(...own);
+        disturbing.push(other);
         grew = true;
-        break;
       }
+      others = left;
     }
-    return related;
+    return disturbing;
   }
 
-  /** Everything that the next step of an operation may do here. */
-  #advance({ tip, progress }: Explanation, fate: Fate): Explanation[] {
+  /** All ways in which an open operation can change the present state now: the steps that read may have read a little earlier. */
+  #advance(explanation: Explanation, fate: Fate): Explanation[] {
     const { operation } = fate;
-    const at = progress.get(operation.id) ?? NOT_BEGUN;
-    const step = operation.steps[at.step];
-    if (at.expected !== undefined || step === undefined) return [];
+    const begun = explanation.progress.get(operation.id) ?? NOT_BEGUN;
+    if (begun.expected !== undefined) return [];
     const results: Explanation[] = [];
-    const present = step(tip.fs, at.bound);
-    results.push(advanced(tip, progress, operation.id, at, present, present.fs));
-    if (operation.cached && operation.reads[at.step] === true) {
-      for (const old of this.#momentsNotOlderThan(tip, fate.invokedAt)) {
-        const cached = step(old.fs, at.bound);
-        results.push(advanced(tip, progress, operation.id, at, cached, tip.fs));
+    const tip = tipOf(explanation);
+    const bounds = new Set<string>();
+    const visit = (step: number, bound: string, from: number): void => {
+      const run = operation.steps[step];
+      if (run === undefined || bounds.has(`${step} ${bound}`)) return;
+      bounds.add(`${step} ${bound}`);
+      if (operation.reads[step] !== true) {
+        const outcome = run(tip.fs, bound);
+        if (outcome.fs === tip.fs) return;
+        const next: Progress =
+          'bound' in outcome
+            ? { step: step + 1, bound: outcome.bound, expected: undefined }
+            : { step: step + 1, bound, expected: outcome.expected };
+        results.push({
+          moments: [...explanation.moments, { fs: outcome.fs, operation: operation.id, seenAt: NOT_SEEN }],
+          progress: new Map([...explanation.progress, [operation.id, next]]),
+        });
+        // What is left of it may also change nothing.
+        if ('bound' in outcome) results.push(...this.#finishUnchanged(results.at(-1), fate));
+        return;
       }
-    }
+      for (const at of this.#visible(explanation, fate, step)) {
+        const moment = explanation.moments[at];
+        if (moment === undefined || (at < from && !operation.cached)) continue;
+        const outcome = run(moment.fs, bound);
+        if ('bound' in outcome) visit(step + 1, outcome.bound, at);
+      }
+    };
+    visit(begun.step, begun.bound, 0);
     return results;
   }
 
-  /** Earlier moments that lack only what had not been acknowledged when the reader asked. */
-  #momentsNotOlderThan(tip: Moment, askedAt: number): Moment[] {
-    const moments: Moment[] = [];
-    for (let moment: Moment | undefined = tip; moment?.before !== undefined; moment = moment.before) {
-      if ((this.#fates.get(moment.operation)?.answeredAt ?? 0) < askedAt) break;
-      moments.push(moment.before);
+  #finishUnchanged(explanation: Explanation | undefined, { operation }: Fate): Explanation[] {
+    const begun = explanation?.progress.get(operation.id);
+    if (explanation === undefined || begun === undefined) return [];
+    const tip = tipOf(explanation);
+    const outcome = operation.steps[begun.step]?.(tip.fs, begun.bound);
+    if (outcome === undefined || outcome.fs !== tip.fs || 'bound' in outcome) return [];
+    const done: Progress = { step: begun.step + 1, bound: begun.bound, expected: outcome.expected };
+    return [{ moments: explanation.moments, progress: new Map([...explanation.progress, [operation.id, done]]) }];
+  }
+
+  /** Moments that a step of this operation may have seen, newest first. */
+  #visible({ moments }: Explanation, { operation, invokedAt }: Fate, step: number): number[] {
+    const fromCache = operation.cached && operation.reads[step] === true;
+    const visible: number[] = [];
+    for (let at = moments.length - 1; at >= 0; at--) {
+      visible.push(at);
+      const moment = moments[at];
+      if (moment === undefined) break;
+      const knownAt = fromCache ? (this.#fates.get(moment.operation)?.answeredAt ?? 0) : moment.seenAt;
+      if (knownAt < invokedAt) break;
     }
-    return moments;
+    return visible;
   }
 
   #replay(
-    chain: readonly Moment[],
+    moments: readonly Moment[],
     kept: number,
     progress: ReadonlyMap<string, Progress>,
     lives: (client: string) => boolean,
   ): Explanation | undefined {
-    let tip = chain[kept];
-    if (tip === undefined) return undefined;
-    let left = new Map(progress);
-    for (const { operation: id } of chain.slice(kept + 1)) {
+    const left = new Map(progress);
+    const replayed = moments.slice(0, kept + 1);
+    const last = replayed.at(-1);
+    if (last === undefined) return undefined;
+    let fs: FileSystem = last.fs;
+    for (const { operation: id, seenAt } of moments.slice(kept + 1)) {
       const fate = this.#fates.get(id);
       if (fate === undefined) continue;
-      left = new Map(left);
       left.delete(id);
       // Not answered: whoever lives sends it again, and it takes effect when it does.
       if (fate.answer === undefined || !lives(fate.operation.client)) continue;
       let bound = '';
-      let fs = tip.fs;
       let expected: Expected | undefined;
       for (const step of fate.operation.steps) {
-        const outcome = step(fs, bound);
+        const outcome: StepOutcome = step(fs, bound);
         fs = outcome.fs;
         if ('bound' in outcome) bound = outcome.bound;
         else {
@@ -335,30 +408,53 @@ export class History {
           break;
         }
       }
-      const matched = expected === undefined ? 'unfinished' : match(fs, expected, fate.answer);
+      const matched: FileSystem | string = expected === undefined ? 'unfinished' : match(fs, expected, fate.answer);
       if (typeof matched === 'string') return undefined;
-      tip = nextMoment(tip, matched, id);
+      fs = matched;
+      replayed.push({ fs, operation: id, seenAt });
     }
-    return { tip, progress: left };
+    return { moments: replayed, progress: left };
   }
 
+  /** Forgets moments to which neither a power loss nor a slow reader goes back. */
   #trim(): void {
-    let oldestAsked = Number.POSITIVE_INFINITY;
-    for (const { invokedAt } of this.#open.values()) oldestAsked = Math.min(oldestAsked, invokedAt);
+    const oldestAsked = this.#oldestAsked();
     const named = new Set<string>();
-    for (const { tip, progress } of this.#explanations) {
-      let firm = false;
-      for (let moment: Moment | undefined = tip; moment !== undefined; moment = moment.before) {
-        const fate = this.#fates.get(moment.operation);
+    const trimmed = this.#explanations.map(({ moments, progress }) => {
+      let floor = moments.length - 1;
+      for (let firm = false; floor > 0; floor--) {
+        const fate = this.#fates.get(moments[floor]?.operation ?? '');
         if (fate?.stable !== false) firm = true;
-        // What no open reader may miss and no power loss may take is the floor.
-        if (firm && (fate?.answeredAt ?? 0) < oldestAsked) moment.before = undefined;
-        named.add(moment.operation);
+        if (firm && (fate?.answeredAt ?? 0) < oldestAsked) break;
       }
+      const kept = moments.slice(floor);
+      for (const { operation } of kept) named.add(operation);
       for (const id of progress.keys()) named.add(id);
-    }
+      return { moments: kept, progress };
+    });
     for (const id of this.#fates.keys()) if (!named.has(id) && !this.#open.has(id)) this.#fates.delete(id);
-    this.#explanations = distinct(this.#explanations.map((each) => ({ ...each, tip: rekeyed(each.tip) })));
+    this.#explanations = this.#distinct(trimmed);
+  }
+
+  #oldestAsked(): number {
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const { invokedAt } of this.#open.values()) oldest = Math.min(oldest, invokedAt);
+    return oldest;
+  }
+
+  #distinct(explanations: readonly Explanation[]): Explanation[] {
+    return [...new Map(explanations.map((each) => [this.#keyOf(each), each])).values()];
+  }
+
+  #keyOf({ moments, progress }: Explanation): string {
+    const oldestAsked = this.#oldestAsked();
+    const parts = [keyOfProgress(progress)];
+    for (const [i, { fs, operation, seenAt }] of moments.entries()) {
+      // How a state came about does not matter once nobody can go back behind it.
+      if (i > 0) parts.push(`${operation} ${seenAt < oldestAsked ? 0 : seenAt}`);
+      parts.push(String(keyOfFs(fs)));
+    }
+    return parts.join('|');
   }
 
   #fateOf(id: string): Fate {
@@ -370,7 +466,7 @@ export class History {
   #checkNumber(seen: number): void {
     if (seen > EXPLANATIONS_MAX)
       throw new Error(
-        `More than ${EXPLANATIONS_MAX} explanations with ${this.#open.size} open operations: observe more often`,
+        `More than ${EXPLANATIONS_MAX} explanations with ${this.#open.size} open operations: ${this.#showOpen('')}`,
       );
   }
 
@@ -380,19 +476,34 @@ export class History {
   }
 }
 
-function advanced(
-  tip: Moment,
-  progress: ReadonlyMap<string, Progress>,
-  id: string,
-  at: Progress,
-  outcome: StepOutcome,
-  fs: FileSystem,
-): Explanation {
-  const next: Progress =
-    'bound' in outcome
-      ? { step: at.step + 1, bound: outcome.bound, expected: undefined }
-      : { step: at.step + 1, bound: at.bound, expected: outcome.expected };
-  return { tip: fs === tip.fs ? tip : nextMoment(tip, fs, id), progress: new Map([...progress, [id, next]]) };
+interface Search {
+  readonly fate: Fate;
+  readonly answer: Answer;
+  readonly at: number;
+  readonly found: Map<string, Explanation>;
+  readonly seen: Set<string>;
+  readonly wrong: Set<string>;
+}
+
+function disturb(a: Touch, b: Touch): boolean {
+  return a.key === b.key && (a.how !== b.how || a.how === 'write');
+}
+
+function tipOf({ moments }: Explanation): Moment {
+  const tip = moments.at(-1);
+  if (tip === undefined) throw new Error('An explanation has at least one moment');
+  return tip;
+}
+
+function firstMoment(fs: FileSystem): Moment {
+  return { fs, operation: '', seenAt: 0 };
+}
+
+function without(progress: ReadonlyMap<string, Progress>, id: string): ReadonlyMap<string, Progress> {
+  if (!progress.has(id)) return progress;
+  const rest = new Map(progress);
+  rest.delete(id);
+  return rest;
 }
 
 /** The state with what the answer taught (inode numbers), or why the answer is wrong. */
@@ -456,61 +567,16 @@ function showAnswer(answer: Answer): string {
   return JSON.stringify({ ...answer, kind: undefined, bytes });
 }
 
-// ---- moments ----
-
-function firstMoment(fs: FileSystem): Moment {
-  return { fs, chainKey: 0, operation: '', before: undefined };
-}
-
-function nextMoment(before: Moment, fs: FileSystem, operation: string): Moment {
-  return {
-    fs,
-    operation,
-    before,
-    chainKey: crc32(Buffer.from(`${before.chainKey} ${operation} ${keyOfFs(before.fs)}`)),
-  };
-}
-
-function rekeyed(moment: Moment): Moment {
-  if (moment.before === undefined) return moment.chainKey === 0 ? moment : { ...moment, chainKey: 0 };
-  const before = rekeyed(moment.before);
-  const next = nextMoment(before, moment.fs, moment.operation);
-  return next;
-}
-
-function chainOf(tip: Moment): Moment[] {
-  const chain: Moment[] = [];
-  for (let moment: Moment | undefined = tip; moment !== undefined; moment = moment.before) chain.push(moment);
-  return chain.reverse();
-}
-
-function replaceFs(moment: Moment, apply: (fs: FileSystem) => FileSystem): Moment {
-  const before = moment.before === undefined ? undefined : replaceFs(moment.before, apply);
-  const fs = apply(moment.fs);
-  return before === undefined ? { ...moment, fs } : nextMoment(before, fs, moment.operation);
-}
-
-function without(progress: ReadonlyMap<string, Progress>, id: string): ReadonlyMap<string, Progress> {
-  if (!progress.has(id)) return progress;
-  const rest = new Map(progress);
-  rest.delete(id);
-  return rest;
-}
-
-function distinct(explanations: readonly Explanation[]): Explanation[] {
-  return [...new Map(explanations.map((each) => [keyOf(each), each])).values()];
-}
-
 // ---- keys ----
 
-function keyOf({ tip, progress }: Explanation): string {
-  const parts: (string | number)[] = [keyOfFs(tip.fs), tip.chainKey];
+function keyOfProgress(progress: ReadonlyMap<string, Progress>): string {
+  const parts: (string | number)[] = [];
   for (const id of [...progress.keys()].sort()) {
     const at = progress.get(id);
     if (at !== undefined)
       parts.push(id, at.step, at.bound, at.expected === undefined ? '' : keyOfExpected(at.expected));
   }
-  return parts.join('|');
+  return parts.join(' ');
 }
 
 const fsKeys = new WeakMap<FileSystem, number>();
