@@ -5,6 +5,7 @@
 import { CollectiveError } from '@collective/base/errors';
 import { SYMLINKS_FOLLOWED_MAX } from '@collective/base/limits';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
+import type { Failure } from '@collective/protocol/gen/common';
 import type { Attributes as WireAttributes } from '@collective/protocol/gen/session';
 import { expectResult } from '../session/operation-kinds.ts';
 import type { Session } from '../session/session.ts';
@@ -33,7 +34,7 @@ interface Walk {
   readonly names: readonly string[];
   /** Unset: the path ends at a realm's root, whose parent is none of this session's business. */
   readonly parent: ParentDirectory | undefined;
-  readonly end: { readonly attributes: WireAttributes } | { readonly missing: CollectiveError };
+  readonly end: { readonly attributes: WireAttributes } | { readonly missing: Failure };
 }
 
 export class PathResolver {
@@ -48,7 +49,7 @@ export class PathResolver {
     options: { followLast: boolean; signal: AbortSignal | undefined },
   ): Promise<ResolvedPath> {
     const { end, names } = await this.#walk(parsePath(path), options.followLast, { count: 0 }, options.signal);
-    if ('missing' in end) throw end.missing;
+    if ('missing' in end) throw fromFailure(end.missing);
     return { attributes: end.attributes, names };
   }
 
@@ -78,7 +79,7 @@ export class PathResolver {
     const up = names.indexOf('..');
     if (up >= 0) {
       const before = await this.#walk(names.slice(0, up), true, links, signal);
-      if ('missing' in before.end) throw before.end.missing;
+      if ('missing' in before.end) throw fromFailure(before.end.missing);
       return await this.#walk([...before.names.slice(0, -1), ...names.slice(up + 1)], followLast, links, signal);
     }
     const { root, realm, depth } = this.#realmOf(names);
@@ -107,9 +108,8 @@ export class PathResolver {
     const last = found.at(failure === undefined ? -2 : -1);
     const parent = found.length > (failure === undefined ? 1 : 0) && last !== undefined ? last : { inode: root, realm };
     if (failure !== undefined) {
-      const error = fromFailure(failure);
-      if (error.code !== 'not_found' || found.length !== rest.length - 1) throw error;
-      return { names, parent, end: { missing: error } };
+      if (failure.code !== 'not_found' || found.length !== rest.length - 1) throw fromFailure(failure);
+      return { names, parent, end: { missing: failure } };
     }
     const attributes = found.at(-1);
     if (attributes === undefined)

@@ -24,6 +24,7 @@ import {
   GrowingFile,
   type StoredBlock,
   type StoreOptions,
+  storeBlock,
   storeBlocks,
   WHOLE_FILE_BLOCKS_MAX,
 } from '../transfer/upload.ts';
@@ -76,6 +77,7 @@ class FileWriting {
       const partial = await this.#makePartial();
       return await this.#grow(partial, this.#from(0, source), []);
     }
+    if (source instanceof Uint8Array && source.length <= BLOCK_BYTES) return await this.#writeSmall(source);
     const blocks = storeBlocks(this.#context.upload, source, this.#storeOptions(0, 0), this.#signal);
     const whole: StoredBlock[] = [];
     try {
@@ -91,6 +93,23 @@ class FileWriting {
     } finally {
       for (const block of whole) forgetBytes(this.#context.upload, block);
       await blocks.return();
+    }
+  }
+
+  /** The way of a small file, which there are many of: nothing runs beside it. */
+  async #writeSmall(bytes: Uint8Array): Promise<WireAttributes> {
+    if (bytes.length === 0) return await this.#createWhole([]);
+    const { upload } = this.#context;
+    await upload.inFlight.acquire(bytes.length, this.#signal);
+    let block: StoredBlock | undefined;
+    try {
+      const cut = { index: 0, pieces: [bytes], length: bytes.length };
+      block = await storeBlock(upload, cut, this.#storeOptions(0, 0), this.#signal);
+      this.#progress(bytes.length);
+      return await this.#createWhole([block]);
+    } finally {
+      upload.inFlight.release(bytes.length);
+      if (block !== undefined) forgetBytes(upload, block);
     }
   }
 

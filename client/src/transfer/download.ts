@@ -14,6 +14,7 @@ import type { ReplicaReader } from './replica-reader.ts';
 /** Extents that are read at once for one reader. */
 const READ_AHEAD_EXTENTS_MAX = 16;
 const HOLE_PIECE_BYTES = 1024 * 1024;
+const NO_LONGER_WANTED = new CollectiveError('interrupted', 'Read a file: no longer wanted');
 
 export interface DownloadPorts {
   readonly session: Session;
@@ -41,6 +42,7 @@ export async function* readRange(
   const extents = locatedExtents(ports.session, range, both)[Symbol.asyncIterator]();
   let upcoming: LocatedExtent | undefined;
   let ended = false;
+  let finished = false;
   try {
     for (;;) {
       while (!ended && ahead.length < READ_AHEAD_EXTENTS_MAX) {
@@ -58,7 +60,10 @@ export async function* readRange(
         upcoming = undefined;
       }
       const current = ahead.shift();
-      if (current === undefined) return;
+      if (current === undefined) {
+        finished = true;
+        return;
+      }
       try {
         yield* current.pieces();
       } finally {
@@ -66,7 +71,7 @@ export async function* readRange(
       }
     }
   } finally {
-    stop.abort(new CollectiveError('interrupted', 'Read a file: no longer wanted'));
+    if (!finished) stop.abort(NO_LONGER_WANTED);
     for (const fetch of ahead) fetch.release();
     await extents.return(undefined);
   }

@@ -13,6 +13,8 @@ import type { BulkPool } from './bulk-pool.ts';
 
 /** A replica that has sent nothing for so long gets a rival. */
 const HEDGE_AFTER_MS = 300;
+/** Made once: nobody sees it, and making an error costs as much as a small read. */
+const NO_LONGER_WANTED = new CollectiveError('interrupted', 'Read a chunk: no longer wanted');
 
 interface Piece {
   readonly bytes: Buffer;
@@ -54,6 +56,7 @@ export class ReplicaReader {
       left = opened.left;
       if (opened.winner === undefined) continue;
       const { node, first, rest, stop } = opened.winner;
+      let ended = false;
       try {
         for (let piece = first; piece !== undefined; ) {
           done += piece.bytes.length;
@@ -61,13 +64,16 @@ export class ReplicaReader {
           const next = await rest.next();
           piece = next.done ? undefined : next.value;
         }
+        ended = true;
         this.#pool.succeeded(node);
       } catch (thrown) {
         signal.throwIfAborted();
         errors.push(this.#failed(node, thrown, location));
       } finally {
-        stop.abort(new CollectiveError('interrupted', 'Read a chunk: no longer wanted'));
-        await rest.return?.().catch(() => undefined);
+        if (!ended) {
+          stop.abort(NO_LONGER_WANTED);
+          await rest.return?.().catch(() => undefined);
+        }
       }
     }
   }
@@ -117,7 +123,7 @@ export class ReplicaReader {
     }
     for (const [node, { stop, opened }] of running) {
       if (node === winner?.node) continue;
-      stop.abort(new CollectiveError('interrupted', 'Read a chunk: another replica was faster'));
+      stop.abort(NO_LONGER_WANTED);
       // It may still be asked if the winner breaks off.
       const loser = replicas.find((replica) => replica.node === node);
       if (loser !== undefined) left.push(loser);

@@ -22,6 +22,8 @@ export const WHOLE_FILE_BLOCKS_MAX = 4;
 /** Slices in one commit of a growing file. */
 const COMMIT_BLOCKS_MAX = 64;
 const STORE_AGAIN_MAX = 3;
+/** Made once: nobody sees it, and making an error costs more than sending a small file. */
+const GIVEN_UP = new CollectiveError('interrupted', 'Store a block: the upload was given up');
 
 export interface UploadPorts {
   readonly session: Session;
@@ -91,7 +93,7 @@ export async function* storeBlocks(
     if (options.keepsBroken && !signal.aborted) while (underWay.length > 0) yield await nextOf(underWay);
     throw error;
   } finally {
-    stop.abort(new CollectiveError('interrupted', 'Store a block: the upload was given up'));
+    if (underWay.length > 0) stop.abort(GIVEN_UP);
     for (const outcome of await Promise.allSettled(underWay.map(({ stored }) => stored))) {
       if (outcome.status === 'fulfilled') forgetBytes(ports, outcome.value);
     }
@@ -111,7 +113,7 @@ async function nextOf(underWay: UnderWay[]): Promise<StoredBlock> {
   return block;
 }
 
-async function storeBlock(
+export async function storeBlock(
   ports: UploadPorts,
   block: CutBlock,
   options: StoreOptions,
