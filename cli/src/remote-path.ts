@@ -33,9 +33,3 @@ export function joinRemote(folder: string, name: string): string {
 export function baseName(path: string): string {
   return path.replace(/\/+$/, '').split('/').at(-1) ?? '';
 }
-
-export function parentOf(path: string): string {
-  const trimmed = path.replace(/\/+$/, '');
-  const slash = trimmed.lastIndexOf('/');
-  return slash <= 0 ? '/' : trimmed.slice(0, slash);
-}
