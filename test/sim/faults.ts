@@ -48,7 +48,7 @@ export class FaultPlan {
     this.#random = random;
     this.#targets = targets;
     this.kinds = KINDS.filter(() => randomBelow(random, 3) === 0);
-    this.#meanPauseMs = pickOne(random, [150, 600, 2_500]);
+    this.#meanPauseMs = pickOne(random, [400, 1_500, 5_000]);
   }
 
   pauseMs(): number {

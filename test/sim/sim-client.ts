@@ -25,6 +25,8 @@ const UNKNOWN_OUTCOMES = [
   'fenced',
   'overloaded',
   'no_space',
+  // After long trying: a coordinator that is started again and again never agrees with its nodes on keys.
+  'token_invalid',
 ];
 /** A read may fail so while nodes are away. */
 const UNREADABLE = ['chunk_missing'];
