@@ -38,10 +38,13 @@ const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
 export class MemberAdmin implements Admin {
   readonly #client: AdminClient;
   readonly #clock: Clock;
+  readonly #explain: Explain;
 
-  constructor(client: AdminClient, clock: Clock) {
+  /** `explain` may replace the error of a failed call by a better one. */
+  constructor(client: AdminClient, clock: Clock, explain: Explain = (attempt) => attempt) {
     this.#client = client;
     this.#clock = clock;
+    this.#explain = explain;
   }
 
   async status(options: CallOptions = {}): Promise<MemberStatus> {
@@ -105,11 +108,13 @@ export class MemberAdmin implements Admin {
   }
 
   #call<T>(what: string, options: CallOptions, begin: Begin<T>): Promise<T> {
-    return unaryCall(this.#clock, what, options.signal, begin);
+    return this.#explain(unaryCall(this.#clock, what, options.signal, begin));
   }
 }
 
 export type Done<T> = (error: ServiceError | null, answer: T) => void;
+export type Explain = <T>(attempt: Promise<T>) => Promise<T>;
+
 export type Begin<T> = (done: Done<T>) => ClientUnaryCall;
 
 /** One unary call with a deadline; an abort cancels it. */

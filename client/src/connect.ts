@@ -12,6 +12,7 @@ import type { Admin, CallOptions, ConnectOptions, Member } from './api.ts';
 import { ContextStore } from './context/context-store.ts';
 import { renewWhenDue } from './context/renew-certificate.ts';
 import { parseCoordinatorAddress } from './coordinator-address.ts';
+import { explained } from './explain-unavailable.ts';
 import { GrpcSessionConnector } from './grpc-session-connector.ts';
 import { ConnectedMember } from './member.ts';
 
@@ -86,7 +87,9 @@ async function openParts(options: ConnectOptions) {
     client.close();
     trust[Symbol.dispose]();
   };
-  return { clock, address, trust, expected, admin: new MemberAdmin(client, clock), close };
+  const explain = <T>(attempt: Promise<T>): Promise<T> =>
+    explained(attempt, { address, expected, bundlePem: trust.current.bundlePem, clock });
+  return { clock, address, trust, expected, admin: new MemberAdmin(client, clock, explain), close };
 }
 
 async function optionsOf(target: ConnectOptions | string | undefined): Promise<ConnectOptions> {

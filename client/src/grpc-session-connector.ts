@@ -8,6 +8,7 @@ import { clientLink } from '@collective/protocol/link/grpc-link';
 import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
 import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
 import type { Trust } from '@collective/protocol/tls/trust-files';
+import { explained } from './explain-unavailable.ts';
 import type { SessionConnector, SessionLink } from './session/session-connector.ts';
 
 export class GrpcSessionConnector implements SessionConnector {
@@ -33,10 +34,18 @@ export class GrpcSessionConnector implements SessionConnector {
       link.close();
       client.close();
     };
+    let answered = false;
     return {
       send: (message) => link.send(message),
       drained: () => link.drained(),
-      receive: (s) => link.receive(s),
+      receive: async (s) => {
+        if (answered) return await link.receive(s);
+        const { bundlePem } = this.#trust.current;
+        const dialled = { address: this.address, expected: this.#expected, bundlePem, clock: this.#clock };
+        const message = await explained(link.receive(s), dialled);
+        answered = true;
+        return message;
+      },
       close,
     };
   }

@@ -9,6 +9,7 @@ import { type ExpectedServer, type PeerRole, parseTrustDomain, spiffeId } from '
 import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { unaryCall } from '../admin.ts';
 import { parseCoordinatorAddress } from '../coordinator-address.ts';
+import { explained } from '../explain-unavailable.ts';
 
 export interface EnrolOptions {
   readonly coordinator: string;
@@ -36,9 +37,10 @@ export async function enrol(options: EnrolOptions): Promise<{ readonly subject: 
   const client = new EnrolmentClient(address, credentials, dialOptions(expected));
   try {
     const what = `Enrol ${options.role}/${options.name} at ${address}`;
-    const issued = await unaryCall<IssuedCertificate>(clock, what, options.signal, (done) =>
+    const asking = unaryCall<IssuedCertificate>(clock, what, options.signal, (done) =>
       client.enrol({ token: options.token, csr }, done),
     );
+    const issued = await explained(asking, { address, expected, bundlePem: options.caPem, clock });
     const { certificatePem, bundlePem, subject } = issued;
     await writeTrustFiles(options.credentials, { certificatePem, keyPem, bundlePem });
     return { subject };
