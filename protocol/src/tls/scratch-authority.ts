@@ -3,7 +3,7 @@
  * dates in the past, another member's name), so that tests can show who refuses it.
  */
 import 'reflect-metadata';
-import type { webcrypto } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 import type { TrustDomain } from '@collective/base/ids';
 import {
   BasicConstraintsExtension,
@@ -13,7 +13,7 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   SubjectAlternativeNameExtension,
-  type X509Certificate,
+  X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import { keyPemOf, makeKeys } from './make-csr.ts';
@@ -37,7 +37,7 @@ export interface ScratchLeaf {
 
 export class ScratchAuthority {
   readonly trustDomain: TrustDomain;
-  readonly #keys: webcrypto.CryptoKeyPair;
+  readonly #signingKey: webcrypto.CryptoKey;
   readonly #certificate: X509Certificate;
 
   /** Name constraints hold the trust domain, as T1 demands; `unconstrained` leaves them out. */
@@ -58,12 +58,22 @@ export class ScratchAuthority {
         ...(unconstrained ? [] : [new Extension('2.5.29.30', true, nameConstraints(trustDomain))]),
       ],
     });
-    return new ScratchAuthority(trustDomain, keys, certificate);
+    return new ScratchAuthority(trustDomain, keys.privateKey, certificate);
   }
 
-  private constructor(trustDomain: TrustDomain, keys: webcrypto.CryptoKeyPair, certificate: X509Certificate) {
+  /** An authority that exists already: what its key can be abused for once it is stolen. */
+  static async load(
+    trustDomain: TrustDomain,
+    { certificatePem, keyPem }: { certificatePem: string; keyPem: string },
+  ): Promise<ScratchAuthority> {
+    const der = Buffer.from(keyPem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64');
+    const key = await webcrypto.subtle.importKey('pkcs8', der, 'Ed25519', false, ['sign']);
+    return new ScratchAuthority(trustDomain, key, new X509Certificate(certificatePem));
+  }
+
+  private constructor(trustDomain: TrustDomain, signingKey: webcrypto.CryptoKey, certificate: X509Certificate) {
     this.trustDomain = trustDomain;
-    this.#keys = keys;
+    this.#signingKey = signingKey;
     this.#certificate = certificate;
   }
 
@@ -98,7 +108,7 @@ export class ScratchAuthority {
       subject,
       issuer: this.#certificate.subject,
       publicKey: keys.publicKey,
-      signingKey: this.#keys.privateKey,
+      signingKey: this.#signingKey,
       signingAlgorithm: { name: 'Ed25519' },
       notBefore: notBefore ?? new Date(Date.now() - DAY_MS),
       notAfter: notAfter ?? new Date(Date.now() + 30 * DAY_MS),
