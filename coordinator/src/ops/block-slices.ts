@@ -41,54 +41,61 @@ export function storedBytes(slices: readonly SlicePiece[]): number {
   return visibleRanges(slices).reduce((sum, { start, end }) => sum + end - start, 0);
 }
 
-/** Adds a piece as the newest and lets go of those that are wholly covered by firm ones. */
+/** Adds a piece as the newest and lets go of those below it that are wholly covered by firm ones. */
 export function addSlice(
   slices: readonly SlicePiece[],
   piece: SlicePiece,
   isFirm: (piece: SlicePiece) => boolean,
 ): { slices: SlicePiece[]; dropped: SlicePiece[] } {
-  return dropCovered([...slices, piece], isFirm);
+  const all = [...slices, piece];
+  return slices.some((older) => overlaps(older, piece)) ? dropCovered(all, isFirm) : { slices: all, dropped: [] };
 }
 
+/**
+ * D3: what newer slices cover goes only if firm ones alone cover it wholly. An unstable one may be lost with the power; then
+ * the block shows what lies below it, so that must still be there, or be covered by what is firm.
+ */
 function dropCovered(
   slices: readonly SlicePiece[],
   isFirm: (piece: SlicePiece) => boolean,
 ): { slices: SlicePiece[]; dropped: SlicePiece[] } {
-  if (slices.length < 2) return { slices: [...slices], dropped: [] };
-  const seen = new Set<number>();
-  // Holes count as seen where nothing newer covers them: they hide what is below.
-  for (const index of slices.keys()) if (uncovered(slices, index)) seen.add(index);
   const kept: SlicePiece[] = [];
   const dropped: SlicePiece[] = [];
-  for (const [index, piece] of slices.entries()) {
-    const covers = seen.has(index) ? [] : slices.slice(index + 1).filter((newer) => overlaps(newer, piece));
-    // D3: until what covers it is stable, the covered slice is what the block gets back after a power loss.
-    if (seen.has(index) || !covers.every(isFirm)) kept.push(piece);
-    else dropped.push(piece);
+  let firm: Range[] = [];
+  for (let index = slices.length - 1; index >= 0; index--) {
+    const piece = slices[index];
+    if (piece === undefined) continue;
+    const range = { start: piece.offset, end: piece.offset + piece.length };
+    if (firm.some(({ start, end }) => start <= range.start && range.end <= end)) {
+      dropped.push(piece);
+      continue;
+    }
+    kept.push(piece);
+    const covers = slices.slice(0, index).some((older) => overlaps(older, piece));
+    if (covers && isFirm(piece)) firm = joined(firm, range);
   }
-  return { slices: kept, dropped };
+  return { slices: kept.reverse(), dropped: dropped.reverse() };
 }
 
-function uncovered(slices: readonly SlicePiece[], index: number): boolean {
-  const piece = slices[index];
-  if (piece === undefined) return false;
-  let left = [{ start: piece.offset, end: piece.offset + piece.length }];
-  for (const newer of slices.slice(index + 1)) {
-    const start = newer.offset;
-    const end = newer.offset + newer.length;
-    left = left.flatMap((range) => {
-      if (range.end <= start || range.start >= end) return [range];
-      const parts = [];
-      if (range.start < start) parts.push({ start: range.start, end: start });
-      if (range.end > end) parts.push({ start: end, end: range.end });
-      return parts;
-    });
-    if (left.length === 0) return false;
-  }
-  return left.length > 0;
+interface Range {
+  readonly start: number;
+  readonly end: number;
 }
 
-function overlaps(a: SlicePiece, b: SlicePiece): boolean {
+/** Disjoint ranges with one more; those that touch become one. */
+function joined(ranges: readonly Range[], added: Range): Range[] {
+  let { start, end } = added;
+  const apart = ranges.filter((range) => {
+    if (range.end < start || range.start > end) return true;
+    start = Math.min(start, range.start);
+    end = Math.max(end, range.end);
+    return false;
+  });
+  // A range that the grown one has come to touch was joined with its neighbours before: all are apart now.
+  return [...apart, { start, end }];
+}
+
+export function overlaps(a: SlicePiece, b: SlicePiece): boolean {
   return a.offset < b.offset + b.length && b.offset < a.offset + a.length;
 }
 

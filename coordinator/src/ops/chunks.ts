@@ -4,8 +4,9 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
-import { BLOCK_BYTES, REPLICAS_MAX } from '@collective/base/limits';
+import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/limits';
 import type { ChunkCommit } from '@collective/protocol/gen/session';
+import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
 import { CHUNKS, GARBAGE, REALMS, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
@@ -34,39 +35,63 @@ export class ChunkCommits {
   readonly #context: OperationContext;
   readonly #rows = new Map<ChunkId, ChunkRow>();
   readonly #rule: ReplicaRule;
+  readonly #realm: number;
+  readonly #inode: number;
 
   constructor(context: OperationContext, realm: number, commits: readonly ChunkCommit[], inode: number) {
     this.#context = context;
+    this.#realm = realm;
+    this.#inode = inode;
     this.#rule = replicaRule(realmRow(context, realm));
+    if (commits.length > COMMIT_SLICES_MAX)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit ${commits.length} chunks at once: at most ${COMMIT_SLICES_MAX} are allowed`,
+      );
     const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
     context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
     for (const [i, commit] of commits.entries()) {
       const id = ids[i];
-      if (id !== undefined) this.#rows.set(id, this.#row(id, commit, realm, inode));
+      if (id !== undefined) this.#rows.set(id, this.#known(id) ?? this.#row(id, commit));
     }
   }
 
-  #row(id: ChunkId, commit: ChunkCommit, realm: number, inode: number): ChunkRow {
+  /**
+   * The row of a chunk that was committed before, if there is one. Ids can be guessed, so only the file that has the chunk
+   * may name it again: a slice of somebody else's chunk would be a way around modes and realms (M9).
+   */
+  #known(id: ChunkId): ChunkRow | undefined {
     const { tx } = this.#context;
+    tx.need([CHUNKS.key(id), GARBAGE.key(id)]);
     if (tx.get(GARBAGE, id)?.condemned)
       throw new CollectiveError(
         'chunk_condemned',
         `Commit chunk ${id}: it was condemned as garbage; upload its data again`,
       );
     const known = tx.get(CHUNKS, id);
-    if (known !== undefined) return known;
+    if (known !== undefined && (known.realm !== this.#realm || known.inode !== this.#inode))
+      throw new CollectiveError('permission_denied', `Commit a slice of chunk ${id}: it belongs to another file`);
+    return known;
+  }
+
+  #row(id: ChunkId, commit: ChunkCommit): ChunkRow {
     if (commit.length < 1 || commit.length > BLOCK_BYTES)
       throw new CollectiveError(
         'invalid_argument',
         `Commit chunk ${id} of ${commit.length} bytes: 1 to ${BLOCK_BYTES} are allowed`,
       );
-    const replicas = commit.replicas.filter((outcome) => outcome.failure === undefined);
+    // One replica a node, whatever the client says.
+    const replicas = [
+      ...new Map(
+        commit.replicas.filter(({ failure }) => failure === undefined).map((each) => [each.node, each]),
+      ).values(),
+    ];
     if (replicas.length > REPLICAS_MAX)
       throw new CollectiveError(
         'invalid_argument',
         `Commit chunk ${id} with ${replicas.length} replicas: at most ${REPLICAS_MAX}`,
       );
-    if (new Set(replicas.map(({ node }) => node)).size < Math.max(this.#rule.needed, 1))
+    if (replicas.length < Math.max(this.#rule.needed, 1))
       throw new CollectiveError(
         'unavailable',
         `Commit chunk ${id}: it lies on ${replicas.length} nodes, its realm needs ${this.#rule.needed}`,
@@ -84,16 +109,16 @@ export class ChunkCommits {
       })),
       wanted: this.#rule.wanted,
       references: 0,
-      inode,
+      inode: this.#inode,
       block: 0,
-      realm,
+      realm: this.#realm,
     };
   }
 
   /** A slice of this commit, in this block, names the chunk. */
   reference(piece: SlicePiece, block: number): void {
     const id = chunkIdFromBytes(piece.chunk);
-    const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
+    const row = this.#rows.get(id) ?? this.#known(id);
     if (row === undefined)
       throw new CollectiveError(
         'invalid_argument',
@@ -103,6 +128,12 @@ export class ChunkCommits {
       throw new CollectiveError(
         'invalid_argument',
         `Commit a slice that ends at byte ${piece.chunkOffset + piece.length} of chunk ${id}, which has ${row.length}`,
+      );
+    // Appended data may lie over two blocks; nothing else does, so that a lost chunk is found by the block in its row (D3).
+    if (row.references > 0 && block !== row.block && block !== row.block + 1)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Commit a slice of chunk ${id} to block ${block}: it is in block ${row.block}`,
       );
     this.#rows.set(id, { ...row, block: row.references === 0 ? block : row.block, references: row.references + 1 });
   }
@@ -122,7 +153,9 @@ export class ChunkCommits {
       const before = tx.get(CHUNKS, id);
       tx.put(CHUNKS, row, id);
       if (before !== undefined) {
-        if (tx.get(GARBAGE, id) !== undefined) tx.remove(GARBAGE, id);
+        if (tx.get(GARBAGE, id) === undefined) continue;
+        tx.remove(GARBAGE, id);
+        noteUnderReplicated(tx, id, row);
         continue;
       }
       for (const replica of row.replicas)
@@ -135,7 +168,7 @@ export class ChunkCommits {
             replica.sequence,
             id,
           );
-      if (row.replicas.length < row.wanted) tx.put(UNDER_REPLICATED, { since: tx.now, condemned: false }, id);
+      noteUnderReplicated(tx, id, row);
     }
   }
 }
@@ -148,5 +181,13 @@ export function releaseChunk(context: OperationContext, piece: SlicePiece): void
   const row = tx.get(CHUNKS, id);
   if (row === undefined) return;
   tx.put(CHUNKS, { ...row, references: row.references - 1 }, id);
-  if (row.references <= 1) tx.put(GARBAGE, { since: tx.now, condemned: false }, id);
+  if (row.references > 1) return;
+  tx.put(GARBAGE, { since: tx.now, condemned: false }, id);
+  // Nobody misses replicas of garbage.
+  if (row.replicas.length < row.wanted) tx.remove(UNDER_REPLICATED, id);
+}
+
+/** D8: repaired first, shown in status. */
+export function noteUnderReplicated(tx: OperationRun, id: ChunkId, row: ChunkRow): void {
+  if (row.replicas.length < row.wanted) tx.put(UNDER_REPLICATED, { since: tx.now, condemned: false }, id);
 }

@@ -3,18 +3,20 @@
  * that blocks hold, so a sparse file costs what it stores (M9, M10).
  */
 import { CollectiveError } from '@collective/base/errors';
-import type { InodeNumber } from '@collective/base/ids';
+import { chunkIdFromBytes, type InodeNumber } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, FILE_BYTES_MAX } from '@collective/base/limits';
 import type { ChunkCommit, ExpectedBlock, Slice } from '@collective/protocol/gen/session';
 import type { BlockRow, InodeRow, SlicePiece } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
-import { addSlice, BLOCK_SLICES_MAX, cutSlices, storedBytes } from './block-slices.ts';
+import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
 import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
 import type { OperationContext } from './context.ts';
 
 /** Blocks that one operation cuts away; a longer cut is made in steps (M3). */
 export const CUT_BLOCKS_MAX = 512;
+/** Slices that they may have together: each that names a chunk costs some keys. */
+const CUT_SLICES_MAX = 4_000;
 
 export interface SliceCommit {
   readonly inode: InodeNumber;
@@ -42,9 +44,12 @@ export function commitSlices(
   tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
   // Referenced before anything is dropped, so that a slice which replaces one of the same chunk keeps it alive.
   for (const slice of slices) if (slice.chunk.length === 16) chunks.reference(pieceOf(slice), blockOf(slice.offset));
+  needCovering(context, row, slices);
   const dropped: SlicePiece[] = [];
   let bytes = row.storedBytes;
   let size = row.size;
+  // The version of the data as a whole: it never comes back, also not when a block is cut away and written anew.
+  const version = row.version + 1;
   const touched = new Map<number, number>();
   for (const slice of slices) {
     const index = blockOf(slice.offset);
@@ -57,7 +62,6 @@ export function commitSlices(
       );
     bytes += storedBytes(added.slices) - storedBytes(block.slices);
     dropped.push(...added.dropped);
-    const version = block.version + 1;
     tx.put(BLOCKS, { version, slices: added.slices }, row.data, index);
     touched.set(index, version);
     size = Math.max(size, slice.offset + slice.length);
@@ -67,9 +71,21 @@ export function commitSlices(
   requireQuota(context, row.realm, bytes - row.storedBytes);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
   return {
-    row: { ...row, size, storedBytes: bytes, version: row.version + 1 },
+    row: { ...row, size, storedBytes: bytes, version },
     blocks: [...touched].map(([block, version]) => ({ block, version })),
   };
+}
+
+/** Prefetches the chunks by which it is judged what is covered firmly, where anything is covered. */
+function needCovering(context: OperationContext, row: InodeRow, slices: readonly Slice[]): void {
+  const keys = new Set<string>();
+  for (const slice of slices) {
+    const held = context.tx.get(BLOCKS, row.data, blockOf(slice.offset))?.slices ?? [];
+    const piece = pieceOf(slice);
+    if (!held.some((older) => overlaps(older, piece))) continue;
+    for (const { chunk } of held) if (chunk.length === 16) keys.add(CHUNKS.key(chunkIdFromBytes(chunk)));
+  }
+  context.tx.need([...keys]);
 }
 
 /** Refuses when a block changed since the writer read it (F6). */
@@ -104,10 +120,15 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
   const keep = blockOf(size - 1);
   const table = BLOCKS.key(row.data, 0).slice(0, -4);
   const beyond = tx.scan(BLOCKS, BLOCKS.key(row.data, keep + 1), prefixEnd(table), CUT_BLOCKS_MAX + 1);
-  const unfinished = beyond.length > CUT_BLOCKS_MAX;
+  let pieces = 0;
+  const now = beyond.slice(0, CUT_BLOCKS_MAX).filter(({ value }, i) => {
+    pieces += value.slices.length;
+    return i === 0 || pieces <= CUT_SLICES_MAX;
+  });
+  const unfinished = now.length < beyond.length;
   let bytes = row.storedBytes;
   const dropped: SlicePiece[] = [];
-  for (const { key, value } of beyond.slice(0, CUT_BLOCKS_MAX)) {
+  for (const { key, value } of now) {
     tx.remove(BLOCKS, row.data, readBigEndian(key, key.length - 4, 4));
     bytes -= storedBytes(value.slices);
     dropped.push(...value.slices);
@@ -118,13 +139,11 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
       const cut = cutSlices(last.slices, size - keep * BLOCK_BYTES);
       bytes += storedBytes(cut.slices) - storedBytes(last.slices);
       dropped.push(...cut.dropped);
-      tx.put(BLOCKS, { version: last.version + 1, slices: cut.slices }, row.data, keep);
+      tx.put(BLOCKS, { version: changed.version, slices: cut.slices }, row.data, keep);
     }
   }
   tx.need(
-    dropped
-      .filter((piece) => piece.chunk.length === 16)
-      .map((piece) => CHUNKS.key(piece.chunk.toString('hex') as never)),
+    dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(chunkIdFromBytes(piece.chunk))),
   );
   for (const piece of dropped) releaseChunk(context, piece);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });

@@ -50,6 +50,19 @@ export function requireAccess(context: OperationContext, row: InodeRow, mask: nu
     throw new CollectiveError('permission_denied', `${what}: the mode bits do not allow it`);
 }
 
+/**
+ * For content: the owner is let through. A file that was made with mode 0444 is written by whoever made it (tar, git and cp
+ * do so), and who may open a file was decided when it was opened.
+ */
+export function requireDataAccess(context: OperationContext, row: InodeRow, mask: number, what: string): void {
+  if (!isOwner(context, row)) requireAccess(context, row, mask, what);
+}
+
+export function requireTime({ seconds, nanos }: { readonly seconds: number; readonly nanos: number }): void {
+  if (!Number.isSafeInteger(seconds) || nanos < 0 || nanos > 999_999_999)
+    throw new CollectiveError('invalid_argument', `Set a time of ${seconds} s and ${nanos} ns`);
+}
+
 export function mayAccess(context: OperationContext, row: InodeRow, mask: number): boolean {
   const { uid, gid, groups } = context.caller.credential;
   if (uid === 0) {
@@ -83,6 +96,8 @@ export function requireRemovable(context: OperationContext, parent: InodeRow, en
 /** A directory into which the caller may put or from which it may take entries. */
 export function requireEntryChange(context: OperationContext, row: InodeRow, what: string): void {
   requireWritableRealm(context, row);
+  // Removed, and kept only for those who have it open: nothing can be put in there any more.
+  if (row.links === 0) throw new CollectiveError('not_found', `${what}: the directory was removed`);
   requireAccess(context, row, MAY_WRITE | MAY_EXECUTE, what);
 }
 

@@ -3,7 +3,7 @@
  * the same operation (D2), and may take the place of an older file of that name at once.
  */
 import { CollectiveError } from '@collective/base/errors';
-import { PATH_BYTES_MAX } from '@collective/base/limits';
+import { FILE_BYTES_MAX, PATH_BYTES_MAX } from '@collective/base/limits';
 import { type Attributes, Existing, InodeType, type MakeNode } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { DENTRIES, INODES, type NameKey } from '../tables/tables.ts';
@@ -18,15 +18,17 @@ import {
   MAY_WRITE,
   requireAccess,
   requireEntryChange,
+  requireTime,
   SET_GID,
+  withoutSetId,
 } from './inode.ts';
 import { dropLink } from './unlink.ts';
-import { setXattrRows } from './xattrs.ts';
+import { setFirstXattrs } from './xattrs.ts';
 
 export function makeNode(context: OperationContext, request: MakeNode): Attributes {
   const parent = loadDirectory(context, request.parent);
   const name = checkName(request.name);
-  checkRequest(request);
+  checkRequest(context, request);
   const present = context.tx.get(DENTRIES, parent.inode, name);
   if (present === undefined) {
     requireEntryChange(context, parent.row, `Make '${request.name}' in directory ${parent.inode}`);
@@ -50,19 +52,24 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
   dropLink(context, old.inode, old.row, false);
-  // As a write into the old file would: mode and owner stay.
-  const row = { ...newRow(context, request, parent), mode: old.row.mode, uid: old.row.uid, gid: old.row.gid };
+  // As a write into the old file would: mode and owner stay, set-id bits fall.
+  const { uid } = context.caller.credential;
+  const mode = uid === 0 ? old.row.mode : withoutSetId(old.row);
+  const row = { ...newRow(context, request, parent), mode, uid: old.row.uid, gid: old.row.gid };
   return attach(context, request, without, name, row);
 }
 
-function checkRequest(request: MakeNode): void {
+function checkRequest(context: OperationContext, request: MakeNode): void {
   switch (request.type) {
     case InodeType.FILE:
     case InodeType.DIRECTORY:
     case InodeType.FIFO:
     case InodeType.SOCKET:
+      break;
     case InodeType.CHARACTER:
     case InodeType.BLOCK:
+      if (context.caller.credential.uid !== 0)
+        throw new CollectiveError('not_permitted', 'Make a device: only root may');
       break;
     case InodeType.SYMLINK:
       if (request.linkTarget.length === 0)
@@ -126,9 +133,15 @@ function attach(
   tx.addUsage(row.realm, { inodes: 1, directories: row.type === InodeType.DIRECTORY ? 1 : 0 });
   const { content } = request;
   if (content !== undefined) {
+    if (content.size > FILE_BYTES_MAX)
+      throw new CollectiveError(
+        'too_large',
+        `Make a file of ${content.size} bytes: at most ${FILE_BYTES_MAX} (16 TiB)`,
+      );
+    if (content.mtime !== undefined) requireTime(content.mtime);
     row = commitSlices(context, { inode, row, slices: content.slices, chunks: content.chunks }).row;
     row = { ...row, size: Math.max(row.size, content.size), mtime: content.mtime ?? row.mtime };
-    if (content.xattrs.length > 0) row = setXattrRows(context, inode, row, content.xattrs);
+    if (content.xattrs.length > 0) row = setFirstXattrs(context, inode, row, content.xattrs);
   }
   tx.put(INODES, row, inode);
   tx.put(INODES, addEntry(context, parent, name, { inode, type: row.type }), parent.inode);

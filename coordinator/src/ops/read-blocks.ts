@@ -8,7 +8,7 @@ import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, CHUNKS } from '../tables/tables.ts';
 import { visibleRanges } from './block-slices.ts';
 import { ATTRIBUTES, DATA, type OperationContext } from './context.ts';
-import { attributesOf, loadInode, MAY_READ, requireAccess } from './inode.ts';
+import { attributesOf, loadInode, MAY_READ, requireDataAccess } from './inode.ts';
 
 export interface BlockMap {
   /** `chunks` without tickets. */
@@ -19,7 +19,7 @@ export interface BlockMap {
 export function readBlocks(context: OperationContext, request: ReadBlocks): BlockMap {
   const { inode, row } = loadInode(context, request.inode);
   if (row.type === InodeType.DIRECTORY) throw new CollectiveError('is_directory', `Read directory ${inode} as a file`);
-  requireAccess(context, row, MAY_READ, `Read inode ${inode}`);
+  requireDataAccess(context, row, MAY_READ, `Read inode ${inode}`);
   context.coherent(inode);
   const count = Math.min(Math.max(request.count, 1), BLOCK_PAGE_MAX);
   const end = Math.min(request.first + count, Math.ceil(row.size / BLOCK_BYTES));

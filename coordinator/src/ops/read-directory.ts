@@ -3,7 +3,7 @@
  * costs the entries it holds, also in a directory of a million.
  */
 import { CollectiveError } from '@collective/base/errors';
-import type { InodeNumber } from '@collective/base/ids';
+import { INODE_NUMBER_MAX, type InodeNumber, type RealmId } from '@collective/base/ids';
 import { DIRECTORY_PAGE_ENTRIES_MAX } from '@collective/base/limits';
 import {
   type DirectoryEntry,
@@ -14,11 +14,11 @@ import {
   type UsageTotals,
 } from '@collective/protocol/gen/session';
 import type { Row } from '../engine/transaction.ts';
-import type { CookieRow } from '../tables/gen/tables.ts';
+import type { CookieRow, InodeRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { COOKIES, INODES } from '../tables/tables.ts';
 import { ENTRIES, type OperationContext } from './context.ts';
-import { type attributesOf, loadDirectory, MAY_EXECUTE, MAY_READ, requireAccess } from './inode.ts';
+import { type attributesOf, loadDirectory, MAY_EXECUTE, MAY_READ, mayAccess, requireAccess } from './inode.ts';
 import { shownAttributes } from './lookup.ts';
 
 export function readDirectory(context: OperationContext, request: ReadDirectory): DirectoryPage {
@@ -35,7 +35,7 @@ export function readDirectory(context: OperationContext, request: ReadDirectory)
   };
 }
 
-function canSearch(context: OperationContext, row: Parameters<typeof requireAccess>[1]): boolean {
+function canSearch(context: OperationContext, row: InodeRow): boolean {
   requireAccess(context, row, MAY_EXECUTE, "Read the attributes of a directory's entries");
   return true;
 }
@@ -69,6 +69,8 @@ export function entriesAfter(
 
 /** Entries that one step of a walk visits. */
 const USAGE_STEP_ENTRIES = 1_000;
+/** What entering a directory counts: it costs a prefetch or two, and an operation stops for so many only. */
+const USAGE_DIRECTORY_ENTRIES = 20;
 const USAGE_DEPTH_MAX = 1_000;
 
 /**
@@ -77,10 +79,7 @@ const USAGE_DEPTH_MAX = 1_000;
  */
 export function usage(context: OperationContext, request: Usage): UsageTotals {
   const totals: UsageTotals = { files: 0, directories: 0, bytes: 0, storedBytes: 0, resume: Buffer.alloc(0) };
-  const stack =
-    request.resume.length === 0
-      ? [{ inode: loadDirectory(context, request.inode).inode, after: 0 }]
-      : decodeWay(request.resume);
+  const stack = wayFrom(context, request);
   let left = USAGE_STEP_ENTRIES;
   while (left > 0) {
     const top = stack.at(-1);
@@ -100,7 +99,8 @@ export function usage(context: OperationContext, request: Usage): UsageTotals {
         continue;
       }
       totals.directories += 1;
-      if (context.caller.realmRight(row.realm as never) === undefined) continue;
+      if (!mayEnter(context, row)) continue;
+      left -= USAGE_DIRECTORY_ENTRIES;
       if (stack.length >= USAGE_DEPTH_MAX)
         throw new CollectiveError('overloaded', `Add up a directory: it is more than ${USAGE_DEPTH_MAX} levels deep`);
       stack.push({ inode: value.inode as InodeNumber, after: 0 });
@@ -110,6 +110,29 @@ export function usage(context: OperationContext, request: Usage): UsageTotals {
   }
   totals.resume = encodeWay(stack);
   return totals;
+}
+
+/** The mark of the place comes from outside: each directory on it is checked as if it were entered anew (M9). */
+function wayFrom(context: OperationContext, request: Usage): Step[] {
+  const start = loadDirectory(context, request.inode);
+  requireAccess(context, start.row, MAY_READ | MAY_EXECUTE, `Add up directory ${start.inode}`);
+  if (request.resume.length === 0) return [{ inode: start.inode, after: 0 }];
+  const way = decodeWay(request.resume);
+  context.tx.need(way.map(({ inode }) => INODES.key(inode)));
+  return way.filter(({ inode }) => {
+    const row = context.tx.get(INODES, inode);
+    // Removed meanwhile: the walk goes on with the directory above.
+    if (row === undefined || row.type !== InodeType.DIRECTORY) return false;
+    if (!mayEnter(context, row))
+      throw new CollectiveError('permission_denied', `Add up directory ${inode}: it was not given to the caller`);
+    return true;
+  });
+}
+
+function mayEnter(context: OperationContext, row: InodeRow): boolean {
+  return (
+    context.caller.realmRight(row.realm as RealmId) !== undefined && mayAccess(context, row, MAY_READ | MAY_EXECUTE)
+  );
 }
 
 interface Step {
@@ -130,10 +153,16 @@ function decodeWay(bytes: Buffer): Step[] {
   if (bytes.length % 16 !== 0 || bytes.length > USAGE_DEPTH_MAX * 16)
     throw new CollectiveError('invalid_argument', 'Go on adding up a directory: the mark of the place is damaged');
   const stack: Step[] = [];
-  for (let at = 0; at < bytes.length; at += 16)
+  for (let at = 0; at < bytes.length; at += 16) {
+    if (
+      bytes.readBigUInt64BE(at) > BigInt(INODE_NUMBER_MAX) ||
+      bytes.readBigUInt64BE(at + 8) >= BigInt(Number.MAX_SAFE_INTEGER)
+    )
+      throw new CollectiveError('invalid_argument', 'Go on adding up a directory: the mark of the place is damaged');
     stack.push({
       inode: Number(bytes.readBigUInt64BE(at)) as InodeNumber,
       after: Number(bytes.readBigUInt64BE(at + 8)),
     });
+  }
   return stack;
 }

@@ -13,6 +13,8 @@ import {
   MAY_WRITE,
   mayAccess,
   requireAccess,
+  requireDataAccess,
+  requireTime,
   requireWritableRealm,
   SET_GID,
   withoutSetId,
@@ -28,6 +30,7 @@ export function setAttributes(context: OperationContext, request: SetAttributes)
   if (request.uid !== undefined || request.gid !== undefined) row = changeOwner(context, row, request);
   if (request.mtime !== undefined || request.mtimeNow) row = changeTimes(context, row, request);
   if (request.birth !== undefined) {
+    requireTime(request.birth);
     requireOwner(context, row, 'Set the birth time');
     row = { ...row, birth: request.birth };
   }
@@ -47,6 +50,8 @@ export function setAttributes(context: OperationContext, request: SetAttributes)
     row = request.mtime === undefined && !request.mtimeNow ? { ...cut.row, mtime: tx.now } : cut.row;
     kinds |= DATA;
   }
+  if (request.clearSetId && request.size === undefined)
+    requireDataAccess(context, before, MAY_WRITE, `Write inode ${inode}`);
   if (request.clearSetId) row = { ...row, mode: withoutSetId(row) };
   tx.put(INODES, row, inode);
   context.changed(inode, kinds);
@@ -90,6 +95,7 @@ function changeOwner(context: OperationContext, row: InodeRow, request: SetAttri
 }
 
 function changeTimes(context: OperationContext, row: InodeRow, request: SetAttributes): InodeRow {
+  if (request.mtime !== undefined) requireTime(request.mtime);
   if (request.mtime !== undefined) requireOwner(context, row, 'Set the modification time');
   else if (!isOwner(context, row) && !mayAccess(context, row, MAY_WRITE))
     throw new CollectiveError('permission_denied', 'Set the modification time to now: the mode bits do not allow it');

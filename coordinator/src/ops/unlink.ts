@@ -92,6 +92,7 @@ const XATTRS_PER_INODE_MAX = 1_000;
 /** All rows of an inode go; its blocks become garbage in bounded steps later. */
 function destroyInode(context: OperationContext, inode: InodeNumber, row: InodeRow): void {
   const { tx } = context;
+  context.changed(inode, ATTRIBUTES);
   tx.remove(INODES, inode);
   if (row.xattrs > 0) {
     const prefix = XATTRS.key(inode, '');
@@ -99,7 +100,9 @@ function destroyInode(context: OperationContext, inode: InodeNumber, row: InodeR
       tx.remove(XATTRS, inode, Buffer.from(key.slice(prefix.length), 'latin1').toString('utf8'));
   }
   if (tx.get(LOCKS, inode) !== undefined) tx.remove(LOCKS, inode);
-  if (row.storedBytes > 0) tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
+  // A file that was written to may have rows of blocks that hold nothing any more.
+  if (row.type === InodeType.FILE && row.version > 1)
+    tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
   const directory = row.type === InodeType.DIRECTORY;
   tx.addUsage(row.realm, { inodes: -1, directories: directory ? -1 : 0, bytes: -row.storedBytes });
 }

@@ -3,7 +3,7 @@
  * coordinator chooses (F7), and fallocate(2).
  */
 import { CollectiveError } from '@collective/base/errors';
-import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
+import { BLOCK_BYTES, COMMIT_SLICES_MAX, FILE_BYTES_MAX } from '@collective/base/limits';
 import {
   type CommitSlices,
   type Committed,
@@ -16,11 +16,20 @@ import type { InodeRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, INODES } from '../tables/tables.ts';
 import { ATTRIBUTES, DATA, type OperationContext } from './context.ts';
-import { CUT_BLOCKS_MAX, commitSlices, requireVersions } from './file-data.ts';
-import { attributesOf, loadInode, MAY_WRITE, requireAccess, requireWritableRealm, withoutSetId } from './inode.ts';
+import { commitSlices, requireVersions } from './file-data.ts';
+import {
+  attributesOf,
+  loadInode,
+  MAY_WRITE,
+  requireDataAccess,
+  requireTime,
+  requireWritableRealm,
+  withoutSetId,
+} from './inode.ts';
 
 export function commit(context: OperationContext, request: CommitSlices): Committed {
   const { inode, row: before } = loadWritableFile(context, request.inode, 'Write to');
+  if (request.mtime !== undefined) requireTime(request.mtime);
   requireVersions(context, before, request.expected);
   const offset = request.append ? before.size : 0;
   const slices = request.append
@@ -70,6 +79,8 @@ export function fallocate(context: OperationContext, request: Fallocate): Commit
       'too_large',
       `Allocate up to byte ${offset + length}: a file has at most ${FILE_BYTES_MAX} bytes (16 TiB)`,
     );
+  if (!FALLOCATE_MODES.includes(mode))
+    throw new CollectiveError('invalid_argument', `Allocate with the unknown mode ${mode}`);
   const zeroes = mode === FallocateMode.FALLOCATE_PUNCH_HOLE || mode === FallocateMode.FALLOCATE_ZERO_RANGE;
   let row = before;
   let blocks: Committed['blocks'] = [];
@@ -93,16 +104,18 @@ export function fallocate(context: OperationContext, request: Fallocate): Commit
   return { attributes: attributesOf(inode, row), offset, blocks };
 }
 
+const FALLOCATE_MODES: readonly number[] = Object.values(FallocateMode);
+
 /** Hole slices over those blocks of the range that hold anything. */
 function holesOver(context: OperationContext, row: InodeRow, offset: number, length: number): Slice[] {
   const first = Math.floor(offset / BLOCK_BYTES);
   const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
   const to = last === 0xffff_ffff ? prefixEnd(BLOCKS.key(row.data, 0).slice(0, -4)) : BLOCKS.key(row.data, last + 1);
-  const blocks = context.tx.scan(BLOCKS, BLOCKS.key(row.data, first), to, CUT_BLOCKS_MAX + 1);
-  if (blocks.length > CUT_BLOCKS_MAX)
+  const blocks = context.tx.scan(BLOCKS, BLOCKS.key(row.data, first), to, COMMIT_SLICES_MAX + 1);
+  if (blocks.length > COMMIT_SLICES_MAX)
     throw new CollectiveError(
       'range',
-      `Punch a hole over more than ${CUT_BLOCKS_MAX} blocks at once: use smaller steps`,
+      `Punch a hole over more than ${COMMIT_SLICES_MAX} blocks at once: use smaller steps`,
     );
   return blocks.map(({ key }) => {
     const start = readBigEndian(key, key.length - 4, 4) * BLOCK_BYTES;
@@ -119,7 +132,7 @@ function loadWritableFile(context: OperationContext, value: number, what: string
   if (loaded.row.type !== InodeType.FILE)
     throw new CollectiveError('invalid_argument', `${what} inode ${loaded.inode}, which is not a file`);
   requireWritableRealm(context, loaded.row);
-  requireAccess(context, loaded.row, MAY_WRITE, `${what} inode ${loaded.inode}`);
+  requireDataAccess(context, loaded.row, MAY_WRITE, `${what} inode ${loaded.inode}`);
   context.coherent(loaded.inode);
   return loaded;
 }

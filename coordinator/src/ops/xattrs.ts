@@ -5,6 +5,7 @@ import { XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX } fro
 import {
   type Attributes,
   type GetXattr,
+  InodeType,
   type ListXattrs,
   type RemoveXattr,
   type SetXattr,
@@ -33,7 +34,9 @@ export function getXattr(context: OperationContext, request: GetXattr): XattrVal
 
 export function listXattrs(context: OperationContext, request: ListXattrs): XattrNames {
   const { inode, row } = loadInode(context, request.inode);
-  return { names: row.xattrs === 0 ? [] : namesOf(context, inode) };
+  const names = row.xattrs === 0 ? [] : namesOf(context, inode);
+  const root = context.caller.credential.uid === 0;
+  return { names: root ? names : names.filter((name) => !name.startsWith('trusted.')) };
 }
 
 export function setXattr(context: OperationContext, request: SetXattr): Attributes {
@@ -41,6 +44,12 @@ export function setXattr(context: OperationContext, request: SetXattr): Attribut
   requireWritableRealm(context, row);
   checkXattrName(request.name);
   requireNamespaceAccess(context, row, request.name, MAY_WRITE);
+  const modes: readonly number[] = Object.values(XattrMode);
+  if (!modes.includes(request.mode))
+    throw new CollectiveError(
+      'invalid_argument',
+      `Set attribute '${request.name}' with the unknown mode ${request.mode}`,
+    );
   const present = context.tx.get(XATTRS, inode, request.name) !== undefined;
   if (request.mode === XattrMode.XATTR_CREATE && present)
     throw new CollectiveError('exists', `Set attribute '${request.name}' of inode ${inode} anew`);
@@ -67,7 +76,7 @@ export function removeXattr(context: OperationContext, request: RemoveXattr): At
 }
 
 /** Writes the rows and answers the inode with its count brought up to date, not yet written. */
-export function setXattrRows(
+function setXattrRows(
   context: OperationContext,
   inode: InodeNumber,
   row: InodeRow,
@@ -117,10 +126,28 @@ function checkXattrName(name: string): void {
     );
 }
 
-/** user.*: by mode bits. trusted.*: root only. security.* and system.*: changed by the owner. */
+/** The attributes that a new file comes with, under the same rules as if they were set one by one. */
+export function setFirstXattrs(
+  context: OperationContext,
+  inode: InodeNumber,
+  row: InodeRow,
+  xattrs: readonly Xattr[],
+): InodeRow {
+  for (const { name } of xattrs) {
+    checkXattrName(name);
+    if (!name.startsWith('user.')) requireNamespaceAccess(context, row, name, MAY_WRITE);
+  }
+  return setXattrRows(context, inode, row, xattrs);
+}
+
+/** user.*: of files and directories, by mode bits. trusted.*: root only. security.* and system.*: changed by the owner. */
 function requireNamespaceAccess(context: OperationContext, row: InodeRow, name: string, mask: number): void {
-  if (name.startsWith('user.')) requireAccess(context, row, mask, `Use attribute '${name}'`);
-  else if (name.startsWith('trusted.') && context.caller.credential.uid !== 0)
+  if (name.startsWith('user.')) {
+    // Linux has it so: on a symbolic link or device the mode bits say nothing about who may keep data there.
+    if (row.type !== InodeType.FILE && row.type !== InodeType.DIRECTORY)
+      throw new CollectiveError('not_permitted', `Use attribute '${name}': only files and directories have such`);
+    requireAccess(context, row, mask, `Use attribute '${name}'`);
+  } else if (name.startsWith('trusted.') && context.caller.credential.uid !== 0)
     throw new CollectiveError('not_permitted', `Use attribute '${name}': only root may`);
   else if (mask === MAY_WRITE && !isOwner(context, row))
     throw new CollectiveError('not_permitted', `Change attribute '${name}': only the owner may`);
