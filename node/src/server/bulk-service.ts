@@ -18,9 +18,15 @@ const MiB = 1024 * 1024;
  * Puts of clients and of nodes have memory of their own: a client's put may wait for another node's memory, a forwarded one
  * waits only for this disk, so no circle of nodes can wait for each other.
  */
-const CLIENT_PUT_BYTES_MAX = 64 * MiB;
-const NODE_PUT_BYTES_MAX = 32 * MiB;
-const READ_BYTES_MAX = 32 * MiB;
+export const MEMORY_LIMITS = {
+  clientPutBytes: 64 * MiB,
+  nodePutBytes: 32 * MiB,
+  readBytes: 64 * MiB,
+  /** Of `readBytes`, for one connection: a peer that takes nothing holds no more. */
+  readBytesPerConnection: 4 * MiB,
+} as const;
+export type MemoryLimits = { readonly [Name in keyof typeof MEMORY_LIMITS]: number };
+
 const ROLES: readonly string[] = ['client', 'user', 'node'];
 
 export interface BulkServiceOptions {
@@ -31,17 +37,23 @@ export interface BulkServiceOptions {
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
   readonly log: Log;
+  readonly memory?: MemoryLimits;
 }
 
 export class BulkService {
   readonly #options: BulkServiceOptions;
-  readonly #clientPuts = new ByteBudget(CLIENT_PUT_BYTES_MAX);
-  readonly #nodePuts = new ByteBudget(NODE_PUT_BYTES_MAX);
-  readonly #reads = new ByteBudget(READ_BYTES_MAX);
+  readonly #memory: MemoryLimits;
+  readonly #clientPuts: ByteBudget;
+  readonly #nodePuts: ByteBudget;
+  readonly #reads: ByteBudget;
   readonly #sessions = new Set<BulkSession>();
 
   constructor(options: BulkServiceOptions) {
     this.#options = options;
+    this.#memory = options.memory ?? MEMORY_LIMITS;
+    this.#clientPuts = new ByteBudget(this.#memory.clientPutBytes);
+    this.#nodePuts = new ByteBudget(this.#memory.nodePutBytes);
+    this.#reads = new ByteBudget(this.#memory.readBytes);
   }
 
   /** Takes over a connection whose peer is of our own member. */
@@ -65,6 +77,7 @@ export class BulkService {
       peer,
       putBudget: peer.role === 'node' ? this.#nodePuts : this.#clientPuts,
       readBudget: this.#reads,
+      ownReadBudget: new ByteBudget(this.#memory.readBytesPerConnection),
       onClosed: () => {
         this.#sessions.delete(session);
         metrics.connections.set(this.#sessions.size);

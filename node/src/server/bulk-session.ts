@@ -57,7 +57,10 @@ export interface BulkSessionOptions {
   readonly node: string;
   /** For puts of this kind of peer. */
   readonly putBudget: ByteBudget;
+  /** Shared by all connections. */
   readonly readBudget: ByteBudget;
+  /** Of this connection. */
+  readonly ownReadBudget: ByteBudget;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
   readonly log: Log;
@@ -251,7 +254,7 @@ export class BulkSession {
   }
 
   async #get(stream: number, begin: GetBegin, signal: AbortSignal): Promise<void> {
-    const { access, peer, store, readBudget, metrics } = this.#options;
+    const { access, peer, store, metrics } = this.#options;
     const chunk = chunkIdFromBytes(begin.chunk);
     access.checkGet(access.check(begin.token, peer), chunk, begin.ticket, begin.ticketExpires);
     const pieces = store.read(chunk, begin.offset, begin.length);
@@ -259,17 +262,16 @@ export class BulkSession {
     let frames = 0;
     try {
       for (;;) {
-        await this.#connection.drained();
-        await readBudget.take(share, signal);
-        const piece = await nextPiece(pieces, () => readBudget.giveBack(share));
+        const giveBack = await this.#takeReadShare(share, signal);
+        const piece = await nextPiece(pieces, giveBack);
         if (piece === undefined) break;
         if (signal.aborted) {
-          readBudget.giveBack(share);
+          giveBack();
           throw signal.reason;
         }
         frames += countFrames(piece);
         metrics.getBytes.inc(piece.length);
-        this.#connection.send([piece], { stream, onSent: () => readBudget.giveBack(share) });
+        this.#connection.send([piece], { stream, onSent: giveBack });
       }
       metrics.gets.inc({ result: 'ok' });
       this.#answer(stream, 'GET_END', GetEnd.encode({ frames }).finish());
@@ -279,6 +281,22 @@ export class BulkSession {
     } finally {
       await pieces.return();
     }
+  }
+
+  /** Room for one read, of this connection's share first, so that a peer that takes nothing waits only for itself. */
+  async #takeReadShare(bytes: number, signal: AbortSignal): Promise<() => void> {
+    const { readBudget, ownReadBudget } = this.#options;
+    await ownReadBudget.take(bytes, signal);
+    try {
+      await readBudget.take(bytes, signal);
+    } catch (error) {
+      ownReadBudget.giveBack(bytes);
+      throw error;
+    }
+    return () => {
+      readBudget.giveBack(bytes);
+      ownReadBudget.giveBack(bytes);
+    };
   }
 
   async #sync(stream: number, begin: SyncBegin, signal: AbortSignal): Promise<void> {
