@@ -47,7 +47,9 @@ export class BulkPool implements Disposable {
     for (const route of routes) {
       const entry = this.#entry(route.name);
       const moved = entry.route?.host !== route.host || entry.route.port !== route.port;
-      if (entry.route !== undefined && moved) this.#forget(entry);
+      // What waits for a node that the coordinator has given up need not wait for its own deadline.
+      const wentAway = route.state === NodeState.AWAY && entry.route?.state !== NodeState.AWAY;
+      if (entry.route !== undefined && (moved || wentAway)) this.#forget(entry);
       entry.route = route;
     }
   }
