@@ -21,7 +21,8 @@ export function authCommand(shell: Shell): Command {
 function infoVerb(shell: Shell): Command {
   return verb('info', {
     summary: 'show a certificate: subject, URI, issuer, fingerprint, validity',
-    description: 'Nothing is dialled. Warns at 30 days; an expired certificate ends with exit code 4.',
+    description:
+      'Nothing is dialled. Warns at 30 days (at a third of its life, for one of less than 90 days); an expired one ends with exit code 4.',
     examples: [
       { line: 'collective auth info', says: 'of the current context' },
       { line: 'collective auth info --context bob', says: 'of another one' },

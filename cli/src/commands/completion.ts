@@ -10,7 +10,7 @@ export function completionCommand(shell: Shell): Command {
   return verb('completion', {
     summary: 'print the completion script of bash, zsh or fish',
     description:
-      'Commands, flags, contexts and remote paths are completed; the coordinator is asked for at most 300 ms.',
+      'Commands, flags, contexts and remote paths are completed; the coordinator is asked for at most 300 ms\n(COLLECTIVE_COMPLETION_WITHIN=2s gives it more).',
     examples: [
       { line: 'source <(collective completion bash)', says: 'bash, for now; put it into ~/.bashrc' },
       { line: 'source <(collective completion zsh)', says: 'zsh, for now; put it into ~/.zshrc' },

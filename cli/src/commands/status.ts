@@ -79,9 +79,9 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     await printRows(shell.stdout, format, status.certificates, {
       columns: [
         { header: 'CERTIFICATE', cell: ({ kind }) => kind },
-        { header: 'SUBJECT', cell: ({ subject }) => subject },
+        { header: 'SUBJECT', cell: ({ subject }) => subject.replaceAll('\n', ', ') },
         { header: 'EXPIRES IN', cell: ({ notAfter }) => expiresIn(notAfter, now) },
-        { header: 'ISSUER', cell: ({ issuer }) => issuer, wide: true },
+        { header: 'ISSUER', cell: ({ issuer }) => issuer.replaceAll('\n', ', '), wide: true },
       ],
       name: ({ subject }) => subject,
     });

@@ -1,10 +1,14 @@
-/** Names in a remote directory for completion, within the time that a person does not notice. */
+/**
+ * Names in a remote directory for completion, within the time that a person does not notice; on a slow line
+ * `COLLECTIVE_COMPLETION_WITHIN=2s` gives it more.
+ */
+import { parseDurationMs } from '@collective/base/duration';
 import { chosenContext, connectTo } from '../member-session.ts';
 import { joinRemote } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
 import type { Candidates } from './complete.ts';
 
-const REMOTE_WITHIN_MS = 300;
+const REMOTE_WITHIN = '300ms';
 const CANDIDATES_MAX = 200;
 
 export async function completeRemotePath(
@@ -15,8 +19,9 @@ export async function completeRemotePath(
   const slash = current.lastIndexOf('/');
   const folder = slash < 0 ? '/' : current.slice(0, slash) || '/';
   const beginning = current.slice(slash + 1);
+  const withinMs = parseDurationMs(shell.env.COLLECTIVE_COMPLETION_WITHIN || REMOTE_WITHIN);
   const late = new AbortController();
-  const timer = shell.clock.setTimer(REMOTE_WITHIN_MS, () => late.abort());
+  const timer = shell.clock.setTimer(withinMs, () => late.abort());
   const signal = AbortSignal.any([shell.signal, late.signal]);
   const candidates: { value: string }[] = [];
   let directory = false;

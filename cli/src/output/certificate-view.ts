@@ -10,7 +10,9 @@ import { CollectiveError, errorChain } from '@collective/base/errors';
 import type { RowsView } from './table.ts';
 
 const DAY_MS = 86_400_000;
-export const EXPIRY_WARNING_MS = 30 * DAY_MS;
+const EXPIRY_WARNING_MS = 30 * DAY_MS;
+/** Certificates of a month would warn from their first day: they do when the time for their renewal has passed. */
+const WARNING_SHARE = 1 / 3;
 
 export type CertificateState = 'valid' | 'expires soon' | 'expired' | 'not yet valid';
 
@@ -80,7 +82,8 @@ async function chainOf(folder: string): Promise<string> {
 function stateOf(notBeforeMs: number, notAfterMs: number, nowMs: number): CertificateState {
   if (nowMs < notBeforeMs) return 'not yet valid';
   if (nowMs >= notAfterMs) return 'expired';
-  return notAfterMs - nowMs <= EXPIRY_WARNING_MS ? 'expires soon' : 'valid';
+  const warningMs = Math.min(EXPIRY_WARNING_MS, (notAfterMs - notBeforeMs) * WARNING_SHARE);
+  return notAfterMs - nowMs <= warningMs ? 'expires soon' : 'valid';
 }
 
 function missing(path: string, cause: unknown): never {

@@ -3,7 +3,6 @@
  * (certificates), start the parts, make the context, say what to try, and wait until asked to stop.
  */
 
-import { formatByteSize } from '@collective/base/byte-size';
 import { FileDisk } from '@collective/base/disk/file-disk';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type Running, serve } from '@collective/base/lifecycle';
@@ -18,12 +17,10 @@ import { readMemberFile, writeMemberFile } from './member-file.ts';
 import { checkPortsFree } from './ports.ts';
 import { readState, removeState, type UpState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
-import { planUp, type UpFlags, type UpPlan } from './up-plan.ts';
+import { checkRoom, planUp, type UpFlags, type UpPlan } from './up-plan.ts';
 import { welcomeLines } from './welcome.ts';
 
 const STOP_WITHIN_MS = 5_000;
-/** Below this, logs and metadata cannot be written for long: better not to start. */
-const FREE_BYTES_MIN = 64 * 1024 * 1024;
 
 export interface UpTalk {
   readonly tell: (line: string) => void;
@@ -78,7 +75,8 @@ async function startAll(
   stack.defer(() => lock.release());
 
   const plan = planUp(folder, flags, await readMemberFile(disk, folder.root), userMember);
-  await checkRoom(disk, plan, tell);
+  const note = checkRoom(plan, (await disk.space()).freeBytes);
+  if (note !== undefined) tell(note);
   await checkPortsFree(wantedPorts(plan), plan.portBase);
   await prepareIdentities(shell, plan, userMember);
   await writeMemberFile(disk, plan);
@@ -126,22 +124,6 @@ function wantedPorts(plan: UpPlan): Parameters<typeof checkPortsFree>[0] {
       ];
     }),
   ];
-}
-
-async function checkRoom(disk: FileDisk, plan: UpPlan, tell: (line: string) => void): Promise<void> {
-  const { freeBytes } = await disk.space();
-  if (freeBytes < FREE_BYTES_MIN) {
-    throw new CollectiveError(
-      'no_space',
-      `Start in ${plan.folder.root}: its disk has ${formatByteSize(freeBytes)} left, at least ${formatByteSize(FREE_BYTES_MIN)} are needed to run`,
-    );
-  }
-  const givenBytes = plan.nodes * plan.capacityBytes;
-  if (givenBytes > freeBytes) {
-    tell(
-      `note: ${plan.nodes} nodes of ${formatByteSize(plan.capacityBytes)} are more than the ${formatByteSize(freeBytes)} that the disk has left; nodes stop taking data before it is full`,
-    );
-  }
 }
 
 async function inUse(thrown: unknown, folder: UpFolder, disk: FileDisk): Promise<unknown> {

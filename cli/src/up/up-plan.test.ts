@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { FileDisk } from '@collective/base/disk/file-disk';
 import { defaultUpFolder, memberNameOf, nodePorts, UpFolder } from './layout.ts';
 import { type MemberFile, readMemberFile, writeMemberFile } from './member-file.ts';
-import { planUp, type UpFlags } from './up-plan.ts';
+import { checkRoom, planUp, type UpFlags } from './up-plan.ts';
 
 const FOLDER = new UpFolder('/data/alice');
 const FLAGS: UpFlags = { host: '127.0.0.1' };
@@ -64,6 +64,13 @@ for (const { name, flags, remembered, code, says } of refused) {
     assert.throws(() => planUp(FOLDER, { ...FLAGS, ...flags }, remembered, 'anna'), { code, message: says });
   });
 }
+
+test('a full disk is refused, one that is smaller than what the nodes promise is said', () => {
+  const plan = planUp(FOLDER, FLAGS, undefined, 'anna');
+  assert.throws(() => checkRoom(plan, 10_000_000), { code: 'no_space', message: /9\.5 MiB left, at least 64\.0 MiB/ });
+  assert.match(checkRoom(plan, 5e9) ?? '', /2 nodes of 20\.0 GiB are more than the 4\.7 GiB/);
+  assert.equal(checkRoom(plan, 1e12), undefined);
+});
 
 test('user names become member names', () => {
   const names: [string, string][] = [

@@ -2,7 +2,7 @@
  * What a start of `collective up` will do, decided from flags and from what the folder remembers; nothing is touched
  * here. Flags win over the folder, the folder over defaults; what a folder cannot become is refused with a reason.
  */
-import { parseByteSize } from '@collective/base/byte-size';
+import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
 import { COLLECTIVE_DEFAULT } from '../trust-domain-flag.ts';
@@ -37,6 +37,8 @@ export interface UpPlan extends MemberFile {
   readonly nodeNames: readonly string[];
 }
 
+/** Below this, logs and metadata cannot be written for long: better not to start. */
+const FREE_BYTES_MIN = 64 * 1024 * 1024;
 const NODES_DEFAULT = 2;
 const CAPACITY_DEFAULT = '20GiB';
 export const HOST_DEFAULT = '127.0.0.1';
@@ -89,6 +91,18 @@ export function planUp(
     advertise: flags.advertise ?? host,
     nodeNames: nodeNames(nodes),
   };
+}
+
+/** Throws `no_space` when the disk is full; a sentence when the nodes promise more than it has. */
+export function checkRoom(plan: UpPlan, freeBytes: number): string | undefined {
+  if (freeBytes < FREE_BYTES_MIN) {
+    throw new CollectiveError(
+      'no_space',
+      `Start in ${plan.folder.root}: its disk has ${formatByteSize(freeBytes)} left, at least ${formatByteSize(FREE_BYTES_MIN)} are needed to run`,
+    );
+  }
+  if (plan.nodes * plan.capacityBytes <= freeBytes) return undefined;
+  return `note: ${plan.nodes} nodes of ${formatByteSize(plan.capacityBytes)} are more than the ${formatByteSize(freeBytes)} that the disk has left; nodes stop taking data before it is full`;
 }
 
 /** The arguments with which each part is started. */
