@@ -1,6 +1,7 @@
 /**
  * In-memory twin of the SQLite view. `disk` is what outlives a process: hand it to the next MemoryStore to "restart".
  */
+import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
 import { type Random, randomBelow } from '@collective/base/random';
 import BTreeModule from 'sorted-btree';
@@ -51,6 +52,8 @@ export class MemoryStore implements Store {
   readonly #disk: MemoryStoreDisk;
   readonly #rows: InstanceType<typeof BTree<string, Uint8Array>>;
   readonly #pause: () => Promise<void>;
+  #position: LogPosition;
+  #applies: Promise<void> = Promise.resolve();
 
   /** `pause` stands for the way to another thread and back; the simulator lets time pass there. */
   constructor(disk: MemoryStoreDisk, pause: () => Promise<void> = () => Promise.resolve()) {
@@ -58,6 +61,7 @@ export class MemoryStore implements Store {
     this.#pause = pause;
     const { rows, position } = disk.load();
     this.applied = position;
+    this.#position = position;
     this.#rows = new BTree<string, Uint8Array>([...rows], compareKeys);
   }
 
@@ -80,8 +84,17 @@ export class MemoryStore implements Store {
     return pages;
   }
 
-  async apply(batch: Uint8Array, position: LogPosition): Promise<void> {
+  apply(batch: Uint8Array, position: LogPosition): Promise<void> {
+    // One after the other, however long each takes: a gap would silently lose what lies in it.
+    this.#applies = this.#applies.then(() => this.#applyOne(batch, position));
+    return this.#applies;
+  }
+
+  async #applyOne(batch: Uint8Array, position: LogPosition): Promise<void> {
     await this.#pause();
+    if (position !== this.#position + 1)
+      throw new CollectiveError('internal', `Apply a batch: position ${position} does not follow ${this.#position}`);
+    this.#position = position;
     for (const { key, value } of decodeBatch(batch)) {
       if (value === undefined) this.#rows.delete(key);
       else this.#rows.set(key, value);

@@ -1,8 +1,13 @@
 /** What the coordinator's main thread and its SQLite threads say to each other. */
+import type { ErrorCode } from '@collective/base/errors';
 import type { KeyRange } from './store.ts';
+
+/** The writer makes the database if it is not there, and only the writer changes it. */
+export type ThreadRole = 'writer' | 'reader' | 'checkpointer';
 
 export interface WorkerSetup {
   readonly file: string;
+  readonly role: ThreadRole;
 }
 
 export type Request =
@@ -11,11 +16,12 @@ export type Request =
   | { id: number; kind: 'scan'; ranges: readonly KeyRange[] }
   | { id: number; kind: 'apply'; batches: readonly { batch: Uint8Array; position: number }[] }
   | { id: number; kind: 'checkpoint' }
+  | { id: number; kind: 'restart-wal' }
   | { id: number; kind: 'close' };
 
 /** `lengths` holds -1 where there is no value; `data` holds the values one after the other. */
 export type Answer =
-  | { id: number; kind: 'opened'; applied: number; format: number }
+  | { id: number; kind: 'opened'; applied: number }
   | { id: number; kind: 'values'; lengths: Int32Array; data: Uint8Array }
   | {
       id: number;
@@ -25,6 +31,7 @@ export type Answer =
       lengths: Int32Array;
       data: Uint8Array;
     }
-  | { id: number; kind: 'checkpointed'; position: number }
+  /** `position` is -1 when not every frame could be moved; `frames` is the length of the write-ahead log in pages. */
+  | { id: number; kind: 'checkpointed'; position: number; frames: number }
   | { id: number; kind: 'done' }
-  | { id: number; kind: 'failed'; message: string };
+  | { id: number; kind: 'failed'; code: ErrorCode; message: string };

@@ -1,26 +1,37 @@
 /**
  * The view in SQLite (M2, M3): this side only sends messages. Batches that wait while one is applied go together in the
- * next transaction. The WAL is checkpointed by us alone, in a thread of its own, never as a side effect of a commit.
+ * next transaction; after a failure none is applied any more, for the next would leave a gap. The write-ahead log is
+ * checkpointed by us alone, in a thread of its own, never as a side effect of a commit.
  */
-import { Worker } from 'node:worker_threads';
 import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
-import type { Answer, Request, WorkerSetup } from './sqlite-messages.ts';
+import type { Answer } from './sqlite-messages.ts';
+import { SqliteThread } from './sqlite-thread.ts';
 import type { KeyRange, Store, StoredRow } from './store.ts';
 
-const FORMAT = 1;
+/** 64 MiB of pages: above it the writer lets the write-ahead log begin anew, which costs it one sync. */
+const WAL_FRAMES_MAX = 16_384;
 
-type RequestBody = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never;
+interface Waiting {
+  readonly batch: Uint8Array;
+  readonly position: LogPosition;
+  readonly done: () => void;
+  readonly failed: (error: unknown) => void;
+}
 
 export class SqliteStore implements Store {
   readonly applied: LogPosition;
-  readonly #writer: Thread;
-  readonly #reader: Thread;
-  readonly #checkpointer: Thread;
-  #waiting: { batch: Uint8Array; position: LogPosition; done: () => void; failed: (error: unknown) => void }[] = [];
+  readonly #writer: SqliteThread;
+  readonly #reader: SqliteThread;
+  readonly #checkpointer: SqliteThread;
+  #waiting: Waiting[] = [];
   #applying = false;
+  #failure: unknown;
 
-  private constructor(threads: { writer: Thread; reader: Thread; checkpointer: Thread }, applied: LogPosition) {
+  private constructor(
+    threads: { writer: SqliteThread; reader: SqliteThread; checkpointer: SqliteThread },
+    applied: LogPosition,
+  ) {
     this.#writer = threads.writer;
     this.#reader = threads.reader;
     this.#checkpointer = threads.checkpointer;
@@ -29,20 +40,20 @@ export class SqliteStore implements Store {
 
   /** `file`: path of the database; made if it is not there. Throws `version_too_new`, `store_damaged`. */
   static async open(file: string): Promise<SqliteStore> {
-    const writer = new Thread(file);
-    const opened = await writer.ask({ kind: 'open' });
-    if (opened.kind !== 'opened') throw unexpected(opened);
-    if (opened.format > FORMAT) {
-      await writer.end();
-      throw new CollectiveError(
-        'version_too_new',
-        `Open ${file}: it has format ${opened.format}, this program knows up to ${FORMAT}`,
-      );
+    const writer = new SqliteThread({ file, role: 'writer' });
+    const others: SqliteThread[] = [];
+    try {
+      const opened = await writer.ask({ kind: 'open' });
+      if (opened.kind !== 'opened') throw unexpected(opened);
+      const reader = new SqliteThread({ file, role: 'reader' });
+      const checkpointer = new SqliteThread({ file, role: 'checkpointer' });
+      others.push(reader, checkpointer);
+      await Promise.all(others.map((thread) => thread.ask({ kind: 'open' })));
+      return new SqliteStore({ writer, reader, checkpointer }, opened.applied as LogPosition);
+    } catch (error) {
+      await Promise.all([writer, ...others].map((thread) => thread.end()));
+      throw error;
     }
-    return new SqliteStore(
-      { writer, reader: new Thread(file), checkpointer: new Thread(file) },
-      opened.applied as LogPosition,
-    );
   }
 
   async get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
@@ -74,6 +85,7 @@ export class SqliteStore implements Store {
   async checkpoint(): Promise<LogPosition | undefined> {
     const answer = await this.#checkpointer.ask({ kind: 'checkpoint' });
     if (answer.kind !== 'checkpointed') throw unexpected(answer);
+    if (answer.frames < 0) await this.#writer.ask({ kind: 'restart-wal' });
     return answer.position < 0 ? undefined : (answer.position as LogPosition);
   }
 
@@ -88,9 +100,11 @@ export class SqliteStore implements Store {
       const group = this.#waiting;
       this.#waiting = [];
       try {
+        if (this.#failure !== undefined) throw this.#failure;
         await this.#writer.ask({ kind: 'apply', batches: group.map(({ batch, position }) => ({ batch, position })) });
         for (const { done } of group) done();
       } catch (error) {
+        this.#failure = error;
         for (const { failed } of group) failed(error);
       }
     }
@@ -98,51 +112,8 @@ export class SqliteStore implements Store {
   }
 }
 
-/** One worker thread and the answers that are awaited from it. */
-class Thread {
-  readonly #worker: Worker;
-  #nextId = 1;
-  #pending = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
-
-  constructor(file: string) {
-    this.#worker = new Worker(new URL('./sqlite-worker.ts', import.meta.url), {
-      workerData: { file } satisfies WorkerSetup,
-    });
-    this.#worker.on('message', (answer: Answer) => {
-      const pending = this.#pending.get(answer.id);
-      this.#pending.delete(answer.id);
-      if (answer.kind === 'failed')
-        pending?.reject(new CollectiveError('disk_failed', `Use the metadata database ${file}: ${answer.message}`));
-      else pending?.resolve(answer);
-    });
-    const ended = (error: Error): void => {
-      for (const { reject } of this.#pending.values()) reject(error);
-      this.#pending.clear();
-    };
-    this.#worker.on('error', (cause) =>
-      ended(new CollectiveError('store_damaged', `Open the metadata database ${file}`, { cause })),
-    );
-    this.#worker.on('exit', () =>
-      ended(new CollectiveError('internal', `Use the metadata database ${file}: its thread has ended`)),
-    );
-  }
-
-  ask(body: RequestBody): Promise<Answer> {
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
-      this.#worker.postMessage({ ...body, id });
-    });
-  }
-
-  async end(): Promise<void> {
-    await this.ask({ kind: 'close' });
-    await new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
-  }
-}
-
 function unpack(lengths: Int32Array, data: Uint8Array): (Uint8Array | undefined)[] {
-  const values: (Uint8Array | undefined)[] = new Array(lengths.length);
+  const values = new Array<Uint8Array | undefined>(lengths.length).fill(undefined);
   let at = 0;
   for (const [i, length] of lengths.entries()) {
     if (length < 0) continue;

@@ -2,36 +2,26 @@
  * Body of the SQLite threads. The same file serves as writer, reader or checkpointer, each with a connection of its own:
  * a read never waits behind a commit, and neither waits for a checkpoint's fsync (M3, measured: 0.03 ms against 7 ms).
  */
-import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
-import { decodeBatch } from './batch-codec.ts';
+import { CollectiveError, type ErrorCode } from '@collective/base/errors';
+import { SqliteDatabase } from './sqlite-database.ts';
 import type { Answer, Request, WorkerSetup } from './sqlite-messages.ts';
 
-const { file } = workerData as WorkerSetup;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+const SQLITE_NOTADB = 26;
+
+const setup = workerData as WorkerSetup;
 const port = parentPort;
 if (port === null) throw new Error('This file runs as a worker thread only');
-
-const db = new DatabaseSync(file);
-db.exec(
-  'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 5000;',
-);
-db.exec('CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID, STRICT');
-db.exec('CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT');
-db.exec("INSERT OR IGNORE INTO meta VALUES ('format', 1), ('applied', 0)");
-
-const getOne = db.prepare('SELECT v FROM kv WHERE k = ?');
-const scanRange = db.prepare('SELECT k, v FROM kv WHERE k >= ? AND k < ? ORDER BY k LIMIT ?');
-const put = db.prepare('INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v');
-const remove = db.prepare('DELETE FROM kv WHERE k = ?');
-const setApplied = db.prepare("UPDATE meta SET value = ? WHERE name = 'applied'");
-const getMeta = db.prepare('SELECT value FROM meta WHERE name = ?');
+let database: SqliteDatabase | undefined;
 
 port.on('message', (request: Request) => {
   let answer: Answer;
   try {
     answer = serve(request);
   } catch (error) {
-    answer = { id: request.id, kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+    answer = { id: request.id, kind: 'failed', code: codeOf(error), message: String((error as Error).message) };
   }
   port.postMessage(answer);
   if (request.kind === 'close') port.close();
@@ -39,64 +29,42 @@ port.on('message', (request: Request) => {
 
 function serve(request: Request): Answer {
   const { id } = request;
+  if (request.kind === 'open') {
+    database = new SqliteDatabase(setup.file, setup.role);
+    return { id, kind: 'opened', applied: database.applied };
+  }
+  if (request.kind === 'close') {
+    database?.close();
+    return { id, kind: 'done' };
+  }
+  if (database === undefined) throw new CollectiveError('internal', `${request.kind} before the database was opened`);
   switch (request.kind) {
-    case 'open':
-      return { id, kind: 'opened', applied: meta('applied'), format: meta('format') };
-    case 'get': {
-      const values = request.keys.map((key) => getOne.get(bytes(key))?.v as Uint8Array | undefined);
-      return { id, kind: 'values', ...pack(values) };
-    }
+    case 'get':
+      return { id, kind: 'values', ...pack(request.keys.map((key) => database?.get(key))) };
     case 'scan': {
-      const pages = request.ranges.map(({ from, to, limit }) => scanRange.all(bytes(from), bytes(to), limit));
+      const pages = request.ranges.map((range) => database?.scan(range) ?? []);
       const rows = pages.flat();
-      return {
-        id,
-        kind: 'rows',
-        counts: pages.map((page) => page.length),
-        keys: rows.map((row) => text(row.k as Uint8Array)),
-        ...pack(rows.map((row) => row.v as Uint8Array)),
-      };
+      const counts = pages.map((page) => page.length);
+      return { id, kind: 'rows', counts, keys: rows.map(({ key }) => key), ...pack(rows.map(({ value }) => value)) };
     }
-    case 'apply': {
-      db.exec('BEGIN IMMEDIATE');
-      try {
-        for (const { batch, position } of request.batches) {
-          for (const { key, value } of decodeBatch(batch)) {
-            if (value === undefined) remove.run(bytes(key));
-            else put.run(bytes(key), value);
-          }
-          setApplied.run(position);
-        }
-        db.exec('COMMIT');
-      } catch (error) {
-        db.exec('ROLLBACK');
-        throw error;
-      }
+    case 'apply':
+      database.apply(request.batches);
       return { id, kind: 'done' };
-    }
-    case 'checkpoint': {
-      const applied = meta('applied');
-      const row = db.prepare('PRAGMA wal_checkpoint(PASSIVE)').get();
-      // Columns: busy, log, checkpointed. Only a checkpoint that moved every frame counts.
-      const finished = row !== undefined && row.busy === 0 && row.log === row.checkpointed;
-      return { id, kind: 'checkpointed', position: finished ? applied : -1 };
-    }
-    case 'close':
-      db.close();
+    case 'checkpoint':
+      return { id, kind: 'checkpointed', ...database.checkpoint() };
+    case 'restart-wal':
+      database.restartWal();
       return { id, kind: 'done' };
   }
 }
 
-function meta(name: string): number {
-  return Number(getMeta.get(name)?.value ?? 0);
-}
-
-function bytes(key: string): Buffer {
-  return Buffer.from(key, 'latin1');
-}
-
-function text(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1');
+/** An error loses its class on the way between threads, so its code is found out here. */
+function codeOf(error: unknown): ErrorCode {
+  if (error instanceof CollectiveError) return error.code;
+  // The low byte is SQLite's primary result code.
+  const primary = Number((error as { errcode?: number }).errcode ?? 0) & 0xff;
+  if (primary === SQLITE_CORRUPT || primary === SQLITE_NOTADB) return 'store_damaged';
+  return primary === SQLITE_FULL ? 'no_space' : 'disk_failed';
 }
 
 /** One buffer for all values: cloning many small ones between threads costs more than reading them. */

@@ -23,7 +23,7 @@ export interface Store {
   /** Values in the order of the keys; undefined where there is none. */
   get(keys: readonly string[]): Promise<(Uint8Array | undefined)[]>;
   scan(ranges: readonly KeyRange[]): Promise<StoredRow[][]>;
-  /** Applies one batch as one transaction; batches come in order of position. */
+  /** Applies one batch as a whole. Positions follow each other without a gap; after a failure nothing more is applied. */
   apply(batch: Uint8Array, position: LogPosition): Promise<void>;
   /** Makes what was applied durable; returns the position up to which that holds, undefined if it could not be finished now. */
   checkpoint(): Promise<LogPosition | undefined>;
