@@ -8,19 +8,13 @@ import { EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, isPipeClosed } from './output/error
 import { run } from './run.ts';
 import type { Shell } from './shell.ts';
 
-const SERVERS = ['up', 'coordinator', 'node'];
-
-const argv = withLongSpellings(process.argv.slice(2));
 const interrupted = new AbortController();
-
-if (!argv.some((argument) => SERVERS.includes(argument))) {
-  const onSignal = (): void => {
-    if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED);
-    interrupted.abort(new DOMException('Interrupted', 'AbortError'));
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-}
+const onSignal = (): void => {
+  if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED);
+  interrupted.abort(new DOMException('Interrupted', 'AbortError'));
+};
+process.on('SIGINT', onSignal);
+process.on('SIGTERM', onSignal);
 
 // Writes report their own errors; without a listener a closed pipe would be an exception that nobody can catch.
 for (const stream of [process.stdout, process.stderr]) {
@@ -38,9 +32,13 @@ const shell: Shell = {
   cwd: process.cwd(),
   clock: new SystemClock(),
   signal: interrupted.signal,
+  releaseSignals: () => {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  },
 };
 
-const exitCode = await run(argv, shell);
+const exitCode = await run(withLongSpellings(process.argv.slice(2)), shell);
 process.exitCode = process.exitCode === undefined ? exitCode : Math.max(exitCode, Number(process.exitCode));
 // Sessions are closed by now; what may linger (an idle pool, a pipe on stdin) must not keep a command from ending.
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);

@@ -15,8 +15,7 @@ import { VERSION } from './version.ts';
 const EXIT_USAGE = 2;
 
 export async function run(argv: readonly string[], shell: Shell): Promise<number> {
-  const wanted = argv.find((argument) => COMMANDS.some(({ name }) => name === argument));
-  const root = await buildRoot(shell, wanted);
+  const root = await buildRoot(shell, new Set(argv));
   const output = { json: wantsJson(argv), verbose: argv.includes('-v') || argv.includes('--verbose') };
   try {
     await root.parseAsync([...argv], { from: 'user' });
@@ -29,7 +28,8 @@ export async function run(argv: readonly string[], shell: Shell): Promise<number
   }
 }
 
-async function buildRoot(shell: Shell, wanted: string | undefined): Promise<Command> {
+/** Loads what the words could mean: a context or file may be called like a command. */
+async function buildRoot(shell: Shell, words: ReadonlySet<string>): Promise<Command> {
   const root = plainCommand('collective')
     .description('One shared file space over storage that each member owns')
     .usage('[flags] COMMAND')
@@ -45,7 +45,7 @@ Remote paths begin with '/'; cp tells them from local ones by the prefix 'collec
 'collective COMMAND --help' shows flags and examples of a command.`,
   );
   for (const entry of COMMANDS) {
-    const command = entry.name === wanted ? await entry.load(shell) : placeholder(entry);
+    const command = words.has(entry.name) ? await entry.load(shell) : placeholder(entry);
     root.commandsGroup(`${entry.group}:`);
     root.addCommand(command, { hidden: entry.hidden ?? false });
   }

@@ -31,6 +31,7 @@ export function testShell(options: TestShellOptions = {}): TestShell {
     cwd: options.cwd ?? process.cwd(),
     clock: options.clock ?? new SystemClock(),
     signal: options.signal ?? new AbortController().signal,
+    releaseSignals: () => undefined,
     out: () => stdout.text,
     err: () => stderr.text,
   };

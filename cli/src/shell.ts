@@ -16,6 +16,8 @@ export interface Shell {
   readonly clock: Clock;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
+  /** For servers, whose stop has an order and a deadline of its own: from now on signals are theirs. */
+  releaseSignals(): void;
 }
 
 /** Writes and waits while the reader is slow, so that `cat` of a large file into a slow pipe stays small in memory. */

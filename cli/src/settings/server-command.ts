@@ -43,6 +43,7 @@ export async function runServer(
 ): Promise<void> {
   const log = createLog({ program, level });
   const stopOn = command.getOptionValue('stopWithStdin') === true ? endOf(shell) : undefined;
+  shell.releaseSignals();
   const exit = await serve({ log, clock: shell.clock, stopWithinMs, stopOn, start: () => start(log) });
   if (exit !== 0) throw new ExitWith(exit);
 }

@@ -5,6 +5,7 @@
 import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { connectTo } from '../member-session.ts';
+import { formatHostPort } from '../settings/settings.ts';
 import type { Shell } from '../shell.ts';
 import { coordinatorPorts } from './layout.ts';
 import type { UpPlan } from './up-plan.ts';
@@ -20,7 +21,7 @@ export async function makeUpContext(shell: Shell, plan: UpPlan, signal: AbortSig
   // A context of this name for another member is somebody's: it stays, ours gets the long name.
   const name = taken === undefined || taken.trustDomain === plan.trustDomain ? plan.member : plan.trustDomain;
   const context = await store.set(name, {
-    coordinator: `${plan.advertise}:${coordinatorPorts(plan.portBase).port}`,
+    coordinator: formatHostPort({ host: plan.advertise, port: coordinatorPorts(plan.portBase).port }),
     trustDomain: plan.trustDomain,
     credentials: plan.folder.user,
   });

@@ -35,6 +35,7 @@ export async function runUp(
 ): Promise<void> {
   let failure: CollectiveError | undefined;
   let asked = false;
+  shell.releaseSignals();
   const exit = await serve({
     log: silentLog,
     clock: shell.clock,
@@ -73,6 +74,8 @@ async function startAll(
     throw await inUse(thrown, folder, disk);
   });
   stack.defer(() => lock.release());
+  // What an earlier run left behind names processes that are gone.
+  await removeState(disk);
 
   const plan = planUp(folder, flags, await readMemberFile(disk, folder.root), userMember);
   const note = checkRoom(plan, (await disk.space()).freeBytes);

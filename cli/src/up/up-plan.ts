@@ -5,6 +5,7 @@
 import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
+import { formatHostPort } from '../settings/settings.ts';
 import { COLLECTIVE_DEFAULT } from '../trust-domain-flag.ts';
 import {
   coordinatorPorts,
@@ -42,6 +43,7 @@ const FREE_BYTES_MIN = 64 * 1024 * 1024;
 const NODES_DEFAULT = 2;
 const CAPACITY_DEFAULT = '20GiB';
 export const HOST_DEFAULT = '127.0.0.1';
+const EVERYWHERE = ['0.0.0.0', '::'];
 
 export function planUp(
   folder: UpFolder,
@@ -72,8 +74,7 @@ export function planUp(
     throw new CollectiveError('range', `Use port base ${portBase}: it lies between 1 and ${65_535 - PORTS_USED}`);
   }
   const { host } = flags;
-  const everywhere = host === '0.0.0.0' || host === '::';
-  if (everywhere && flags.advertise === undefined) {
+  if (EVERYWHERE.includes(host) && flags.advertise === undefined) {
     throw new CollectiveError(
       'invalid_argument',
       `Listen on ${host}: give --advertise NAME, under which others reach this machine`,
@@ -105,6 +106,11 @@ export function checkRoom(plan: UpPlan, freeBytes: number): string | undefined {
   return `note: ${plan.nodes} nodes of ${formatByteSize(plan.capacityBytes)} are more than the ${formatByteSize(freeBytes)} that the disk has left; nodes stop taking data before it is full`;
 }
 
+/** Where the parts of this machine find each other. */
+function localHost({ host }: UpPlan): string {
+  return EVERYWHERE.includes(host) ? HOST_DEFAULT : host;
+}
+
 /** The arguments with which each part is started. */
 export function coordinatorArgs(plan: UpPlan): string[] {
   const { port, healthPort } = coordinatorPorts(plan.portBase);
@@ -116,7 +122,7 @@ export function coordinatorArgs(plan: UpPlan): string[] {
     ...['--member', plan.member],
     ...['--collective', plan.collective],
     ...['--data', plan.folder.coordinator],
-    ...['--listen', `${plan.host}:${port}`],
+    ...['--listen', formatHostPort({ host: plan.host, port })],
     ...['--health-listen', `127.0.0.1:${healthPort}`],
   ];
 }
@@ -127,11 +133,11 @@ export function nodeArgs(plan: UpPlan, number: number, name: string): string[] {
     'node',
     '--json',
     '--stop-with-stdin',
-    ...['--coordinator', `127.0.0.1:${coordinatorPorts(plan.portBase).port}`],
+    ...['--coordinator', formatHostPort({ host: localHost(plan), port: coordinatorPorts(plan.portBase).port })],
     ...['--data', plan.folder.node(name)],
     ...['--capacity', String(plan.capacityBytes)],
-    ...['--listen', `${plan.host}:${port}`],
-    ...['--advertise', `${plan.advertise}:${port}`],
+    ...['--listen', formatHostPort({ host: plan.host, port })],
+    ...['--advertise', formatHostPort({ host: plan.advertise, port })],
     ...['--health-listen', `127.0.0.1:${healthPort}`],
   ];
 }
