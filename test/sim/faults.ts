@@ -8,6 +8,8 @@ export type Fault =
   | { readonly kind: 'kill'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'power loss'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'power loss everywhere'; readonly clientsToo: boolean; readonly downForMs: number }
+  | { readonly kind: 'kill after an answer'; readonly machine: string; readonly downForMs: number }
+  | { readonly kind: 'power loss after an answer'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'stop before a disk change'; readonly machine: string; readonly changes: number }
   | { readonly kind: 'sync fails'; readonly machine: string }
   | { readonly kind: 'slow disk'; readonly machine: string; readonly times: number; readonly forMs: number }
@@ -21,6 +23,8 @@ const KINDS: readonly Fault['kind'][] = [
   'kill',
   'power loss',
   'power loss everywhere',
+  'kill after an answer',
+  'power loss after an answer',
   'stop before a disk change',
   'sync fails',
   'slow disk',
@@ -62,6 +66,8 @@ export class FaultPlan {
     switch (kind) {
       case 'kill':
       case 'power loss':
+      case 'kill after an answer':
+      case 'power loss after an answer':
         return { kind, machine: this.#machine(), downForMs: this.#downForMs() };
       case 'power loss everywhere':
         return { kind, clientsToo: randomBelow(random, 2) === 0, downForMs: this.#downForMs() };

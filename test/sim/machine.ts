@@ -43,8 +43,9 @@ const FAULTS_AT_START = ['disk_failed', 'no_space'];
 export class Machine {
   readonly name: string;
   readonly platter = new FakePlatter();
-  /** A multiple of the usual time of disk operations. */
-  slowness = 1;
+  /** Time of disk operations as a multiple of a good disk's: as a rule, and now. */
+  usualSlowness = 1;
+  slowness: number | undefined;
   readonly #options: MachineOptions;
   #life: Incarnation | undefined;
   #started = false;
@@ -135,7 +136,7 @@ export class Machine {
   }
 
   heal(): void {
-    this.slowness = 1;
+    this.slowness = undefined;
     this.#stopBefore = Number.POSITIVE_INFINITY;
     this.#failSyncs = 0;
     this.#downUntilMs = 0;
@@ -180,6 +181,6 @@ export class Machine {
   #latencyMs({ kind, bytes }: DiskOperation): number {
     const unit = randomUnit(this.#options.random);
     const ms = kind === 'sync' || kind === 'syncDirectory' ? 0.4 + unit * 2 : 0.02 + unit * 0.1 + bytes / 1_000_000;
-    return ms * this.slowness;
+    return ms * (this.slowness ?? this.usualSlowness);
   }
 }

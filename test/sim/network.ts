@@ -3,7 +3,7 @@
  * what it carries may be late, may stop for a while, or the connection breaks; within it nothing is lost or reordered. Messages
  * get lost when connections break and doubled when their senders send again.
  *
- * Nothing reaches a process that is dead or paused. Who talks to a dead process notices soon after a SIGKILL (the kernel answers
+ * Nothing reaches a process that is dead or paused, and a dead one says nothing more. Who talks to a dead process notices soon after a SIGKILL (the kernel answers
  * with a reset) and late after a power loss (nobody answers).
  */
 import { sleep } from '@collective/base/clock';
@@ -100,8 +100,8 @@ export class Network {
       break: (end) => pair.cut(end === 0 ? 'left' : 'right'),
       over: false,
     });
-    listener.accept(pair.right as Link<unknown, unknown>, from);
-    return pair.left;
+    listener.accept(mortalLink(pair.right, listener.endpoint) as Link<unknown, unknown>, from);
+    return mortalLink(pair.left, from);
   }
 
   async connectBulk(from: Endpoint, to: string, signal: AbortSignal): Promise<BulkConnection> {
@@ -137,8 +137,8 @@ export class Network {
       },
       over: false,
     });
-    listener.accept(pair.acceptor, from);
-    return pair.connector;
+    listener.accept(mortalConnection(pair.acceptor, listener.endpoint), from);
+    return mortalConnection(pair.connector, from);
   }
 
   // ---- faults ----
@@ -174,7 +174,7 @@ export class Network {
     });
   }
 
-  /** The process is dead and hears nothing more; its peers notice by and by. */
+  /** The process is dead: it hears and says nothing more, but what it had sent still arrives. Its peers notice by and by. */
   died(endpoint: Endpoint, how: 'killed' | 'powerless'): void {
     for (const [key, listener] of this.#listeners) if (listener.endpoint === endpoint) this.#listeners.delete(key);
     for (const [key, listener] of this.#bulkListeners)
@@ -182,7 +182,6 @@ export class Network {
     for (const wire of this.#wires) {
       const at = wire.ends.indexOf(endpoint);
       if (at < 0) continue;
-      this.#hold(wire, 'dead');
       wire.over = true;
       this.#breakLater(
         wire,
@@ -258,6 +257,55 @@ export class Network {
 
 function partitionKey(a: string, b: string): string {
   return a < b ? `${a}|${b}` : `${b}|${a}`;
+}
+
+/** The end of a link that falls silent with its process. */
+function mortalLink<Out, In>(link: Link<Out, In>, { clock }: Endpoint): Link<Out, In> {
+  return {
+    send: (message) => {
+      if (!clock.ended) link.send(message);
+    },
+    drained: () => link.drained(),
+    receive: async (signal) => {
+      const message = await link.receive(signal);
+      return clock.ended ? await never<In>() : message;
+    },
+    close: () => {
+      if (!clock.ended) link.close();
+    },
+  };
+}
+
+function mortalConnection(connection: BulkConnection, { clock }: Endpoint): BulkConnection {
+  return {
+    peer: connection.peer,
+    get queuedBytes() {
+      return connection.queuedBytes;
+    },
+    listen: (handler) =>
+      connection.listen({
+        frame: (frame) => {
+          if (!clock.ended) handler.frame(frame);
+        },
+        closed: (error) => {
+          if (!clock.ended) handler.closed(error);
+        },
+      }),
+    send: (parts, options) => clock.ended || connection.send(parts, options),
+    drained: () => connection.drained(),
+    pause: () => connection.pause(),
+    resume: () => connection.resume(),
+    close: () => {
+      if (!clock.ended) connection.close();
+    },
+    destroy: (error) => {
+      if (!clock.ended) connection.destroy(error);
+    },
+  };
+}
+
+function never<T>(): Promise<T> {
+  return new Promise(() => undefined);
 }
 
 /** One direction of a bulk connection: in order, late, and held back while it must be. */

@@ -42,7 +42,7 @@ export interface SimClientOptions {
   readonly drawId: () => string;
   /** False: come to rest. */
   readonly mayAct: () => boolean;
-  readonly onAnswered: () => void;
+  readonly onAnswered: (changed: boolean) => void;
   readonly onBreach: (error: Error) => void;
 }
 
@@ -115,13 +115,14 @@ export class SimClient implements Actor {
     const text = showAction(action);
     this.#busyWith = `${id} ${text}`;
     trace.add(life.name, `> ${id} ${text}`);
-    history.invoke(toModel(action, id, life.name, caches, this.durability));
+    const operation = toModel(action, id, life.name, caches, this.durability);
+    history.invoke(operation);
     const answer = await this.#answer(action);
     trace.add(life.name, `< ${id} ${showAnswer(answer)}`);
     if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
     if (answer === undefined) return;
     history.respond(id, answer, this.durability === 'stable' || action.do === 'sync');
-    onAnswered();
+    onAnswered(answer.kind === 'ok' && operation.reads.includes(false));
   }
 
   /** Undefined: nobody can say whether it happened. */

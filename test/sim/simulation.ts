@@ -81,6 +81,8 @@ class Simulation {
   #roundLeft = 0;
   #operationNumber = 0;
   #lifeNumber = 0;
+  /** Happens in the moment when a client has been answered a change. */
+  #afterAnswer: (() => void) | undefined;
   /** After a power loss of the coordinator what its disk shows says nothing about what clients have yet to send again. */
   #diskTellsStable = true;
 
@@ -113,7 +115,10 @@ class Simulation {
     const tell = (what: string): void => this.#trace.add(COORDINATOR, what);
     this.#coordinator = machine(COORDINATOR, 'coordinator', new CoordinatorProgram(this.#network, this.#breaks, tell));
     this.#nodes = nodeNames.map((name) => machine(name, 'node', new NodeProgram(this.#network, this.#breaks)));
-    for (const { platter } of this.#machines) platter.ignoreSyncs = this.#breaks.ignoresSyncs;
+    for (const each of this.#machines) {
+      each.platter.ignoreSyncs = this.#breaks.ignoresSyncs;
+      each.usualSlowness = pickOne(random, [1, 1, 1, 5, 30]);
+    }
     this.#faults = new FaultPlan(random, {
       coordinator: COORDINATOR,
       nodes: nodeNames,
@@ -187,6 +192,7 @@ class Simulation {
   /** Everything is made whole; then all must come to an end, and the whole tree must be one that can be explained. */
   async #rest(): Promise<void> {
     this.#trace.add('run', `rests, ${this.#history.explanations} explanations, ${this.#history.open} open calls`);
+    this.#afterAnswer = undefined;
     for (const machine of this.#machines) machine.heal();
     await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
     const clients = (): LivingClient[] => [...this.#clients.values()];
@@ -273,7 +279,12 @@ class Simulation {
         this.#stepsLeft--;
         return true;
       },
-      onAnswered: () => this.#lookAtDisks(),
+      onAnswered: (changed) => {
+        this.#lookAtDisks();
+        if (!changed || this.#afterAnswer === undefined) return;
+        this.#clock.defer(this.#afterAnswer);
+        this.#afterAnswer = undefined;
+      },
       onBreach: (error) => this.breach(error),
     });
     this.#clients.set(name, { life, client });
@@ -314,6 +325,12 @@ class Simulation {
       case 'power loss':
         this.#powerLoss([this.#machine(fault.machine)], fault.downForMs);
         break;
+      case 'kill after an answer':
+        this.#afterAnswer = () => this.#machine(fault.machine).kill('after an answer', fault.downForMs);
+        break;
+      case 'power loss after an answer':
+        this.#afterAnswer = () => this.#powerLoss([this.#machine(fault.machine)], fault.downForMs);
+        break;
       case 'power loss everywhere':
         if (fault.clientsToo) for (const name of [...this.#clients.keys()]) this.#killClient(name, 'powerless');
         this.#powerLoss(this.#machines, fault.downForMs);
@@ -328,7 +345,7 @@ class Simulation {
         const machine = this.#machine(fault.machine);
         machine.slowness = fault.times;
         this.#clock.setTimer(fault.forMs, () => {
-          machine.slowness = 1;
+          machine.slowness = undefined;
         });
         break;
       }
