@@ -779,6 +779,8 @@ function isFinal(error: CollectiveError): boolean {
     case 'overloaded':
     case 'deadline_exceeded':
     case 'session_lost':
+    // The coordinator's own disk: it is started again by itself.
+    case 'disk_failed':
       return false;
     default:
       return true;
