@@ -85,7 +85,7 @@ export class SqliteStore implements Store {
   async checkpoint(): Promise<LogPosition | undefined> {
     const answer = await this.#checkpointer.ask({ kind: 'checkpoint' });
     if (answer.kind !== 'checkpointed') throw unexpected(answer);
-    if (answer.frames < 0) await this.#writer.ask({ kind: 'restart-wal' });
+    if (answer.frames > WAL_FRAMES_MAX) await this.#writer.ask({ kind: 'restart-wal' });
     return answer.position < 0 ? undefined : (answer.position as LogPosition);
   }
 

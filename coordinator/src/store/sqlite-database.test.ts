@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { test } from 'node:test';
+import { encodeBatch } from './batch-codec.ts';
+import { SqliteDatabase } from './sqlite-database.ts';
+import { put } from './store-contract.ts';
+
+test('M2: a checkpoint that a reader holds up tells of nothing durable, and the log begins anew after it', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'collective-view-'));
+  const file = join(folder, 'metadata.db');
+  const writer = new SqliteDatabase(file, 'writer');
+  const checkpointer = new SqliteDatabase(file, 'checkpointer');
+  const reader = new DatabaseSync(file);
+  let position = 0;
+  const apply = (): void => {
+    position++;
+    const rows = Array.from({ length: 50 }, (_, i) => put(`${i} ${position}`, 'v'.repeat(500)));
+    writer.apply([{ batch: encodeBatch(rows), position }]);
+  };
+  try {
+    apply();
+    reader.exec('BEGIN');
+    reader.prepare('SELECT count(*) FROM kv').get();
+    apply();
+    const held = checkpointer.checkpoint();
+    assert.equal(held.position, -1, 'not every frame could be moved');
+    reader.exec('COMMIT');
+    // Batches that come between: the log never is as short as what was moved.
+    apply();
+    writer.restartWal();
+    apply();
+    const after = checkpointer.checkpoint();
+    assert.equal(after.position, 4);
+    assert.ok(after.frames < held.frames, `${after.frames} frames after ${held.frames}`);
+  } finally {
+    for (const database of [reader, checkpointer, writer]) database.close();
+    await rm(folder, { recursive: true });
+  }
+});
