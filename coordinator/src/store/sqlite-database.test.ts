@@ -24,7 +24,7 @@ test('M2: a checkpoint that a reader holds up tells of nothing durable, and the 
     apply();
     reader.exec('BEGIN');
     reader.prepare('SELECT count(*) FROM kv').get();
-    apply();
+    for (let i = 0; i < 10; i++) apply();
     const held = checkpointer.checkpoint();
     assert.equal(held.position, -1, 'not every frame could be moved');
     reader.exec('COMMIT');
@@ -33,7 +33,7 @@ test('M2: a checkpoint that a reader holds up tells of nothing durable, and the 
     writer.restartWal();
     apply();
     const after = checkpointer.checkpoint();
-    assert.equal(after.position, 4);
+    assert.equal(after.position, 13);
     assert.ok(after.frames < held.frames, `${after.frames} frames after ${held.frames}`);
   } finally {
     for (const database of [reader, checkpointer, writer]) database.close();
