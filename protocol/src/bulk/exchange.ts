@@ -426,14 +426,15 @@ export class BulkExchange {
     stream.frame(frame);
   }
 
-  /** One timer looks after all streams; it runs only while there are any. */
+  /** One timer looks after all streams; it runs only while there are any, or bytes that the other side does not take. */
   #watch(): void {
     this.#timer ??= this.#clock.setTimer(
       LOOK_EVERY_MS,
       () => {
         this.#timer = undefined;
         this.#look();
-        if (this.#streams.size > 0 && this.#ended === undefined) this.#watch();
+        const busy = this.#streams.size > 0 || this.#connection.queuedBytes > 0;
+        if (busy && this.#ended === undefined) this.#watch();
       },
       { background: true },
     );
