@@ -29,16 +29,11 @@ export class ReplayLog {
     return this.#changes.get(number);
   }
 
-  /** Drops what has become stable; answers the numbers that may now be acknowledged. */
+  /** Drops what is stable by the word of that epoch, or was recovered from it; answers the numbers to acknowledge. */
   settle(epoch: Epoch, stablePosition: number): number[] {
     return this.#dropIf(
       (change) => compareEpochs(change.epoch, epoch) === 0 && change.reply.position <= stablePosition,
     );
-  }
-
-  /** After a restart: of the epoch that answered last, the coordinator has all up to `recoveredPosition`. */
-  settleRecovered(lastEpoch: Epoch, recoveredPosition: number): number[] {
-    return this.settle(lastEpoch, recoveredPosition);
   }
 
   /** What must be sent again to a coordinator of this epoch, in order. */

@@ -13,23 +13,15 @@ import { AssertionFailure, assert } from '@collective/base/assert';
 import { type Clock, sleep, type Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { compareEpochs, type Epoch } from '@collective/base/ids';
-import { SESSION_OPERATIONS_MAX, WIRE_VERSION } from '@collective/base/limits';
+import { WIRE_VERSION } from '@collective/base/limits';
 import { randomUnit } from '@collective/base/random';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
-import {
-  type Attached,
-  type ClientMessage,
-  Durability,
-  type Operation,
-  type Recall,
-  type Reply,
-} from '@collective/protocol/gen/session';
+import type { Attach, Attached, ClientMessage, Recall, Reply } from '@collective/protocol/gen/session';
+import { abortable } from '../abortable.ts';
 import { PromiseCache } from '../cache/promise-cache.ts';
-import { Acknowledgements } from './acknowledgements.ts';
-import { isRead, mayRunAgain, type OperationBody, subjectInode, weightBytes } from './operation-kinds.ts';
-import type { PendingRequest } from './pending-request.ts';
-import { ReplayLog, sameOutcome } from './replay-log.ts';
-import { QUEUED_CALLS_MAX, RequestQueue } from './request-queue.ts';
+import type { OperationBody } from './operation-kinds.ts';
+import { Renewals } from './renewals.ts';
+import { Requests } from './requests.ts';
 import type { SessionLink } from './session-connector.ts';
 import {
   type CallSettings,
@@ -40,16 +32,6 @@ import {
   type SessionOptions,
 } from './session-options.ts';
 
-/** Below the coordinator's bound, which counts cancels too. */
-const IN_FLIGHT_MAX = SESSION_OPERATIONS_MAX - 64;
-/** Operations in one message. */
-const MESSAGE_OPERATIONS_MAX = 256;
-/** By estimate; well below CONTROL_MESSAGE_BYTES_MAX. */
-const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
-/** Answered changes that wait for the coordinator's log to be stable; new operations wait beyond that. */
-const REPLAY_CHANGES_MAX = 16_384;
-/** Inodes in doubt after a replay that differed. */
-const DOUBTFUL_INODES_MAX = 1_024;
 /** Closed inodes that wait to be told; beyond that the coordinator asks once more when it needs to know. */
 const FORGOTTEN_INODES_MAX = 10_000;
 const TICK_MS = 500;
@@ -57,7 +39,6 @@ const ATTACH_WITHIN_MS = 10_000;
 const DETACH_WITHIN_MS = 2_000;
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
-const OPERATION_WITHIN_MS = 120_000;
 const FEATURES: readonly string[] = [];
 
 type State =
@@ -71,30 +52,19 @@ export class Session implements AsyncDisposable {
   readonly #clientId: Buffer;
   readonly #stop = new AbortController();
   readonly #cache: PromiseCache | undefined;
-  readonly #replays = new ReplayLog();
-  readonly #acknowledgements = new Acknowledgements();
-  /** By number, in the order of sending. */
-  readonly #sent = new Map<number, PendingRequest>();
-  readonly #doubtful = new Map<number, CollectiveError>();
-  readonly #queue = new RequestQueue();
-  #cancels: PendingRequest[] = [];
+  readonly #requests: Requests;
+  readonly #renewals = new Renewals();
+  readonly #closedInodes = new Set<number>();
   #state: State = { name: 'detached' };
   #attached: Attached | undefined;
   #generation = 0;
-  #nextNumber = 1;
   #flushing = false;
   #linkSeenMs: number;
   #lostSinceMs: number;
-  #renewalNumber = 0;
-  #renewalSentMs = 0;
-  #renewalAnswered = true;
   #sessionUntilMs = Number.POSITIVE_INFINITY;
   #tick: Timer | undefined;
   #running: Promise<void> | undefined;
   #detached: (() => void) | undefined;
-  #renewed: { resolve: () => void; reject: (error: CollectiveError) => void }[] = [];
-  #stablePosition = 0;
-  readonly #closedInodes = new Set<number>();
 
   /** Attaches a new session. Throws what refused it, or `unavailable` after `connectWithinMs`. */
   static async attach(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
@@ -114,6 +84,12 @@ export class Session implements AsyncDisposable {
     this.#clock = options.clock;
     this.#clientId = options.random.bytes(16);
     this.#cache = options.caches ? new PromiseCache({ clock: options.clock }) : undefined;
+    this.#requests = new Requests({
+      clock: options.clock,
+      cache: this.#cache,
+      onWork: () => this.#flushSoon(),
+      onReplayDiffers: (inode, error) => this.#emit({ kind: 'replay-differs', inode, error }),
+    });
     this.#linkSeenMs = this.#lostSinceMs = this.#clock.bootMs();
   }
 
@@ -138,7 +114,7 @@ export class Session implements AsyncDisposable {
   }
 
   get inFlight(): number {
-    return this.#sent.size;
+    return this.#requests.inFlight;
   }
 
   /** Runs one operation. Resolves with an answer that is no failure; a failure is thrown as its error. */
@@ -152,35 +128,7 @@ export class Session implements AsyncDisposable {
       if (known.$case === 'failure') return Promise.reject(fromFailure(known.value));
       return Promise.resolve({ number: 0, step: 0, position: 0, drawn: undefined, promises: [], result: known });
     }
-    if (this.#queue.isFull) {
-      const what = `Queue an operation: ${QUEUED_CALLS_MAX} wait already`;
-      return Promise.reject(new CollectiveError('overloaded', what));
-    }
-    if (body.$case === 'sync') {
-      const doubt = this.#doubtful.get(body.value.inode);
-      this.#doubtful.delete(body.value.inode);
-      if (doubt !== undefined) return Promise.reject(doubt);
-    }
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => this.#giveUp(request, signal?.reason);
-      const nowMs = this.#clock.bootMs();
-      const request: PendingRequest = {
-        operation: this.#operation(body, settings),
-        state: 'queued',
-        stamp: 0,
-        startedMs: nowMs,
-        deadlineMs: settings.unlimited ? undefined : nowMs + OPERATION_WITHIN_MS,
-        settle: (outcome) => {
-          signal?.removeEventListener('abort', onAbort);
-          if ('error' in outcome) reject(outcome.error);
-          else if (outcome.reply.result?.$case === 'failure') reject(fromFailure(outcome.reply.result.value));
-          else resolve(outcome.reply);
-        },
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#queue.add(request);
-      this.#flushSoon();
-    });
+    return this.#requests.add(body, settings);
   }
 
   /** M7: whether the coordinator has promised all of these kinds and the lease holds. */
@@ -197,20 +145,18 @@ export class Session implements AsyncDisposable {
   /** Renews now and resolves with the answer: fresh routes of the nodes, a fresh token, the stable position. */
   async renew(signal?: AbortSignal): Promise<void> {
     if (this.#state.name === 'closed') throw this.#state.error;
-    await abortable(
-      new Promise<void>((resolve, reject) => {
-        this.#renewed.push({ resolve, reject });
-        if (this.#state.name === 'attached' && this.#renewalAnswered) this.#sendRenewal(this.#state.link);
-      }),
-      signal,
-    );
+    const renewed = this.#renewals.next();
+    if (this.#state.name === 'attached' && !this.#renewals.isUnderWay) this.#sendRenewal(this.#state.link);
+    await abortable(renewed, signal);
   }
 
   /** Ends the session in order; calls under way are given up. Safe to call twice. */
   async close(): Promise<void> {
     const state = this.#state;
     if (state.name === 'attached') {
-      this.#failAll(new CollectiveError('interrupted', 'Close the session: the operation had no answer yet'));
+      this.#requests.giveUpAll(
+        new CollectiveError('interrupted', 'Close the session: the operation had no answer yet'),
+      );
       await this.#untilStable();
       await this.#detach();
     }
@@ -286,26 +232,7 @@ export class Session implements AsyncDisposable {
   async #attachOver(link: SessionLink): Promise<void> {
     const sentMs = this.#clock.bootMs();
     const known = this.#attached?.session ?? 0;
-    link.send({
-      message: {
-        $case: 'attach',
-        value: {
-          wireVersion: WIRE_VERSION,
-          features: [...FEATURES],
-          clientId: this.#clientId,
-          session: known,
-          listener: this.#options.listener,
-          bundleHash: this.#options.bundleHash?.() ?? '',
-          caches: this.#cache !== undefined,
-          program: this.#options.program,
-          held: this.#cache?.held() ?? [],
-          openInodes: this.#options.openInodes?.() ?? [],
-          credential: this.#options.credential,
-          lastEpoch: this.#attached?.epoch,
-          space: this.#options.space?.() ?? [],
-        },
-      },
-    });
+    link.send({ message: { $case: 'attach', value: this.#attach(known) } });
     const timer = this.#clock.setTimer(ATTACH_WITHIN_MS, () => link.close());
     try {
       const message = (await link.receive(this.#stop.signal))?.message;
@@ -316,6 +243,25 @@ export class Session implements AsyncDisposable {
     } finally {
       timer.cancel();
     }
+  }
+
+  #attach(session: number): Attach {
+    const { listener, bundleHash, program, openInodes, credential, space } = this.#options;
+    return {
+      wireVersion: WIRE_VERSION,
+      features: [...FEATURES],
+      clientId: this.#clientId,
+      session,
+      listener,
+      bundleHash: bundleHash?.() ?? '',
+      caches: this.#cache !== undefined,
+      program,
+      held: this.#cache?.held() ?? [],
+      openInodes: openInodes?.() ?? [],
+      credential,
+      lastEpoch: this.#attached?.epoch,
+      space: space?.() ?? [],
+    };
   }
 
   async #receiveAll(link: SessionLink): Promise<void> {
@@ -329,15 +275,18 @@ export class Session implements AsyncDisposable {
       this.#linkSeenMs = this.#clock.bootMs();
       switch (message.$case) {
         case 'replies':
-          this.#applyStable(message.value.stablePosition);
-          for (const reply of message.value.replies) this.#applyReply(reply);
-          if (!this.#queue.isEmpty || this.#cancels.length > 0) this.#flushSoon();
+          this.#requests.applyStable(message.value.stablePosition);
+          for (const reply of message.value.replies) this.#requests.apply(reply);
+          if (this.#requests.hasWork) this.#flushSoon();
           break;
         case 'renewed':
-          this.#applyStable(message.value.stablePosition);
+          this.#requests.applyStable(message.value.stablePosition);
           if (message.value.access !== undefined) this.#emit({ kind: 'access', access: message.value.access });
           this.#emit({ kind: 'routes', nodes: message.value.nodes });
-          this.#applyRenewal(message.value.number);
+          if (this.#renewals.end(message.value.number)) {
+            this.#requests.acknowledgements.renewalAnswered();
+            this.#extendLeases(this.#renewals.sentMs);
+          }
           break;
         case 'recall':
           this.#applyRecall(link, message.value);
@@ -362,119 +311,21 @@ export class Session implements AsyncDisposable {
       throw new CollectiveError('unavailable', `Attach to ${this.#options.connector.address}: it is of an older epoch`);
     if (asked !== 0 && !attached.resumed) this.#sessionLost();
     const restarted = before === undefined || compareEpochs(epoch, epochOf(before)) !== 0;
-    if (restarted) this.#stablePosition = 0;
     // M7: read promises end with the epoch; recalls that the last start still owed are not known to this one.
     if (restarted) this.#cache?.clear();
     this.#attached = attached;
     this.#state = { name: 'attached', link };
     this.#linkSeenMs = this.#clock.bootMs();
-    this.#renewalSentMs = sentMs;
-    this.#renewalAnswered = true;
+    this.#renewals.attached(sentMs);
     this.#extendLeases(sentMs);
-    this.#acknowledgements.streamBroke();
-    if (restarted && before !== undefined)
-      this.#acknowledgements.add(this.#replays.settleRecovered(epochOf(before), attached.recoveredPosition));
+    const recovered = { before: epochOf(before ?? attached), position: attached.recoveredPosition };
+    this.#requests.attached(epoch, restarted && before !== undefined ? recovered : undefined);
     this.#emit({ kind: 'attached', attached });
     this.#emit({ kind: 'routes', nodes: attached.nodes });
     if (attached.access !== undefined) this.#emit({ kind: 'access', access: attached.access });
-    if (asked !== 0 && attached.resumed) this.#resend(link, epoch);
-    this.#resolveRenewed();
+    if (asked !== 0 && attached.resumed) this.#requests.resend(link);
+    this.#renewals.resolveAll();
     this.#flushSoon();
-  }
-
-  /** M4: changes that may be lost come first and in order, then what has no answer, then whatever is new. */
-  #resend(link: SessionLink, epoch: Epoch): void {
-    const unanswered: PendingRequest[] = [];
-    const cancels: PendingRequest[] = [];
-    for (const [number, request] of this.#sent) {
-      if (request.state === 'replay') this.#sent.delete(number);
-      else if (request.operation.op?.$case === 'cancel') cancels.push(request);
-      else if (request.state === 'sent') unanswered.push(request);
-      else this.#sent.delete(number);
-    }
-    const replays = this.#replays.toReplay(epoch).map((change): PendingRequest => {
-      const drawn = change.reply.drawn ?? { time: undefined, inodes: [] };
-      return {
-        operation: { ...change.operation, replay: drawn },
-        state: 'replay',
-        stamp: 0,
-        startedMs: this.#clock.bootMs(),
-        deadlineMs: undefined,
-        settle: () => undefined,
-      };
-    });
-    for (const request of replays) this.#sent.set(request.operation.number, request);
-    this.#sendOperations(link, replays);
-    link.send({ message: { $case: 'replayed', value: {} } });
-    this.#sendOperations(link, [...cancels, ...unanswered]);
-  }
-
-  #applyReply(reply: Reply): void {
-    const request = this.#sent.get(reply.number);
-    if (request === undefined || request.operation.step !== reply.step) return;
-    this.#sent.delete(reply.number);
-    const body = bodyOf(request.operation);
-    if (request.state === 'replay') {
-      this.#applyReplay(request.operation, body, reply);
-      return;
-    }
-    if (!isRead(body) && body.$case !== 'cancel') this.#keepForReplay(request.operation, reply);
-    this.#cache?.change(body, reply);
-    this.#cache?.absorb(body, reply, request.stamp);
-    if (body.$case === 'cancel') {
-      const cancelled = this.#sent.get(body.value.number);
-      if (cancelled?.state === 'given-up') this.#sent.delete(body.value.number);
-    }
-    if (request.state === 'sent') request.settle({ reply });
-  }
-
-  /** Kept answers are acknowledged only when nothing can take the change back. */
-  #keepForReplay(operation: Operation, reply: Reply): void {
-    // Nothing was written, so no answer was kept.
-    if (reply.position === 0) return;
-    const epoch = epochOf(this.attached);
-    this.#replays.add({ operation, reply, epoch });
-    this.#applyStable(this.#stablePosition);
-  }
-
-  #applyReplay(operation: Operation, body: OperationBody, reply: Reply): void {
-    const before = this.#replays.get(reply.number);
-    if (before === undefined) return;
-    if (!sameOutcome(before.reply, reply)) {
-      const inode = subjectInode(body, before.reply);
-      const what = `Make a change of inode ${inode} again that was lost with the coordinator's power: it ended differently`;
-      const error = new CollectiveError('replay_differs', what, { details: { inode, operation: body.$case } });
-      if (this.#doubtful.size < DOUBTFUL_INODES_MAX) this.#doubtful.set(inode, error);
-      this.#emit({ kind: 'replay-differs', inode, error });
-    }
-    this.#replays.drop(reply.number);
-    this.#keepForReplay({ ...operation, replay: undefined }, { ...reply, drawn: reply.drawn ?? before.reply.drawn });
-  }
-
-  #applyStable(position: number): void {
-    this.#stablePosition = Math.max(this.#stablePosition, position);
-    if (this.#replays.size === 0) return;
-    this.#acknowledgements.add(this.#replays.settle(epochOf(this.attached), this.#stablePosition));
-  }
-
-  #applyRenewal(number: number): void {
-    if (number !== this.#renewalNumber) return;
-    this.#renewalAnswered = true;
-    this.#acknowledgements.renewalAnswered();
-    this.#extendLeases(this.#renewalSentMs);
-    this.#resolveRenewed();
-  }
-
-  #resolveRenewed(): void {
-    const renewed = this.#renewed;
-    this.#renewed = [];
-    for (const { resolve } of renewed) resolve();
-  }
-
-  #rejectRenewed(error: CollectiveError): void {
-    const renewed = this.#renewed;
-    this.#renewed = [];
-    for (const { reject } of renewed) reject(error);
   }
 
   #applyRecall(link: SessionLink, recall: Recall): void {
@@ -515,23 +366,9 @@ export class Session implements AsyncDisposable {
   /** M5: what was sent and not answered may or may not have taken effect; nobody can tell any more. */
   #sessionLost(): void {
     this.#generation++;
-    const again: PendingRequest[] = [];
-    for (const request of this.#sent.values()) {
-      if (request.state !== 'sent') continue;
-      if (mayRunAgain(bodyOf(request.operation))) {
-        request.state = 'queued';
-        again.push(request);
-        continue;
-      }
-      const what = 'Finish an operation: the coordinator no longer knows the session that it was sent on';
-      request.settle({ error: new CollectiveError('session_lost', what) });
-    }
-    this.#sent.clear();
-    this.#cancels = [];
-    this.#queue.addFirst(again);
-    this.#acknowledgements.clear();
+    const changesInDoubt = this.#requests.sessionLost();
     this.#cache?.clear();
-    this.#emit({ kind: 'session-lost', changesInDoubt: this.#replays.clear() });
+    this.#emit({ kind: 'session-lost', changesInDoubt });
   }
 
   #refused(failure: Parameters<typeof fromFailure>[0] | undefined): CollectiveError {
@@ -547,93 +384,22 @@ export class Session implements AsyncDisposable {
 
   // ---- sending ----
 
-  #operation(body: OperationBody, settings: CallSettings): Operation {
-    return {
-      number: 0,
-      step: 0,
-      durability: settings.durability === 'written' ? Durability.WRITTEN : Durability.STABLE,
-      credential: settings.credential,
-      replay: undefined,
-      op: body,
-    };
-  }
-
   #flushSoon(): void {
     if (this.#flushing || this.#state.name !== 'attached') return;
     this.#flushing = true;
     this.#clock.defer(() => {
       this.#flushing = false;
-      this.#flush();
+      if (this.#state.name === 'attached') this.#requests.flush(this.#state.link);
     });
   }
 
-  #flush(): void {
-    if (this.#state.name !== 'attached') return;
-    const cancels = this.#cancels;
-    this.#cancels = [];
-    const room = this.#replays.size >= REPLAY_CHANGES_MAX ? 0 : Math.max(0, IN_FLIGHT_MAX - this.#sent.size);
-    const batch = [...cancels, ...this.#queue.take(room)];
-    for (const request of batch) {
-      request.operation.number = this.#nextNumber++;
-      if (request.state === 'queued') request.state = 'sent';
-      this.#sent.set(request.operation.number, request);
-    }
-    this.#sendOperations(this.#state.link, batch);
-  }
-
-  #sendOperations(link: SessionLink, requests: readonly PendingRequest[]): void {
-    let operations: Operation[] = [];
-    let bytes = 0;
-    const send = (): void => {
-      if (operations.length === 0) return;
-      const acknowledged = this.#acknowledgements.take();
-      link.send({ message: { $case: 'operations', value: { operations, acknowledged } } });
-      operations = [];
-      bytes = 0;
-    };
-    for (const request of requests) {
-      const body = bodyOf(request.operation);
-      this.#cache?.change(body);
-      request.stamp = this.#cache?.stamp() ?? 0;
-      operations.push(request.operation);
-      bytes += weightBytes(body);
-      if (operations.length >= MESSAGE_OPERATIONS_MAX || bytes >= MESSAGE_BYTES_MAX) send();
-    }
-    send();
-  }
-
   #sendRenewal(link: SessionLink): void {
-    const acknowledged = this.#acknowledgements.take();
-    this.#acknowledgements.renewalSent();
-    this.#renewalNumber++;
-    this.#renewalSentMs = this.#clock.bootMs();
-    this.#renewalAnswered = false;
+    const { acknowledgements } = this.#requests;
+    const acknowledged = acknowledgements.take();
+    acknowledgements.renewalSent();
+    const number = this.#renewals.begin(this.#clock.bootMs());
     const bundleHash = this.#options.bundleHash?.() ?? '';
-    link.send({ message: { $case: 'renew', value: { acknowledged, bundleHash, number: this.#renewalNumber } } });
-  }
-
-  /** The caller no longer waits: what was not sent never will be, what was sent is cancelled before anything else is (M5). */
-  #giveUp(request: PendingRequest, reason: unknown): void {
-    if (request.state === 'queued') {
-      this.#queue.giveUp(request);
-    } else {
-      request.state = 'given-up';
-      const { number, step } = request.operation;
-      this.#cancels.push(this.#ownRequest({ $case: 'cancel', value: { number, step } }));
-      this.#flushSoon();
-    }
-    request.settle({ error: reason });
-  }
-
-  #ownRequest(body: OperationBody, answered: () => void = () => undefined): PendingRequest {
-    return {
-      operation: this.#operation(body, { durability: 'written' }),
-      state: 'queued',
-      stamp: 0,
-      startedMs: Number.POSITIVE_INFINITY,
-      deadlineMs: undefined,
-      settle: answered,
-    };
+    link.send({ message: { $case: 'renew', value: { acknowledged, bundleHash, number } } });
   }
 
   // ---- time ----
@@ -655,52 +421,39 @@ export class Session implements AsyncDisposable {
       if (this.#cache.size > 0) this.#emit({ kind: 'lease-ended' });
       this.#cache.clear();
     }
-    this.#endLateRequests(nowMs);
+    this.#giveUpLate(nowMs);
     if (this.#state.name !== 'attached') return;
     const { link } = this.#state;
     const leaseMs = this.attached.promiseLeaseMs;
-    if (!this.#renewalAnswered && nowMs - this.#renewalSentMs > leaseMs && nowMs - this.#linkSeenMs > leaseMs) {
+    const { isUnderWay, sentMs } = this.#renewals;
+    if (isUnderWay && nowMs - sentMs > leaseMs && nowMs - this.#linkSeenMs > leaseMs) {
       // The stream stands but nothing comes: a new one may go round what is stuck.
       link.close();
       return;
     }
-    if (this.#renewalAnswered && nowMs - this.#renewalSentMs >= leaseMs / 3 - TICK_MS) this.#sendRenewal(link);
+    if (!isUnderWay && nowMs - sentMs >= leaseMs / 3 - TICK_MS) this.#sendRenewal(link);
+    this.#forgetClosed();
+  }
+
+  #forgetClosed(): void {
     const isOpen = new Set(this.#options.openInodes?.() ?? []);
     const dropped = [...(this.#cache?.takeForgotten() ?? []), ...this.#closedInodes];
     this.#closedInodes.clear();
     const forgotten = dropped.filter((inode) => !isOpen.has(inode));
-    if (forgotten.length > 0) {
-      const forget: OperationBody = { $case: 'forget', value: { inodes: forgotten } };
-      this.#queue.add(this.#ownRequest(forget, () => this.#cache?.forget(forgotten)));
-      this.#flushSoon();
-    }
+    if (forgotten.length === 0) return;
+    this.#requests.addOwn({ $case: 'forget', value: { inodes: forgotten } }, () => this.#cache?.forget(forgotten));
   }
 
-  #endLateRequests(nowMs: number): void {
-    const reconnectWithinMs = this.#options.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
-    const outOfReach = this.#state.name !== 'attached';
-    if (outOfReach && nowMs - this.#lostSinceMs > reconnectWithinMs)
-      this.#rejectRenewed(this.#unreachable(reconnectWithinMs));
-    const isLate = (request: PendingRequest): CollectiveError | undefined => {
-      if (outOfReach && nowMs - Math.max(request.startedMs, this.#lostSinceMs) > reconnectWithinMs)
-        return this.#unreachable(reconnectWithinMs);
-      if (request.deadlineMs !== undefined && nowMs > request.deadlineMs)
-        return new CollectiveError(
-          'deadline_exceeded',
-          `Wait for the coordinator's answer: none within ${OPERATION_WITHIN_MS} ms`,
-        );
-      return undefined;
-    };
-    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
-      if (request.state !== 'sent' && request.state !== 'queued') continue;
-      const error = isLate(request);
-      if (error !== undefined) this.#giveUp(request, error);
+  #giveUpLate(nowMs: number): void {
+    if (this.#state.name === 'attached') {
+      this.#requests.giveUpLate(nowMs);
+      return;
     }
-  }
-
-  #unreachable(withinMs: number): CollectiveError {
+    const withinMs = this.#options.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
     const what = `Reach the coordinator at ${this.#options.connector.address}: not within ${withinMs} ms`;
-    return new CollectiveError('unavailable', what);
+    const error = new CollectiveError('unavailable', what);
+    if (nowMs - this.#lostSinceMs > withinMs) this.#renewals.rejectAll(error);
+    this.#requests.giveUpLate(nowMs, { sinceMs: this.#lostSinceMs, withinMs, error });
   }
 
   // ---- the end ----
@@ -708,7 +461,7 @@ export class Session implements AsyncDisposable {
   /** What was answered as written is to be stable before the session goes: nobody could send it again. */
   async #untilStable(): Promise<void> {
     const untilMs = this.#clock.bootMs() + DETACH_WITHIN_MS;
-    while (this.#replays.size > 0 && this.#state.name === 'attached' && this.#clock.bootMs() < untilMs) {
+    while (this.#requests.unstable > 0 && this.#state.name === 'attached' && this.#clock.bootMs() < untilMs) {
       this.#sendRenewal(this.#state.link);
       await sleep(this.#clock, BACKOFF_FIRST_MS);
     }
@@ -721,17 +474,11 @@ export class Session implements AsyncDisposable {
     await new Promise<void>((resolve) => {
       this.#detached = resolve;
       timer = this.#clock.setTimer(DETACH_WITHIN_MS, resolve);
-      this.#flush();
+      this.#requests.flush(state.link);
       state.link.send({ message: { $case: 'detach', value: {} } } satisfies ClientMessage);
     });
     timer?.cancel();
     state.link.close();
-  }
-
-  #failAll(error: CollectiveError): void {
-    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
-      if (request.state === 'sent' || request.state === 'queued') this.#giveUp(request, error);
-    }
   }
 
   #end(error: CollectiveError): void {
@@ -739,15 +486,9 @@ export class Session implements AsyncDisposable {
     const { link } = this.#state.name === 'attached' ? this.#state : { link: undefined };
     this.#state = { name: 'closed', error };
     this.#tick?.cancel();
-    for (const request of [...this.#sent.values(), ...this.#queue.waiting()]) {
-      if (request.state === 'sent' || request.state === 'queued') request.settle({ error });
-    }
-    this.#sent.clear();
-    this.#queue.clear();
-    this.#cancels = [];
-    this.#replays.clear();
+    this.#requests.end(error);
+    this.#renewals.rejectAll(error);
     this.#cache?.clear();
-    this.#rejectRenewed(error);
     this.#stop.abort(error);
     link?.close();
   }
@@ -759,11 +500,6 @@ export class Session implements AsyncDisposable {
   #emit(event: SessionEvent): void {
     this.#options.onEvent?.(event);
   }
-}
-
-function bodyOf(operation: Operation): OperationBody {
-  assert(operation.op !== undefined, 'an operation of this program has a body');
-  return operation.op;
 }
 
 function epochOf(attached: Attached): Epoch {
@@ -785,14 +521,4 @@ function isFinal(error: CollectiveError): boolean {
     default:
       return true;
   }
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-    if (signal.aborted) onAbort();
-  });
 }

@@ -7,6 +7,7 @@ import { CollectiveError } from '@collective/base/errors';
 import type { BulkConnector } from '@collective/protocol/bulk/connection';
 import { BulkExchange } from '@collective/protocol/bulk/exchange';
 import { type NodeRoute, NodeState } from '@collective/protocol/gen/common';
+import { abortable } from '../abortable.ts';
 
 /** A second connection lets the next chunk leave while the first waits for its disk. */
 const CONNECTIONS_PER_NODE_MAX = 2;
@@ -108,7 +109,7 @@ export class BulkPool implements Disposable {
       entry.opening.catch(() => undefined);
       return best;
     }
-    return await withSignal(entry.opening, signal);
+    return await abortable(entry.opening, signal);
   }
 
   [Symbol.dispose](): void {
@@ -163,12 +164,4 @@ export class BulkPool implements Disposable {
     }
     return entry;
   }
-}
-
-function withSignal<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
