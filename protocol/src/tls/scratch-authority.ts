@@ -1,6 +1,6 @@
 /**
  * For tests only: an authority that signs whatever it is asked to, also what no real signer would (two URIs, an address,
- * dates in the past, another member's name), so that tests can show who refuses it.
+ * dates in the past, another member's name), and requests for the same, so that tests can show who refuses them.
  */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
@@ -12,6 +12,7 @@ import {
   Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
   X509Certificate,
   X509CertificateGenerator,
@@ -127,6 +128,28 @@ export class ScratchAuthority {
       bundlePem: this.bundlePem,
     };
   }
+}
+
+/** A request for any names at all, in DER; `curve` takes a key that is not Ed25519. */
+export async function scratchCsr({
+  names,
+  subject,
+  curve,
+}: {
+  readonly names: readonly ScratchName[];
+  readonly subject?: string;
+  readonly curve?: 'P-256';
+}): Promise<Buffer> {
+  const ecdsa = { name: 'ECDSA', namedCurve: curve ?? 'P-256', hash: 'SHA-256' };
+  const keys =
+    curve === undefined ? await makeKeys() : await webcrypto.subtle.generateKey(ecdsa, true, ['sign', 'verify']);
+  const request = await Pkcs10CertificateRequestGenerator.create({
+    keys,
+    signingAlgorithm: curve === undefined ? { name: 'Ed25519' } : ecdsa,
+    ...(subject === undefined ? {} : { name: subject }),
+    extensions: names.length === 0 ? [] : [new SubjectAlternativeNameExtension([...names])],
+  });
+  return Buffer.from(request.rawData);
 }
 
 /** RFC 5280, 4.2.1.10: NameConstraints { permittedSubtrees [0] { dNSName [2], uniformResourceIdentifier [6] } }. */
