@@ -15,6 +15,7 @@ import { sleep } from '@collective/base/clock';
 import { SystemClock } from '@collective/base/system-clock';
 
 const MAIN = fileURLToPath(import.meta.resolve('@collective/cli/main'));
+const COMPILED = join(import.meta.dirname, '../../node_modules/.cache/collective-compiled');
 /** Ports of one member: coordinator, nodes, health. */
 const PORTS = [0, 1, 11, 12, 13, 31, 32, 33];
 const COMMAND_WITHIN_MS = 60_000;
@@ -52,6 +53,8 @@ export class CliWorld implements AsyncDisposable {
       XDG_DATA_HOME: join(home, 'data'),
       PATH: process.env.PATH ?? '',
       TZ: 'UTC',
+      // Homes are new, what Node made of the sources need not be.
+      NODE_COMPILE_CACHE: COMPILED,
       // Tests share the machine with others: what is offered is tested, not how fast.
       COLLECTIVE_COMPLETION_WITHIN: '20s',
     };
