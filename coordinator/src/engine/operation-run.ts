@@ -9,10 +9,14 @@ import type { InodeNumber, LogPosition, SessionId } from '@collective/base/ids';
 import type { KeyRange, StoredRow } from '../store/store.ts';
 import type { Codec, Table } from '../tables/table.ts';
 import type { Row, Transaction } from './transaction.ts';
+import { sum, type UsageChange } from './usage-sums.ts';
 import type { Entry, View } from './view.ts';
 
 /** Keys that one operation may touch; above it, it must be cut into bounded steps. */
 export const OPERATION_KEYS_MAX = 20_000;
+/** Rows of one read of the store for a scan, unless more are wanted. */
+const SCAN_PAGE_ROWS_MAX = 4_096;
+const NO_CHANGE: UsageChange = { bytes: 0, inodes: 0, directories: 0 };
 
 /** Thrown inside an operation to make it stop, prefetch and run again. */
 export class Miss {
@@ -45,12 +49,6 @@ export class Pins {
 export interface PendingWrite {
   readonly codec: Codec<unknown> | undefined;
   readonly value: unknown;
-}
-
-export interface UsageChange {
-  bytes: number;
-  inodes: number;
-  directories: number;
 }
 
 export class OperationRun implements Transaction {
@@ -108,36 +106,25 @@ export class OperationRun implements Transaction {
   }
 
   scan<P extends readonly unknown[], V>(table: Table<P, V>, from: string, to: string, limit: number): Row<V>[] {
-    const merged = new Map<string, V | undefined>();
+    const rows: Row<V>[] = [];
     let cursor = from;
-    // Pages of the store, each merged with what is newer in memory, until enough rows are there.
-    for (;;) {
-      const page = this.#page({ from: cursor, to, limit });
+    let pageLimit = limit;
+    while (rows.length < limit) {
+      const page = this.#page({ from: cursor, to, limit: pageLimit });
       const last = page.rows.at(-1)?.key;
       const pageEnd = page.whole || last === undefined ? to : `${last}\0`;
-      for (const row of page.rows) {
-        if (merged.size > OPERATION_KEYS_MAX) throw tooManyKeys();
-        merged.set(row.key, table.decode(row.value));
+      for (const { key, stored } of this.#merged(page, cursor, pageEnd)) {
+        const value = this.#newest(table, key, stored);
+        if (value === undefined) continue;
+        if (rows.length >= OPERATION_KEYS_MAX) throw tooManyKeys();
+        if (rows.push({ key, value }) === limit) break;
       }
-      for (const [key, entry] of this.#view.overlayRange(cursor, pageEnd)) {
-        this.#note(entry);
-        merged.set(key, entry.value(table));
-      }
-      for (const [key, { value }] of this.writes)
-        if (key >= cursor && key < pageEnd) merged.set(key, value as V | undefined);
-      const rows = [...merged].filter((pair): pair is [string, V & {}] => pair[1] !== undefined);
-      if (rows.length >= limit || page.whole || last === undefined) {
-        rows.sort((a, b) => (a[0] < b[0] ? -1 : 1));
-        return rows.slice(0, limit).map(([key, value]) => ({ key, value }));
-      }
+      if (pageEnd === to) break;
       cursor = pageEnd;
+      // Rows that are removed in memory only may fill whole pages: larger ones, so that the runs stay few.
+      pageLimit = Math.max(limit, Math.min(SCAN_PAGE_ROWS_MAX, pageLimit * 4));
     }
-  }
-
-  /** Takes all writes back; what was read still counts: an operation that refuses answers on its ground too (M4). */
-  discard(): void {
-    this.writes.clear();
-    this.usage.clear();
+    return rows;
   }
 
   newInode(): InodeNumber {
@@ -158,21 +145,49 @@ export class OperationRun implements Transaction {
 
   /** Usage of a realm as of this moment, this operation's own changes included. Not a read in the sense of M4: sums commute. */
   usageOf(realm: number): UsageChange {
-    const before = this.#usageBefore(realm);
     const own = this.usage.get(realm);
-    return {
-      bytes: before.bytes + (own?.bytes ?? 0),
-      inodes: before.inodes + (own?.inodes ?? 0),
-      directories: before.directories + (own?.directories ?? 0),
-    };
+    return own === undefined ? this.#usageBefore(realm) : sum(this.#usageBefore(realm), own);
   }
 
   addUsage(realm: number, change: Partial<UsageChange>): void {
-    const sum = this.usage.get(realm) ?? { bytes: 0, inodes: 0, directories: 0 };
-    sum.bytes += change.bytes ?? 0;
-    sum.inodes += change.inodes ?? 0;
-    sum.directories += change.directories ?? 0;
-    this.usage.set(realm, sum);
+    const before = this.usage.get(realm) ?? NO_CHANGE;
+    this.usage.set(realm, sum(before, { ...NO_CHANGE, ...change }));
+  }
+
+  /** Takes all writes back; what was read still counts: an operation that refuses answers on its ground too (M4). */
+  discard(): void {
+    this.writes.clear();
+    this.usage.clear();
+  }
+
+  /** Keys of the page and of what is newer in memory, in order, each once. */
+  *#merged({ rows }: Page, from: string, to: string): Iterable<{ key: string; stored: StoredRow | undefined }> {
+    const own = [...this.writes.keys()].filter((key) => key >= from && key < to).sort();
+    const overlay = this.#view.overlayFrom(from);
+    let newer = overlay.next();
+    for (let row = 0, write = 0; ; ) {
+      const stored = rows[row];
+      const overlaid = newer.done === true || newer.value[0] >= to ? undefined : newer.value[0];
+      const key = least(least(stored?.key, own[write]), overlaid);
+      if (key === undefined) return;
+      if (stored?.key === key) row++;
+      if (own[write] === key) write++;
+      if (overlaid === key) newer = overlay.next();
+      yield { key, stored: stored?.key === key ? stored : undefined };
+    }
+  }
+
+  #newest<P extends readonly unknown[], V>(
+    table: Table<P, V>,
+    key: string,
+    stored: StoredRow | undefined,
+  ): V | undefined {
+    const own = this.writes.get(key);
+    if (own !== undefined) return own.value as V | undefined;
+    const entry = this.#view.overlaid(key);
+    if (entry === undefined) return stored === undefined ? undefined : table.decode(stored.value);
+    this.#note(entry);
+    return entry.value(table);
   }
 
   #entry(key: string): Entry {
@@ -198,7 +213,9 @@ export class OperationRun implements Transaction {
 
   #note(entry: Entry): void {
     if (entry.position > this.readsThrough) this.readsThrough = entry.position;
-    if (entry.writer !== this.#session && entry.position > this.foreignThrough) this.foreignThrough = entry.position;
+    // Its own write may have been built on another session's: then so is what it reads now.
+    const foreign = entry.writer === this.#session ? entry.foreignThrough : entry.position;
+    if (foreign > this.foreignThrough) this.foreignThrough = foreign;
   }
 
   #page(range: KeyRange): Page {
@@ -210,6 +227,11 @@ export class OperationRun implements Transaction {
 
 export function pageKey({ from, to, limit }: KeyRange): string {
   return `${from.length}:${from}${to}:${limit}`;
+}
+
+function least(a: string | undefined, b: string | undefined): string | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return a < b ? a : b;
 }
 
 function tooManyKeys(): CollectiveError {

@@ -13,6 +13,8 @@ import type { Codec } from '../tables/table.ts';
 // The package is CommonJS: its default export arrives one level down under Node's ESM rules.
 const BTree = BTreeModule.default ?? BTreeModule;
 
+const NOWHERE = 0 as LogPosition;
+
 /** A value as bytes from the store, decoded at its first use, or as it was put. Absent rows are remembered too. */
 export class Entry {
   #bytes: Uint8Array | undefined;
@@ -24,14 +26,18 @@ export class Entry {
   /** Session that wrote it; 0 for the coordinator itself. */
   readonly writer: SessionId;
 
-  private constructor(present: boolean, position: LogPosition, writer: SessionId) {
+  /** The latest batch of other sessions that its writer had built on (M4). */
+  readonly foreignThrough: LogPosition;
+
+  private constructor(present: boolean, position: LogPosition, writer: SessionId, foreignThrough: LogPosition) {
     this.present = present;
     this.position = position;
     this.writer = writer;
+    this.foreignThrough = foreignThrough;
   }
 
   static stored(bytes: Uint8Array | undefined): Entry {
-    const entry = new Entry(bytes !== undefined, 0 as LogPosition, 0 as SessionId);
+    const entry = new Entry(bytes !== undefined, NOWHERE, 0 as SessionId, NOWHERE);
     entry.#bytes = bytes;
     return entry;
   }
@@ -39,10 +45,9 @@ export class Entry {
   static written<V>(
     codec: Codec<V> | undefined,
     value: V | undefined,
-    position: LogPosition,
-    writer: SessionId,
+    by: { position: LogPosition; writer: SessionId; foreignThrough: LogPosition },
   ): Entry {
-    const entry = new Entry(value !== undefined, position, writer);
+    const entry = new Entry(value !== undefined, by.position, by.writer, by.foreignThrough);
     entry.#codec = codec as Codec<unknown> | undefined;
     entry.#value = value;
     return entry;
@@ -74,6 +79,7 @@ interface AppliedBatch {
 
 export class View {
   readonly #cacheEntriesMax: number;
+  readonly #overlayEntriesMax: number;
   #young = new Map<string, Entry>();
   #old = new Map<string, Entry>();
   readonly #overlay = new Map<string, Entry>();
@@ -85,8 +91,27 @@ export class View {
   /** Outstanding reads, counted by the apply serial at which each began. */
   readonly #readers = new Map<number, number>();
 
-  constructor(cacheEntriesMax: number) {
-    this.#cacheEntriesMax = cacheEntriesMax;
+  #waiting: (() => void)[] = [];
+
+  constructor(bounds: { cacheEntriesMax: number; overlayEntriesMax: number }) {
+    this.#cacheEntriesMax = bounds.cacheEntriesMax;
+    this.#overlayEntriesMax = bounds.overlayEntriesMax;
+  }
+
+  /** The store is so far behind that new operations must wait. */
+  get full(): boolean {
+    return this.#overlay.size > this.#overlayEntriesMax;
+  }
+
+  /** Resolves when the overlay has shrunk, or at `wake`. */
+  changed(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
   }
 
   get overlayEntries(): number {
@@ -110,13 +135,9 @@ export class View {
     return this.#overlay.get(key);
   }
 
-  /** Overlay entries with from <= key < to, in order. */
-  overlayRange(from: string, to: string): Iterable<[string, Entry]> {
-    const found: [string, Entry][] = [];
-    this.#ordered.forRange(from, to, false, (key, entry) => {
-      found.push([key, entry]);
-    });
-    return found;
+  /** Overlay entries from `from` on, in order. */
+  overlayFrom(from: string): Iterator<[string, Entry]> {
+    return this.#ordered.entries(from);
   }
 
   write(key: string, entry: Entry): void {
@@ -169,7 +190,7 @@ export class View {
     for (const serial of this.#readers.keys()) oldestReader = Math.min(oldestReader, serial);
     while (true) {
       const batch = this.#batches[0];
-      if (batch?.appliedAt === undefined || batch.appliedAt > oldestReader) return;
+      if (batch?.appliedAt === undefined || batch.appliedAt > oldestReader) break;
       this.#batches.shift();
       for (const key of batch.keys) {
         const entry = this.#overlay.get(key);
@@ -179,6 +200,7 @@ export class View {
         this.#remember(key, entry);
       }
     }
+    if (!this.full) this.wake();
   }
 
   #remember(key: string, entry: Entry): void {
