@@ -63,7 +63,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       'Space',
       `${formatByteSize(status.usedBytes)} used of ${formatByteSize(status.capacityBytes)}, all replicas counted`,
     ],
-    ['Content', `${status.files} files, ${status.directories} directories, ${status.replication.chunks} chunks`],
+    ['Content', `${status.files} files, ${status.directories} directories`],
     ['Replication', replicationText(status)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
@@ -119,8 +119,10 @@ export function healthOf(status: MemberStatus, now: Timestamp): string {
 }
 
 function replicationText({ replication }: MemberStatus): string {
-  const { chunks, underReplicated, unstable, lost } = replication;
-  const parts = [`${chunks - underReplicated} of ${chunks} chunks have all replicas`];
+  const { underReplicated, unstable, lost } = replication;
+  const parts = [
+    underReplicated === 0 ? 'every chunk has its replicas' : `${underReplicated} chunks have too few replicas`,
+  ];
   if (unstable > 0) parts.push(`${unstable} not yet reported stable`);
   if (lost > 0) parts.push(`${lost} LOST`);
   return parts.join(', ');

@@ -75,7 +75,7 @@ test('control characters and bidi marks of a name are shown, not obeyed', () => 
 test('one thing is lines of key and value, or an object', async () => {
   const shell = testShell();
   await printOne(shell.stdout, 'table', ROWS[0] as Row, VIEW);
-  assert.equal(shell.out(), 'NAME: a\nSIZE: 5\n');
+  assert.equal(shell.out(), 'Name: a\nSize: 5\n');
   const json = testShell();
   await printOne(json.stdout, 'json', ROWS[0] as Row, VIEW);
   assert.deepEqual(JSON.parse(json.out()), ROWS[0]);

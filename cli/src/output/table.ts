@@ -71,10 +71,16 @@ export async function printOne<Row>(
       const width = Math.max(...shown.map(({ header }) => header.length));
       await writeOut(
         out,
-        shown.map((column) => `${`${column.header}:`.padEnd(width + 2)}${printable(column.cell(row))}\n`).join(''),
+        shown.map(({ header, cell }) => `${`${labelOf(header)}:`.padEnd(width + 2)}${printable(cell(row))}\n`).join(''),
       );
     }
   }
+}
+
+/** `INODE QUOTA` of a table is `Inode quota` before a single value; short names (`URI`) stay. */
+function labelOf(header: string): string {
+  const shouted = header.length > 3 && header === header.toUpperCase();
+  return shouted ? header.charAt(0) + header.slice(1).toLowerCase() : header;
 }
 
 async function printTable<Row>(
