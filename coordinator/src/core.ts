@@ -136,6 +136,11 @@ export class CoordinatorCore {
     return served;
   }
 
+  /** Metadata of the inode changed without a session: what sessions cache of it is called back (M7). */
+  async recallFromAll(inode: InodeNumber, kinds: number): Promise<void> {
+    await this.#parts.keeping.recallChanged([{ inode, kinds, names: [] }]);
+  }
+
   /** A change like any other: it waits after a restart (M6), and what sessions cache of it is called back (M7). */
   async createRealm(request: CreateRealmRequest): Promise<Realm> {
     const { registry, keeping } = this.#parts;

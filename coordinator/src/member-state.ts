@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Clock } from '@collective/base/clock';
 import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
+import type { InodeNumber } from '@collective/base/ids';
 import type { Log as EventsLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { CoordinatorCore } from './core.ts';
@@ -18,6 +19,7 @@ import { AccessKeys } from './membership/access-keys.ts';
 import { MemberData } from './membership/member-data.ts';
 import { NodeLinks } from './membership/node-link.ts';
 import { NodeTable } from './membership/node-table.ts';
+import { ATTRIBUTES, DATA } from './ops/context.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 
 export interface MemberStateOptions {
@@ -96,12 +98,14 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     const settler = new ReplicaSettler({
       engine: core.engine,
       askChunks: (node, chunks) => links.askChunks(node, chunks),
-      onReverted: ({ inode, block, chunk }) =>
+      onReverted: ({ inode, block, chunk }) => {
         events.record(
           'block-reverted',
           `Block ${block} of inode ${inode} got back its earlier content: chunk ${chunk} was lost before it was stable`,
           { inode: String(inode), block: String(block), chunk },
-        ),
+        );
+        void core.recallFromAll(inode as InodeNumber, ATTRIBUTES | DATA);
+      },
       onFailure: (node, error) => logger.warn({ node, err: error }, 'replicas of node not settled'),
     });
     const links = new NodeLinks({
@@ -111,6 +115,13 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       nodes,
       keys,
       onReport: (node, report) => settler.reported(node, report),
+      onNewerEpoch: (node, epoch) =>
+        options.onFatal(
+          new CollectiveError(
+            'fenced',
+            `Go on as coordinator: node ${node} has served epoch ${epoch.generation}.${epoch.start}, which is newer. This data folder is an older copy; start the newer one, or restore this one as a backup`,
+          ),
+        ),
       log: ({ node, error }, message) =>
         error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message),
     });

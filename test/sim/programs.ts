@@ -3,7 +3,7 @@
  * the simulated machine. Nothing of the rooms is replaced but their edges.
  */
 import { sleep } from '@collective/base/clock';
-import { type NodeName, ROOT_REALM } from '@collective/base/ids';
+import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
 import { WIRE_VERSION } from '@collective/base/limits';
 import { silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
@@ -17,6 +17,7 @@ import { AccessKeys } from '@collective/coordinator/membership/access-keys';
 import { MemberData } from '@collective/coordinator/membership/member-data';
 import { NodeLinks } from '@collective/coordinator/membership/node-link';
 import { type NodeEvents, NodeTable } from '@collective/coordinator/membership/node-table';
+import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
 import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
 import { SUBJECTS } from '@collective/coordinator/tables/tables';
 import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
@@ -93,7 +94,10 @@ export class CoordinatorProgram implements Program {
     const settler = new ReplicaSettler({
       engine: core.engine,
       askChunks: (node, chunks) => links.askChunks(node, chunks),
-      onReverted: (file) => this.#onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`),
+      onReverted: (file) => {
+        this.#onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`);
+        void core.recallFromAll(file.inode as InodeNumber, ATTRIBUTES | DATA);
+      },
       onFailure: () => undefined,
     });
     const links = new NodeLinks({
@@ -103,6 +107,7 @@ export class CoordinatorProgram implements Program {
       nodes,
       keys,
       onReport: (node, report) => settler.reported(node, report),
+      onNewerEpoch: (node) => this.#onEvent(`node ${node} has seen a newer epoch`),
       log: () => undefined,
     });
     const never = new AbortController().signal;

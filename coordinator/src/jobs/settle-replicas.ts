@@ -22,6 +22,8 @@ export interface SettleParts {
 }
 
 export interface StoreState {
+  /** uuid */
+  readonly disk: string;
   /** Of the chunk store: counts its starts. */
   readonly incarnation: number;
   readonly stableSequence: number;
@@ -32,8 +34,6 @@ export class ReplicaSettler {
   /** The newest report of each node that is not yet worked on. */
   readonly #reports = new Map<NodeName, StoreState>();
   readonly #working = new Set<NodeName>();
-  /** Starts of a node's store whose earlier replicas have been settled: nothing doubtful is left below. */
-  readonly #settled = new Map<NodeName, number>();
 
   constructor(parts: SettleParts) {
     this.#parts = parts;
@@ -59,23 +59,20 @@ export class ReplicaSettler {
     }
   }
 
-  async #settle(node: NodeName, { incarnation, stableSequence }: StoreState): Promise<void> {
+  async #settle(node: NodeName, { disk, incarnation, stableSequence }: StoreState): Promise<void> {
     const { engine } = this.#parts;
-    while (this.#settled.get(node) !== incarnation) {
-      const doubtful = await engine.run((tx) => doubtfulReplicas(tx, node, incarnation));
-      if (doubtful.length > 0) {
-        const held = await this.#parts.askChunks(
-          node,
-          doubtful.map(({ chunk }) => chunk),
-        );
-        for (const file of await engine.run((tx) => settleDoubt(tx, node, doubtful, held)))
-          this.#parts.onReverted(file);
-      }
-      if (doubtful.length < STABILITY_STEP) this.#settled.set(node, incarnation);
+    const store = { node, disk, incarnation };
+    // Asked at every report: a commit may still name a replica of the store's earlier start.
+    for (let step = STABILITY_STEP; step === STABILITY_STEP; ) {
+      const doubtful = await engine.run((tx) => doubtfulReplicas(tx, store));
+      step = doubtful.length;
+      if (step === 0) break;
+      const chunks = doubtful.map(({ chunk }) => chunk);
+      const held = await this.#parts.askChunks(node, chunks);
+      for (const file of await engine.run((tx) => settleDoubt(tx, store, doubtful, held))) this.#parts.onReverted(file);
     }
-    while (
-      (await engine.run((tx) => markStable(tx, node, incarnation, stableSequence), { durability: 'written' })) ===
-      STABILITY_STEP
-    );
+    const mark = (): Promise<number> =>
+      engine.run((tx) => markStable(tx, store, stableSequence), { durability: 'written' });
+    while ((await mark()) === STABILITY_STEP);
   }
 }

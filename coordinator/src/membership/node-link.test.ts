@@ -187,6 +187,13 @@ test('a link that does not begin with a registration is refused', async () => {
   );
 });
 
+test('M2a: a node that has served a newer epoch tells the coordinator that it must not go on', async () => {
+  const world = await World.open();
+  const newer = { generation: 4_000_000_000, start: 1 };
+  await world.connect(NODE).refusal({ message: { $case: 'register', value: report({ highestEpoch: newer }) } });
+  assert.deepEqual(world.newerEpochs, [newer]);
+});
+
 test('D10: a new link of a node takes over, the older one is told and closed', async () => {
   const world = await World.open();
   const old = world.connect(NODE);
@@ -313,6 +320,7 @@ class World {
   readonly data: MemberData;
   readonly epoch: Epoch;
   readonly lostDisks: [string, string, string][];
+  readonly newerEpochs: Epoch[] = [];
   readonly #engine: Engine;
   readonly #disk: FakeDisk;
   readonly #view: MemoryStoreDisk;
@@ -376,6 +384,7 @@ class World {
       nodes,
       keys,
       onReport: () => undefined,
+      onNewerEpoch: (_node, epoch) => this.newerEpochs.push(epoch),
       log: () => undefined,
     });
   }

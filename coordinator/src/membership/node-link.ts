@@ -22,6 +22,8 @@ export interface NodeLinkParts {
   };
   /** A node registered or reported: its store's state, for D3. */
   onReport(node: NodeName, report: NodeReport): void;
+  /** M2a: a node has seen a newer coordinator than this one, which must not go on. */
+  onNewerEpoch(node: NodeName, epoch: Epoch): void;
   log(fields: { node: NodeName; error?: unknown }, message: string): void;
 }
 
@@ -174,11 +176,13 @@ class NodeLink {
         `Take node ${this.#node}: it speaks wire version ${report.wireVersion}, this coordinator ${WIRE_VERSION}`,
       );
     if (report.disk === '') throw new CollectiveError('invalid_argument', `Take node ${this.#node}: it names no disk`);
-    if (report.highestEpoch !== undefined && compareEpochs(report.highestEpoch, epoch) > 0)
+    if (report.highestEpoch !== undefined && compareEpochs(report.highestEpoch, epoch) > 0) {
+      this.#parts.onNewerEpoch(this.#node, report.highestEpoch);
       throw new CollectiveError(
         'fenced',
         `Take node ${this.#node}: it has served epoch ${report.highestEpoch.generation}.${report.highestEpoch.start}, this coordinator has ${epoch.generation}.${epoch.start}`,
       );
+    }
     const differenceMs = report.time === undefined ? 0 : Math.abs(report.time.seconds * 1000 - wallMs(clock));
     if (differenceMs > CLOCK_DIFFERENCE_MAX_MS)
       throw new CollectiveError(

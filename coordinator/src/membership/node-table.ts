@@ -4,8 +4,7 @@
  * themselves, so after a restart all is known again within one heartbeat; until then the rows of the store tell who exists.
  */
 import type { Clock, Timestamp } from '@collective/base/clock';
-import type { Epoch, NodeName } from '@collective/base/ids';
-import { compareEpochs } from '@collective/base/ids';
+import type { NodeName } from '@collective/base/ids';
 import { NODE_AWAY_AFTER_MS } from '@collective/base/limits';
 import type { NodeStatus } from '@collective/protocol/gen/admin';
 import { type NodeAddress, type NodeRoute, NodeState } from '@collective/protocol/gen/common';
@@ -107,16 +106,6 @@ export class NodeTable {
 
   get(name: NodeName): { readonly report: NodeReport | undefined; readonly row: NodeRow } | undefined {
     return this.#nodes.get(name);
-  }
-
-  /** The highest epoch that any node has seen: a coordinator below it must not serve (M2a). */
-  highestEpoch(): Epoch | undefined {
-    let highest: Epoch | undefined;
-    for (const { report } of this.#nodes.values()) {
-      const epoch = report?.highestEpoch;
-      if (epoch !== undefined && (highest === undefined || compareEpochs(epoch, highest) > 0)) highest = epoch;
-    }
-    return highest;
   }
 
   routes(listener: string): NodeRoute[] {

@@ -164,6 +164,7 @@ export class ChunkCommits {
             UNSTABLE,
             { value: Buffer.from(id, 'hex') },
             replica.node as NodeName,
+            replica.disk,
             replica.incarnation,
             replica.sequence,
             id,

@@ -5,8 +5,8 @@
  */
 import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
-import { prefixEnd, readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, GARBAGE, INODES, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { readBigEndian } from '../tables/table.ts';
+import { BLOCKS, CHUNKS, GARBAGE, INODES, UNDER_REPLICATED, UNSTABLE, unstablePrefix } from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
 import { noteUnderReplicated } from './chunks.ts';
 
@@ -18,8 +18,16 @@ interface UnstableReplica {
   readonly chunk: ChunkId;
 }
 
-function unstableOf(tx: OperationRun, node: NodeName, from: string, to: string): UnstableReplica[] {
-  const at = UNSTABLE.prefix.length + Buffer.byteLength(node) + 1;
+/** A node's chunk store: one disk, one start of it. */
+export interface StoreStart {
+  readonly node: NodeName;
+  /** uuid */
+  readonly disk: string;
+  readonly incarnation: number;
+}
+
+function unstableOf(tx: OperationRun, { node, disk }: StoreStart, from: string, to: string): UnstableReplica[] {
+  const at = UNSTABLE.prefix.length + unstablePrefix(node, disk).length;
   return tx.scan(UNSTABLE, from, to, STABILITY_STEP).map(({ key, value }) => ({
     incarnation: readBigEndian(key, at, 4),
     sequence: readBigEndian(key, at + 4, 8),
@@ -29,38 +37,41 @@ function unstableOf(tx: OperationRun, node: NodeName, from: string, to: string):
 
 const LOWEST = '0'.repeat(32) as ChunkId;
 
-/** One bounded step: replicas of this start of the node's store up to `sequence` are stable. Answers how many it marked. */
-export function markStable(tx: OperationRun, node: NodeName, incarnation: number, sequence: number): number {
+/** One bounded step: replicas of this start of the store up to `sequence` are stable. Answers how many it marked. */
+export function markStable(tx: OperationRun, store: StoreStart, sequence: number): number {
+  const { node, disk, incarnation } = store;
   const found = unstableOf(
     tx,
-    node,
-    UNSTABLE.key(node, incarnation, 0, LOWEST),
-    UNSTABLE.key(node, incarnation, sequence + 1, LOWEST),
+    store,
+    UNSTABLE.key(node, disk, incarnation, 0, LOWEST),
+    UNSTABLE.key(node, disk, incarnation, sequence + 1, LOWEST),
   );
-  tx.need(found.map(({ chunk }) => CHUNKS.key(chunk)));
-  for (const replica of found) settleReplica(tx, node, replica);
+  for (const replica of found) settleReplica(tx, store, replica);
   return found.length;
 }
 
-/** Replicas of earlier starts of the node's store: it must be asked whether it has them. At most a step's worth. */
-export function doubtfulReplicas(tx: OperationRun, node: NodeName, incarnation: number): UnstableReplica[] {
-  const prefix = UNSTABLE.key(node, 0, 0, LOWEST).slice(0, UNSTABLE.prefix.length + Buffer.byteLength(node) + 1);
-  return unstableOf(tx, node, prefix, UNSTABLE.key(node, incarnation, 0, LOWEST));
+/**
+ * Replicas of earlier starts of the same disk: the node must be asked whether it has them. At most a step's worth. Those on
+ * another disk stay in doubt (D3): that disk may come back.
+ */
+export function doubtfulReplicas(tx: OperationRun, store: StoreStart): UnstableReplica[] {
+  const { node, disk, incarnation } = store;
+  const from = UNSTABLE.prefix + unstablePrefix(node, disk);
+  return unstableOf(tx, store, from, UNSTABLE.key(node, disk, incarnation, 0, LOWEST));
 }
 
-export function anyUnstable(tx: OperationRun): number {
-  return tx.scan(UNSTABLE, UNSTABLE.prefix, prefixEnd(UNSTABLE.prefix), 1_000).length;
-}
-
-function settleReplica(tx: OperationRun, node: NodeName, { incarnation, sequence, chunk }: UnstableReplica): void {
-  tx.remove(UNSTABLE, node, incarnation, sequence, chunk);
+function settleReplica(tx: OperationRun, { node, disk }: StoreStart, replica: UnstableReplica): void {
+  const { incarnation, sequence, chunk } = replica;
+  tx.remove(UNSTABLE, node, disk, incarnation, sequence, chunk);
   const row = tx.get(CHUNKS, chunk);
   if (row === undefined) return;
   tx.put(
     CHUNKS,
     {
       ...row,
-      replicas: row.replicas.map((replica) => (replica.node === node ? { ...replica, stable: true } : replica)),
+      replicas: row.replicas.map((each) =>
+        each.node === node && each.disk === disk ? { ...each, stable: true } : each,
+      ),
     },
     chunk,
   );
@@ -75,26 +86,27 @@ export interface RevertedFile {
 /** The node answered which of these it has. What it lacks is no replica; a chunk without any is lost and its block reverts. */
 export function settleDoubt(
   tx: OperationRun,
-  node: NodeName,
+  store: StoreStart,
   asked: readonly UnstableReplica[],
   held: ReadonlySet<ChunkId>,
 ): RevertedFile[] {
+  const { node, disk } = store;
   const reverted: RevertedFile[] = [];
   tx.need(asked.map(({ chunk }) => CHUNKS.key(chunk)));
   needLost(
     tx,
-    node,
+    store,
     asked.filter(({ chunk }) => !held.has(chunk)),
   );
   for (const replica of asked) {
     if (held.has(replica.chunk)) {
-      settleReplica(tx, node, replica);
+      settleReplica(tx, store, replica);
       continue;
     }
-    tx.remove(UNSTABLE, node, replica.incarnation, replica.sequence, replica.chunk);
+    tx.remove(UNSTABLE, node, disk, replica.incarnation, replica.sequence, replica.chunk);
     const row = tx.get(CHUNKS, replica.chunk);
     if (row === undefined) continue;
-    const replicas = row.replicas.filter((each) => each.node !== node);
+    const replicas = row.replicas.filter((each) => each.node !== node || each.disk !== disk);
     const left = { ...row, replicas };
     tx.put(CHUNKS, left, replica.chunk);
     if (replicas.length > 0 && row.references > 0) noteUnderReplicated(tx, replica.chunk, left);
@@ -104,10 +116,12 @@ export function settleDoubt(
 }
 
 /** What the loss of these chunks will touch, fetched in three goes instead of one a row. */
-function needLost(tx: OperationRun, node: NodeName, lacked: readonly UnstableReplica[]): void {
+function needLost(tx: OperationRun, { node, disk }: StoreStart, lacked: readonly UnstableReplica[]): void {
   const lost = lacked.flatMap(({ chunk }) => {
     const row = tx.get(CHUNKS, chunk);
-    return row === undefined || row.replicas.some((replica) => replica.node !== node) ? [] : [row];
+    return row === undefined || row.replicas.some((replica) => replica.node !== node || replica.disk !== disk)
+      ? []
+      : [row];
   });
   tx.need(lost.map(({ inode }) => INODES.key(inode as InodeNumber)));
   tx.need(

@@ -74,14 +74,19 @@ export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => ch
 export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
 /** Chunks with fewer replicas than wanted: repaired first (D8). */
 export const UNDER_REPLICATED = defineTable('under-replicated', 'U', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
-/** Replicas not yet reported stable (D3), by node, incarnation and sequence. The value names the chunk. */
+/** Replicas not yet reported stable (D3), by node and disk: another disk's incarnations and sequences say nothing. The value names the chunk. */
 export const UNSTABLE = defineTable(
   'unstable',
   'W',
   XattrRow,
-  (node: NodeName, incarnation: number, sequence: number, chunk: ChunkId) =>
-    `${utf8(node)}\0${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
+  (node: NodeName, disk: string, incarnation: number, sequence: number, chunk: ChunkId) =>
+    `${unstablePrefix(node, disk)}${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
 );
+
+/** What the keys of one disk begin with, after the table's own prefix. */
+export function unstablePrefix(node: NodeName, disk: string): string {
+  return `${utf8(node)}\0${utf8(disk)}\0`;
+}
 
 // Who
 export const REALMS = defineTable('realm', 'R', RealmRow, (realm: RealmId) => bigEndian(realm, 6));
