@@ -77,7 +77,7 @@ export function toModel(
   cached: boolean,
   durability: Durability,
 ): ModelOperation {
-  const { steps, reads } = stepsOf(action, id, { client, cached, durability });
+  const { steps, reads } = stepsOf(action, id, durability);
   return { id, client, text: showAction(action), steps, reads, cached, touches: (fs) => touchedBy(action, fs) };
 }
 
@@ -157,6 +157,9 @@ function folderKey(path: string): string {
   return path === '/' ? '' : path;
 }
 
+/** More than any run needs. */
+const OPEN_TRIES = 3;
+
 interface Steps {
   readonly steps: readonly Step[];
   /** Which steps only read. */
@@ -166,21 +169,7 @@ interface Steps {
 const change = (...steps: Step[]): Steps => ({ steps, reads: steps.map((_, i) => i < steps.length - 1) });
 const look = (...steps: Step[]): Steps => ({ steps, reads: steps.map(() => true) });
 
-interface Doer {
-  readonly client: string;
-  readonly cached: boolean;
-  readonly durability: Durability;
-}
-
-function stepsOf(action: Action, id: string, doer: Doer): Steps {
-  const { durability, client } = doer;
-  const onHandle = (handle: string, apply: (fs: model.FileSystem, id: string) => model.Applied): Step => {
-    return (fs) => {
-      const node = fs.handles.get(handle) ?? '';
-      const applied = apply(fs, node);
-      return mayBeStale(fs, node, doer) ? { ...applied, expected: { ...applied.expected, orError: 'stale' } } : applied;
-    };
-  };
+function stepsOf(action: Action, id: string, durability: Durability): Steps {
   switch (action.do) {
     case 'mkdir':
       return change((fs) => model.make(fs, action.path, model.newNode(id, 'directory', action.mode)));
@@ -205,7 +194,7 @@ function stepsOf(action: Action, id: string, doer: Doer): Steps {
             content,
             unsynced,
           });
-          const made = replace ? model.replaceFile(fs, path, node, client) : model.make(fs, path, node);
+          const made = replace ? model.replaceFile(fs, path, node) : model.make(fs, path, node);
           if ('error' in made.expected || mode === undefined || made.expected.attributes?.mode === mode) return made;
           return { fs: made.fs, bound: id };
         },
@@ -215,16 +204,17 @@ function stepsOf(action: Action, id: string, doer: Doer): Steps {
       return { steps, reads: [true, false, false] };
     }
     case 'create': {
-      const node = model.newNode(id, 'file', action.mode);
-      return change((fs) =>
-        action.exclusive
-          ? model.withHandle(model.make(fs, action.path, node), action.handle, id)
-          : model.openOrMake(fs, action.path, node, action.handle),
-      );
+      const { path, mode, exclusive, handle } = action;
+      const node = model.newNode(id, 'file', mode);
+      return opening(handle, path, (fs, found) => {
+        if (found !== '' && !exclusive) return { fs, bound: found };
+        const made = exclusive ? model.make(fs, path, node) : model.openOrMake(fs, path, node);
+        return 'error' in made.expected ? made : { fs: made.fs, bound: made.expected.attributes?.id ?? '' };
+      });
     }
     case 'open':
-      return change(resolveFile(action.path), (fs, bound) =>
-        model.withHandle({ fs, expected: {} }, action.handle, bound),
+      return opening(action.handle, action.path, (fs, found) =>
+        found === '' ? model.fail(fs, 'not_found') : { fs, bound: found },
       );
     case 'write':
       return change(
@@ -287,21 +277,23 @@ function resolve(path: string): Step {
   };
 }
 
-function resolveFile(path: string): Step {
-  return (fs) => {
-    const node = model.lookup(fs, path);
-    if (typeof node === 'string') return model.fail(fs, node);
-    return node.type === 'directory' ? model.fail(fs, 'is_directory') : { fs, bound: node.id };
+/**
+ * Looks the file up, makes it if need be, then tells the coordinator that it is open, from when on it outlives its last name
+ * (M8). If it went before that, all begins again.
+ */
+function opening(handle: string, path: string, make: Step): Steps {
+  const find: Step = (fs) => {
+    const found = model.lookup(fs, path);
+    if (typeof found === 'string') return found === 'not_found' ? { fs, bound: '' } : model.fail(fs, found);
+    return found.type === 'directory' ? model.fail(fs, 'is_directory') : { fs, bound: found.id };
   };
+  const announce: Step = (fs, id) => (fs.nodes.has(id) ? model.withHandle(fs, handle, id) : { fs, bound: '' });
+  const steps = Array.from({ length: OPEN_TRIES }, () => [find, make, announce]).flat();
+  return { steps, reads: steps.map((step) => step === find) };
 }
 
-/**
- * An open file outlives its last name only for sessions that take promises (M8: those are asked before it goes), and not
- * when its own session stores a whole new file over the name.
- */
-function mayBeStale(fs: model.FileSystem, id: string, { client, cached }: Doer): boolean {
-  const node = fs.nodes.get(id);
-  return node !== undefined && node.links === 0 && (!cached || node.replacedBy === client);
+function onHandle(handle: string, apply: (fs: model.FileSystem, id: string) => model.Applied): Step {
+  return (fs) => apply(fs, fs.handles.get(handle) ?? '');
 }
 
 // ---- through the SDK ----

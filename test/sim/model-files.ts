@@ -35,8 +35,6 @@ export interface ModelNode {
   /** Nodes lost power while `unsynced` was not empty: each byte may be that of any of them. */
   readonly doubtful: boolean;
   readonly xattrs: ReadonlyMap<string, string>;
-  /** Client whose store of a whole file took this node's last name. */
-  readonly replacedBy: string;
 }
 
 export interface FileSystem {
@@ -63,8 +61,6 @@ export type Expected =
       readonly names?: readonly string[];
       readonly text?: string;
       readonly offset?: number;
-      /** This failure is as good. */
-      readonly orError?: string;
     };
 
 export interface Applied {
@@ -131,28 +127,26 @@ export function make(fs: FileSystem, path: string, node: ModelNode): Applied {
 }
 
 /** Creates the file or, if it exists, leaves it; `node` is only used for the former. */
-export function openOrMake(fs: FileSystem, path: string, node: ModelNode, handle: string): Applied {
+export function openOrMake(fs: FileSystem, path: string, node: ModelNode): Applied {
   const at = place(fs, path);
   if (typeof at === 'string') return fail(fs, at);
-  if (at.node === undefined) return withHandle(make(fs, path, node), handle, node.id);
+  if (at.node === undefined) return make(fs, path, node);
   if (at.node.type === 'directory') return fail(fs, 'is_directory');
-  return withHandle({ fs, expected: { attributes: attributesOf(fs, at.node.id) } }, handle, at.node.id);
+  return { fs, expected: { attributes: attributesOf(fs, at.node.id) } };
 }
 
-export function withHandle(applied: Applied, handle: string, id: string): Applied {
-  if ('error' in applied.expected) return applied;
-  return { ...applied, fs: { ...applied.fs, handles: new Map([...applied.fs.handles, [handle, id]]) } };
+export function withHandle(fs: FileSystem, handle: string, id: string): Applied {
+  return { fs: { ...fs, handles: new Map([...fs.handles, [handle, id]]) }, expected: {} };
 }
 
 /** A whole file takes the name in one step. What had the name keeps its mode for the new one. */
-export function replaceFile(fs: FileSystem, path: string, node: ModelNode, client: string): Applied {
+export function replaceFile(fs: FileSystem, path: string, node: ModelNode): Applied {
   const at = place(fs, path);
   if (typeof at === 'string') return fail(fs, at);
   if (at.node === undefined) return make(fs, path, node);
   if (at.node.type === 'directory') return fail(fs, 'is_directory');
   if (at.node.type !== 'file') return fail(fs, 'exists');
-  const marked = setNode(fs, { ...at.node, replacedBy: client });
-  const cleared = dropLink(removeEntry(marked, at.parent.id, at.name), at.node.id);
+  const cleared = dropLink(removeEntry(fs, at.parent.id, at.name), at.node.id);
   const parent = must(cleared, at.parent.id);
   const next = addEntry(cleared, parent, at.name, { ...node, mode: at.node.mode, links: 1 });
   return { fs: next, expected: { attributes: attributesOf(next, node.id) } };
@@ -412,7 +406,6 @@ export function newNode(id: string, type: NodeType, mode: number, with_: Partial
     unsynced: [],
     doubtful: false,
     xattrs: NO_XATTRS,
-    replacedBy: '',
     ...with_,
   };
 }

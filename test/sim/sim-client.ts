@@ -97,7 +97,8 @@ export class SimClient implements Actor {
         trace.add(life.name, 'attached');
         return;
       } catch (error) {
-        if (!(error instanceof CollectiveError) || !UNKNOWN_OUTCOMES.includes(error.code)) throw error;
+        if (!isUnknownOutcome(error) && !(error instanceof CollectiveError && error.code === 'disk_failed'))
+          throw error;
         await sleep(life.clock, 500);
       }
     }
