@@ -15,6 +15,9 @@ export type CopyPlace =
 export function remotePath(text: string): string {
   const bare = text.startsWith(REMOTE_PREFIX) ? text.slice(REMOTE_PREFIX.length) : text;
   if (bare === '') throw new CollectiveError('invalid_argument', `Read '${text}' as a remote path: it is empty`);
+  if (bare.includes(NOT_UTF8)) {
+    throw new CollectiveError('invalid_name', `Read '${text}' as a remote path: it is not UTF-8`);
+  }
   return bare.startsWith('/') ? bare : `/${bare}`;
 }
 
@@ -24,6 +27,9 @@ export function copyPlace(text: string): CopyPlace {
   if (text === '') throw new CollectiveError('invalid_argument', 'Read the paths of a copy: one is empty');
   return { kind: 'local', path: text };
 }
+
+/** What the terminal gave in another encoding arrives with this mark; a name made of it would not be the one that was meant. */
+const NOT_UTF8 = '\ufffd';
 
 export function joinRemote(folder: string, name: string): string {
   return folder.endsWith('/') ? folder + name : `${folder}/${name}`;

@@ -267,25 +267,35 @@ for (const { name, args, exit, says } of badInput) {
   });
 }
 
+test('bad input is refused with a reason: a name that is not UTF-8', async () => {
+  const ran = await shell(`"$NODE" "$MAIN" mkdir "$(printf '/a\\377b')"; echo "exit $?"`);
+  assert.match(ran.err, /\[invalid_name\]/);
+  assert.equal(ran.out, 'exit 2\n');
+});
+
 test('a reader that stops early ends cat without an error of its own', async () => {
   const { remote } = await place('pipe');
   await world.ok(['write', `${remote}/f`], { stdin: randomBytes(8_000_000) });
-  const child = spawn('sh', ['-c', `"${process.execPath}" "$MAIN" cat ${remote}/f | head -c 100 | wc -c`], {
-    env: { ...world.env, MAIN: new URL(import.meta.resolve('@collective/cli/main')).pathname },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (piece) => {
-    out += piece;
-  });
-  child.stderr.on('data', (piece) => {
-    err += piece;
-  });
-  await once(child, 'close');
+  const { out, err } = await shell(`"$NODE" "$MAIN" cat ${remote}/f | head -c 100 | wc -c`);
   assert.equal(out.trim(), '100');
   assert.equal(err, '');
 });
+
+async function shell(script: string): Promise<{ out: string; err: string }> {
+  const MAIN = new URL(import.meta.resolve('@collective/cli/main')).pathname;
+  const env = { ...world.env, NODE: process.execPath, MAIN };
+  const child = spawn('sh', ['-c', script], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (piece: Buffer) => {
+    out += piece.toString();
+  });
+  child.stderr.on('data', (piece: Buffer) => {
+    err += piece.toString();
+  });
+  await once(child, 'close');
+  return { out, err };
+}
 
 test('completion offers remote names, contexts and flags, and nothing when the coordinator is away', async () => {
   const { remote } = await place('completed');

@@ -17,6 +17,16 @@ test('an error says what was being done, the nearest cause and what to do; the e
   );
 });
 
+test('a cause that only repeats the message is left out', () => {
+  const shell = testShell();
+  const cause = new CollectiveError('not_found', 'Remove /a');
+  reportError(shell, new CollectiveError('not_found', "Remove '/a': not found", { cause }), {
+    json: false,
+    verbose: false,
+  });
+  assert.ok(!shell.err().includes('because'), shell.err());
+});
+
 test('-v shows all causes and the place', () => {
   const shell = testShell();
   reportError(shell, error, { json: false, verbose: true });

@@ -29,14 +29,21 @@ export function reportError(shell: Shell, thrown: unknown, { json, verbose }: Er
   const paint = (style: 'red' | 'dim', text: string): string =>
     shell.stderr.isTTY && !shell.env.NO_COLOR ? styleText(style, text, { validateStream: false }) : text;
   const lines = [`${paint('red', 'Error:')} ${what} ${paint('dim', `[${code}]`)}`];
-  // A cause often holds the one fact that helps (a refused port, a full disk); the nearest one is always shown.
-  const shownCauses = verbose ? causes : causes.slice(0, 1);
+  // A cause often holds the one fact that helps (a refused port, a full disk); the nearest that adds a word is always shown.
+  const shownCauses = verbose ? causes : causes.filter((cause) => !repeats(what, cause)).slice(0, 1);
   for (const cause of shownCauses) lines.push(`  because: ${cause}`);
   lines.push(`  ${todo}`);
   if (verbose && thrown instanceof Error && thrown.stack) lines.push(paint('dim', thrown.stack));
   else if (causes.length > shownCauses.length) lines.push(paint('dim', '  (-v shows all causes)'));
   shell.stderr.write(`${lines.join('\n')}\n`);
   return exit;
+}
+
+/** `Remove '/a': not found` already says what `Remove /a [not_found]` says. */
+function repeats(message: string, cause: string): boolean {
+  const words = (text: string): string[] => text.toLowerCase().match(/[^\s'":[\]_]+/g) ?? [];
+  const said = new Set(words(message));
+  return words(cause).every((word) => said.has(word));
 }
 
 /** Who reads our output may stop early (`| head`): that is no error. */

@@ -12,6 +12,8 @@ const DRAW_EVERY_MS = 100;
 const RATE_WINDOW_MS = 5_000;
 const RATE_SAMPLES_MAX = 64;
 const BAR_CELLS = 20;
+/** Terminals that do not know their width say 0. */
+const COLUMNS_DEFAULT = 80;
 
 export interface ProgressTotals {
   readonly doneBytes: number;
@@ -78,7 +80,7 @@ export class Progress {
   }
 
   #draw(line: string): void {
-    const width = Math.max(20, (this.#shell.stderr.columns ?? 80) - 1);
+    const width = Math.max(20, (this.#shell.stderr.columns || COLUMNS_DEFAULT) - 1);
     this.#shell.stderr.write(`\r${line.slice(0, width)}\u001b[K`);
     this.#drawn = true;
   }
