@@ -1,6 +1,7 @@
 /** For tests: the other end of a session over memory links. The test reads what came and says what is answered. */
 import type { FakeClock } from '@collective/base/fake-clock';
 import { SeededRandom } from '@collective/base/random';
+import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import type {
   Attach,
   Attached,
@@ -32,6 +33,9 @@ export class ScriptedCoordinator {
   /** Set: the next attach is refused with this code. */
   refuse: string | undefined;
   renews = true;
+  /** What renewals carry. */
+  nodes: () => NodeRoute[] = () => [];
+  access: () => AccessToken | undefined = () => undefined;
   reachable = true;
   #pair: MemoryLinkPair<ClientMessage, ServerMessage> | undefined;
 
@@ -127,7 +131,12 @@ export class ScriptedCoordinator {
         if (!this.renews) return;
         this.send({
           $case: 'renewed',
-          value: { number: message.value.number, stablePosition: this.stablePosition, access: undefined, nodes: [] },
+          value: {
+            number: message.value.number,
+            stablePosition: this.stablePosition,
+            access: this.access(),
+            nodes: this.nodes(),
+          },
         });
         return;
       case 'detach':
