@@ -82,6 +82,7 @@ export async function make(
         linkTarget: Buffer.alloc(0),
         existing: 0,
         content: undefined,
+        targetHeld: false,
       },
     },
     { durability },

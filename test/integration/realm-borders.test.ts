@@ -73,6 +73,7 @@ describe('the borders of realms', () => {
       linkTarget: Buffer.alloc(0),
       existing: Existing.FAIL,
       content: undefined,
+      targetHeld: false,
     },
   });
   const change = (inode: number): OperationBody => ({

@@ -427,7 +427,17 @@ export class MemberFiles implements Files {
     existing: Existing = Existing.FAIL,
   ): Promise<WireAttributes> {
     const { parent, name } = entry;
-    const node = { parent: parent.inode, name: Buffer.from(name), type, mode, umask: 0, rdev: 0, linkTarget, existing };
+    const node = {
+      parent: parent.inode,
+      name: Buffer.from(name),
+      type,
+      mode,
+      umask: 0,
+      rdev: 0,
+      linkTarget,
+      existing,
+      targetHeld: false,
+    };
     const reply = await this.#context.session.call(
       { $case: 'makeNode', value: { ...node, content: undefined } },
       settingsOf(options),

@@ -301,6 +301,7 @@ class FileWriting {
           linkTarget: Buffer.alloc(0),
           existing,
           content,
+          targetHeld: existing === Existing.REPLACE && this.#context.open.hold(this.#entry.existing?.inode),
         },
       },
       settingsOf(this.#options),

@@ -51,7 +51,7 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   requireAccess(context, old.row, MAY_WRITE, `Replace '${request.name}'`);
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
-  dropLink(context, old.inode, old.row, false);
+  dropLink(context, old.inode, old.row, request.targetHeld);
   // As a write into the old file would: mode and owner stay, set-id bits fall.
   const { uid } = context.caller.credential;
   const mode = uid === 0 ? old.row.mode : withoutSetId(old.row);

@@ -508,6 +508,7 @@ export function makeOp(parent: number, name: string | Buffer, more: Partial<Make
       linkTarget: Buffer.alloc(0),
       existing: Existing.FAIL,
       content: undefined,
+      targetHeld: false,
       ...more,
     },
   };

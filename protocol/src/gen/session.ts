@@ -557,7 +557,11 @@ export interface MakeNode {
   linkTarget: Buffer;
   existing: Existing;
   /** create-with-slices (D2) */
-  content: Content | undefined;
+  content:
+    | Content
+    | undefined;
+  /** the caller has the replaced file open */
+  targetHeld: boolean;
 }
 
 export interface Content {
@@ -4561,6 +4565,7 @@ function createBaseMakeNode(): MakeNode {
     linkTarget: Buffer.alloc(0),
     existing: 0,
     content: undefined,
+    targetHeld: false,
   };
 }
 
@@ -4592,6 +4597,9 @@ export const MakeNode: MessageFns<MakeNode> = {
     }
     if (message.content !== undefined) {
       Content.encode(message.content, writer.uint32(74).fork()).join();
+    }
+    if (message.targetHeld !== false) {
+      writer.uint32(80).bool(message.targetHeld);
     }
     return writer;
   },
@@ -4681,6 +4689,14 @@ export const MakeNode: MessageFns<MakeNode> = {
             message.content = Content.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.targetHeld = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4722,6 +4738,9 @@ export const MakeNode: MessageFns<MakeNode> = {
     if (message.content !== undefined) {
       obj.content = Content.toJSON(message.content);
     }
+    if (message.targetHeld !== false) {
+      obj.targetHeld = message.targetHeld;
+    }
     return obj;
   },
 
@@ -4741,6 +4760,7 @@ export const MakeNode: MessageFns<MakeNode> = {
     message.content = (object.content !== undefined && object.content !== null)
       ? Content.fromPartial(object.content)
       : undefined;
+    message.targetHeld = object.targetHeld ?? false;
     return message;
   },
 };
