@@ -68,7 +68,11 @@ export function cutStep(context: OperationContext, request: SetAttributes): bool
   requireAccess(context, row, MAY_WRITE, `Set the size of inode ${inode}`);
   context.coherent(inode);
   const cut = resize(context, row, inode, request.size);
-  if (!cut.unfinished) return false;
+  if (!cut.unfinished) {
+    // `setAttributes` makes the rest of the cut, together with the inode's row and the answer.
+    context.tx.discard();
+    return false;
+  }
   context.tx.put(INODES, cut.row, inode);
   context.changed(inode, ATTRIBUTES | DATA);
   return true;

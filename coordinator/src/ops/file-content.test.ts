@@ -1,0 +1,637 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NodeName } from '@collective/base/ids';
+import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
+import { type BlockPage, FallocateMode } from '@collective/protocol/gen/session';
+import {
+  code,
+  commitOp,
+  contentOf,
+  type Op,
+  type Piece,
+  ROOT,
+  replicaOf,
+  type ScriptedClient,
+  SessionWorld,
+  sliceOf,
+  testChunk,
+} from '../session/session-harness.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { BLOCKS, CHUNKS, DOOMED, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { doubtfulReplicas, markStable, type StoreStart, settleDoubt } from './replica-stability.ts';
+
+/** The store that `replicaOf` names, at one of its starts. */
+function storeOf(node: string, incarnation: number): StoreStart {
+  return { node: node as NodeName, disk: `disk-${node}`, incarnation };
+}
+
+const MiB = 1024 * 1024;
+
+async function blocks(client: ScriptedClient, inode: number, first = 0): Promise<BlockPage> {
+  return client.call({ $case: 'readBlocks', value: { inode, first, count: 64 } }, 'blocks');
+}
+
+function commit(
+  client: ScriptedClient,
+  inode: number,
+  pieces: readonly Piece[],
+  more: Parameters<typeof commitOp>[2] = {},
+) {
+  return client.call(commitOp(inode, pieces, more), 'committed');
+}
+
+function allocate(client: ScriptedClient, inode: number, mode: FallocateMode | number, offset: number, length: number) {
+  const op: Op = { $case: 'fallocate', value: { inode, mode: mode as FallocateMode, offset, length } };
+  return client.call(op, 'committed');
+}
+
+const count = (
+  world: SessionWorld,
+  table: typeof GARBAGE | typeof CHUNKS | typeof BLOCKS | typeof DOOMED | typeof UNSTABLE | typeof UNDER_REPLICATED,
+): Promise<number> =>
+  world.finish(
+    world.core.engine.run(
+      (tx) => tx.scan(table as typeof GARBAGE, table.prefix, prefixEnd(table.prefix), 10_000).length,
+    ),
+  );
+
+async function usedBytes(world: SessionWorld, path = '/'): Promise<number> {
+  const realms = await world.finish(world.core.listRealms());
+  return realms.find((realm) => realm.path === path)?.usedBytes ?? -1;
+}
+
+async function start(): Promise<{
+  world: SessionWorld;
+  client: ScriptedClient;
+  inode: number;
+  [Symbol.asyncDispose](): Promise<void>;
+}> {
+  const world = await SessionWorld.start();
+  const client = await world.client();
+  const { inode } = await client.make(ROOT, 'f');
+  return { world, client, inode, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
+}
+
+test('D2: a small file comes with its content in one operation', async () => {
+  await using world = await SessionWorld.start();
+  const client = await world.client();
+  const made = await client.make(ROOT, 'f', {
+    content: contentOf([{ offset: 0, length: 100, chunk: 1 }], {
+      size: 120,
+      mtime: { seconds: 5, nanos: 6 },
+      xattrs: [{ name: 'user.a', value: Buffer.from('1') }],
+    }),
+  });
+  assert.deepEqual(
+    { size: made.size, stored: made.storedBytes, mtime: made.mtime },
+    { size: 120, stored: 100, mtime: { seconds: 5, nanos: 6 } },
+  );
+  const page = await blocks(client, made.inode);
+  assert.deepEqual(
+    page.blocks.map(({ slices }) => slices),
+    [[sliceOf({ offset: 0, length: 100, chunk: 1 })]],
+  );
+  assert.deepEqual(
+    page.chunks.map(({ chunk, length, replicas }) => [chunk, length, replicas.map(({ node }) => node)]),
+    [[testChunk(1), 100, ['n1', 'n2']]],
+  );
+  assert.equal(
+    (
+      await client.call({ $case: 'getXattr', value: { inode: made.inode, name: 'user.a' } }, 'xattrValue')
+    ).value.toString(),
+    '1',
+  );
+});
+
+for (const { name, pieces, more = {}, expected } of [
+  { name: 'no length', pieces: [{ offset: 0, length: 0, chunk: 1 }], expected: 'invalid_argument' },
+  {
+    name: 'a slice over the border of a block',
+    pieces: [{ offset: BLOCK_BYTES - 1, length: 2, chunk: 1 }],
+    expected: 'invalid_argument',
+  },
+  { name: 'an end beyond 16 TiB', pieces: [{ offset: FILE_BYTES_MAX, length: 1, chunk: 1 }], expected: 'too_large' },
+  { name: 'sizeAtLeast beyond 16 TiB', pieces: [], more: { sizeAtLeast: FILE_BYTES_MAX + 1 }, expected: 'too_large' },
+  {
+    name: 'more slices than allowed',
+    pieces: Array.from({ length: 257 }, (_, i) => ({ offset: i, length: 1, chunk: 1, chunkOffset: i })),
+    expected: 'invalid_argument',
+  },
+  {
+    name: 'a chunk that the commit does not describe (D2)',
+    pieces: [{ offset: 0, length: 1, chunk: 1 }],
+    more: { chunks: [] },
+    expected: 'invalid_argument',
+  },
+  {
+    name: 'a slice beyond its chunk',
+    pieces: [{ offset: 0, length: 2, chunk: 1 }],
+    more: {
+      chunks: [
+        { chunk: testChunk(1), length: 1, storedLength: 1, digest: Buffer.alloc(4), replicas: [replicaOf('n1')] },
+      ],
+    },
+    expected: 'invalid_argument',
+  },
+  {
+    name: 'a chunk id of three bytes',
+    pieces: [],
+    more: { slices: [{ offset: 0, length: 1, chunk: Buffer.alloc(3), chunkOffset: 0 }] },
+    expected: 'invalid_argument',
+  },
+  {
+    name: 'a chunk on no node',
+    pieces: [{ offset: 0, length: 1, chunk: 1 }],
+    more: { replicas: [] },
+    expected: 'unavailable',
+  },
+  {
+    name: 'a time with too many nanoseconds',
+    pieces: [],
+    more: { mtime: { seconds: 1, nanos: 1_000_000_000 } },
+    expected: 'invalid_argument',
+  },
+] as { name: string; pieces: Piece[]; more?: Parameters<typeof commitOp>[2]; expected: string }[])
+  test(`a commit is refused: ${name}`, async () => {
+    await using parts = await start();
+    const { client, inode, world } = parts;
+    await assert.rejects(commit(client, inode, pieces, more), code(expected));
+    assert.equal((await client.stat(inode)).size, 0);
+    assert.equal(await count(world, CHUNKS), 0);
+  });
+
+test('a file may end at exactly 16 TiB and be sparse', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  await commit(client, inode, [{ offset: FILE_BYTES_MAX - 10, length: 10, chunk: 1 }]);
+  const { size, storedBytes } = await client.stat(inode);
+  assert.deepEqual({ size, storedBytes }, { size: FILE_BYTES_MAX, storedBytes: 10 });
+  const last = FILE_BYTES_MAX / BLOCK_BYTES - 1;
+  assert.deepEqual(
+    (await blocks(client, inode, last)).blocks.map(({ index }) => index),
+    [last],
+  );
+  assert.deepEqual((await blocks(client, inode)).blocks, []);
+  assert.equal((await client.set(inode, { size: FILE_BYTES_MAX })).size, FILE_BYTES_MAX);
+  await assert.rejects(client.set(inode, { size: FILE_BYTES_MAX + 1 }), code('too_large'));
+  await assert.rejects(
+    client.make(ROOT, 'g', { content: contentOf([], { size: FILE_BYTES_MAX + 1 }) }),
+    code('too_large'),
+  );
+  assert.equal((await client.set(inode, { size: 0 })).storedBytes, 0);
+});
+
+test('a cut shows zeros where the file grows again, also in the middle of a slice', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  await commit(client, inode, [
+    { offset: 0, length: 1_000, chunk: 1 },
+    { offset: BLOCK_BYTES, length: 500, chunk: 2 },
+  ]);
+  assert.equal((await client.set(inode, { size: 400 })).storedBytes, 400);
+  const grown = await client.set(inode, { size: 2 * BLOCK_BYTES });
+  assert.deepEqual({ size: grown.size, stored: grown.storedBytes }, { size: 2 * BLOCK_BYTES, stored: 400 });
+  const page = await blocks(client, inode);
+  assert.deepEqual(
+    page.blocks.map(({ index, slices }) => ({ index, slices })),
+    [{ index: 0, slices: [sliceOf({ offset: 0, length: 400, chunk: 1 })] }],
+  );
+});
+
+test('a long cut is made in steps and leaves nothing, in quota and in rows', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const before = await usedBytes(world);
+  const blocksMade = 1_300;
+  for (let at = 0; at < blocksMade; at += 100)
+    await commit(
+      client,
+      inode,
+      Array.from({ length: 100 }, (_, i) => ({ offset: (at + i) * BLOCK_BYTES, length: 10, chunk: at + i + 1 })),
+    );
+  assert.equal((await usedBytes(world)) - before, blocksMade * 10);
+  const cut = await client.set(inode, { size: 5 });
+  assert.deepEqual({ size: cut.size, stored: cut.storedBytes }, { size: 5, stored: 5 });
+  assert.equal(await count(world, BLOCKS), 1);
+  assert.equal(await count(world, GARBAGE), blocksMade - 1);
+  assert.equal((await usedBytes(world)) - before, 5);
+});
+
+test('to empty a file costs one row, however long it was; its blocks become garbage later', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  await commit(client, inode, [
+    { offset: 0, length: 10, chunk: 1 },
+    { offset: 9 * BLOCK_BYTES, length: 10, chunk: 2 },
+  ]);
+  await client.set(inode, { size: 0 });
+  assert.equal(await count(world, DOOMED), 1);
+  assert.deepEqual((await blocks(client, inode)).blocks, []);
+  await commit(client, inode, [{ offset: 0, length: 3, chunk: 3 }]);
+  assert.equal((await client.stat(inode)).storedBytes, 3);
+});
+
+test('F6: the version of a block never comes back, also not after a cut', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  const seen = new Set<number>();
+  for (let round = 0; round < 4; round++) {
+    const { blocks: touched } = await commit(client, inode, [{ offset: 0, length: 10, chunk: round + 1 }]);
+    const version = touched[0]?.version ?? 0;
+    assert.ok(!seen.has(version), `version ${version} came before`);
+    for (const older of seen)
+      await assert.rejects(
+        commit(client, inode, [{ offset: 0, length: 1, chunk: 50 }], { expected: [{ block: 0, version: older }] }),
+        code('stale'),
+      );
+    seen.add(version);
+    if (round % 2 === 0) await client.set(inode, { size: 0 });
+  }
+});
+
+test('F6: a commit over a block that changed since is refused', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  const { blocks: touched } = await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }], { expected: touched });
+  await assert.rejects(
+    commit(client, inode, [{ offset: 0, length: 10, chunk: 3 }], { expected: touched }),
+    code('stale'),
+  );
+  await commit(client, inode, [{ offset: BLOCK_BYTES, length: 1, chunk: 4 }], { expected: [{ block: 1, version: 0 }] });
+});
+
+test('F7: appended data is placed at the end of file, over the border of a block too, whoever appends', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const other = await world.client();
+  await commit(client, inode, [], { sizeAtLeast: BLOCK_BYTES - 10 });
+  const append = { append: true };
+  const [first, second] = await world.finish(
+    Promise.all([
+      client.send(commitOp(inode, [{ offset: 0, length: 30, chunk: 1 }], append)),
+      other.send(commitOp(inode, [{ offset: 0, length: 5, chunk: 2 }], append)),
+    ]),
+  );
+  const offsets = [first, second].map((reply) =>
+    reply?.result?.$case === 'committed' ? reply.result.value.offset : -1,
+  );
+  assert.equal(Math.min(...offsets), BLOCK_BYTES - 10);
+  assert.equal((await client.stat(inode)).size, BLOCK_BYTES + 25);
+  const page = await blocks(client, inode);
+  const written = page.blocks.flatMap(({ slices }) =>
+    slices.map(({ offset, length, chunkOffset }) => ({ offset, length, chunkOffset })),
+  );
+  const total = written.reduce((sum, { length }) => sum + length, 0);
+  assert.equal(total, 35);
+  for (const { offset, length } of written) assert.ok((offset % BLOCK_BYTES) + length <= BLOCK_BYTES);
+});
+
+test('fallocate: the four modes, and what each does to the size', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  const { FALLOCATE_ALLOCATE, FALLOCATE_KEEP_SIZE, FALLOCATE_PUNCH_HOLE, FALLOCATE_ZERO_RANGE } = FallocateMode;
+  await commit(client, inode, [{ offset: 0, length: 1_000, chunk: 1 }]);
+  assert.equal((await allocate(client, inode, FALLOCATE_KEEP_SIZE, 0, 5_000)).attributes?.size, 1_000);
+  assert.equal((await allocate(client, inode, FALLOCATE_ALLOCATE, 0, 5_000)).attributes?.size, 5_000);
+  const punched = await allocate(client, inode, FALLOCATE_PUNCH_HOLE, 100, 200);
+  assert.deepEqual(
+    { size: punched.attributes?.size, stored: punched.attributes?.storedBytes },
+    { size: 5_000, stored: 800 },
+  );
+  assert.equal((await allocate(client, inode, FALLOCATE_PUNCH_HOLE, 4_000, 9_000)).attributes?.size, 5_000);
+  const zeroed = await allocate(client, inode, FALLOCATE_ZERO_RANGE, 900, 9_100);
+  assert.deepEqual(
+    { size: zeroed.attributes?.size, stored: zeroed.attributes?.storedBytes },
+    { size: 10_000, stored: 700 },
+  );
+  await assert.rejects(allocate(client, inode, 9, 0, 1), code('invalid_argument'));
+  await assert.rejects(allocate(client, inode, FALLOCATE_ALLOCATE, 0, 0), code('invalid_argument'));
+  await assert.rejects(allocate(client, inode, FALLOCATE_ALLOCATE, FILE_BYTES_MAX, 1), code('too_large'));
+});
+
+test('a hole over more blocks than one operation may touch is refused as such, not as a bad commit', async () => {
+  await using parts = await start();
+  const { client, inode } = parts;
+  for (let at = 0; at < 300; at += 100)
+    await commit(
+      client,
+      inode,
+      Array.from({ length: 100 }, (_, i) => ({ offset: (at + i) * BLOCK_BYTES, length: 1, chunk: at + i + 1 })),
+    );
+  await assert.rejects(
+    allocate(client, inode, FallocateMode.FALLOCATE_PUNCH_HOLE, 0, 300 * BLOCK_BYTES),
+    code('range'),
+  );
+  const punched = await allocate(client, inode, FallocateMode.FALLOCATE_PUNCH_HOLE, 0, 256 * BLOCK_BYTES);
+  assert.equal(punched.attributes?.storedBytes, 44);
+});
+
+test('a write changes both times and the version; set-id bits fall when the client says so', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  await client.set(inode, { mode: 0o6755 });
+  const before = await client.stat(inode);
+  await world.clock.advance(1_000);
+  const { attributes } = await commit(client, inode, [{ offset: 0, length: 1, chunk: 1 }], { clearSetId: true });
+  assert.equal(attributes?.mode, 0o755);
+  assert.notDeepEqual(attributes?.ctime, before.ctime);
+  assert.notDeepEqual(attributes?.mtime, before.mtime);
+  assert.ok((attributes?.version ?? 0) > before.version);
+  const dated = await commit(client, inode, [{ offset: 0, length: 1, chunk: 2 }], { mtime: { seconds: 7, nanos: 8 } });
+  assert.deepEqual(dated.attributes?.mtime, { seconds: 7, nanos: 8 });
+});
+
+test('D2: a condemned chunk is refused, described or not', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }]);
+  const id = testChunk(1).toString('hex') as never;
+  await world.finish(world.core.engine.run((tx) => tx.put(GARBAGE, { since: tx.now, condemned: true }, id)));
+  await assert.rejects(commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]), code('chunk_condemned'));
+  await assert.rejects(
+    commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { chunks: [] }),
+    code('chunk_condemned'),
+  );
+  assert.equal(await world.finish(world.core.engine.run((tx) => tx.get(GARBAGE, id)?.condemned)), true);
+});
+
+test('D2: garbage that is not condemned yet comes back with a commit that names it', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }]);
+  assert.equal(await count(world, GARBAGE), 1);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { chunks: [] });
+  const garbage = await world.finish(
+    world.core.engine.run((tx) =>
+      tx
+        .scan(GARBAGE, GARBAGE.prefix, prefixEnd(GARBAGE.prefix), 9)
+        .map(({ key }) => Buffer.from(key.slice(1), 'latin1')),
+    ),
+  );
+  assert.deepEqual(garbage, [testChunk(2)]);
+});
+
+test("D2, M9: a slice of another file's chunk is no way to its content", async () => {
+  await using parts = await start();
+  const { client, world, inode } = parts;
+  await world.subject('bob', { trusted: false, uid: 1000, gid: 1000 });
+  await client.set(ROOT, { mode: 0o777 });
+  await client.set(inode, { mode: 0o600 });
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]);
+  const bob = await world.client({ user: 'bob' });
+  const own = await bob.make(ROOT, 'own');
+  await assert.rejects(blocks(bob, inode), code('permission_denied'));
+  await assert.rejects(
+    commit(bob, own.inode, [{ offset: 0, length: 10, chunk: 1 }], { chunks: [] }),
+    code('permission_denied'),
+  );
+  await assert.rejects(commit(bob, own.inode, [{ offset: 0, length: 10, chunk: 1 }]), code('permission_denied'));
+  await assert.rejects(
+    bob.make(ROOT, 'new', { content: contentOf([{ offset: 0, length: 10, chunk: 1 }]) }),
+    code('permission_denied'),
+  );
+});
+
+test('D8: fewer replicas than wanted are noted, until the chunk is garbage; two of one node count once', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: [replicaOf('n1')] });
+  assert.equal(await count(world, UNDER_REPLICATED), 1);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }], { replicas: [replicaOf('n1'), replicaOf('n1')] });
+  assert.equal(await count(world, UNDER_REPLICATED), 1);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 3 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
+  assert.equal(await count(world, UNDER_REPLICATED), 0);
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 4 }], {
+    replicas: [replicaOf('n1'), replicaOf('n2', { failure: { code: 'no_space', message: '', details: {} } })],
+  });
+  assert.equal(await count(world, UNDER_REPLICATED), 1);
+});
+
+test('D8: minReplicas 2 refuses a chunk that lies on one node', async () => {
+  await using world = await SessionWorld.start();
+  await world.finish(
+    world.core.createRealm({
+      path: '/safe',
+      quotaBytes: 0,
+      quotaInodes: 0,
+      replicas: 2,
+      minReplicas: 2,
+      compressionOff: false,
+    } as never),
+  );
+  await world.subject('root', { admin: true });
+  const client = await world.client();
+  const { inode: dir } = await client.lookup(ROOT, 'safe');
+  const { inode } = await client.make(dir, 'f');
+  await assert.rejects(
+    commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: [replicaOf('n1')] }),
+    code('unavailable'),
+  );
+  await assert.rejects(
+    commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: [replicaOf('n1'), replicaOf('n1')] }),
+    code('unavailable'),
+  );
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]);
+});
+
+test('D3: a node that reports its stable sequence makes its replicas stable, and no later ones', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const { engine } = world.core;
+  const unstable = (sequence: number) => [
+    replicaOf('n1', { stable: false, sequence }),
+    replicaOf('n2', { stable: false, sequence }),
+  ];
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: unstable(5) });
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }], { replicas: unstable(6) });
+  assert.equal(await count(world, GARBAGE), 0);
+  assert.equal(await count(world, UNSTABLE), 4);
+  const store = (incarnation: number) => storeOf('n1', incarnation);
+  const lostDisk = { ...store(1), disk: 'another-disk' };
+  assert.equal(await world.finish(engine.run((tx) => markStable(tx, lostDisk, 99))), 0);
+  assert.equal(await world.finish(engine.run((tx) => markStable(tx, store(2), 99))), 0);
+  assert.equal(await world.finish(engine.run((tx) => markStable(tx, store(1), 5))), 1);
+  assert.equal(await count(world, UNSTABLE), 3);
+  assert.equal(await world.finish(engine.run((tx) => markStable(tx, store(1), 6))), 1);
+  // Chunk 2 is stable on minReplicas nodes now, and covers chunk 1: the next write over both lets chunk 1 go.
+  await commit(client, inode, [{ offset: 0, length: 10, chunk: 3 }], { replicas: unstable(7) });
+  assert.equal(await count(world, GARBAGE), 1);
+});
+
+test('D3: a chunk that all its nodes lost before it was stable gives its block back the earlier content, and names the file', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const { engine } = world.core;
+  await commit(client, inode, [{ offset: 0, length: 100, chunk: 1 }]);
+  const before = await usedBytes(world);
+  const unstable = [replicaOf('n1', { stable: false }), replicaOf('n2', { stable: false })];
+  await commit(client, inode, [{ offset: 0, length: 150, chunk: 2 }], { replicas: unstable });
+  const lose = async (name: string) => {
+    const store = storeOf(name, 2);
+    const asked = await world.finish(engine.run((tx) => doubtfulReplicas(tx, store)));
+    assert.equal(asked.length, 1);
+    return world.finish(engine.run((tx) => settleDoubt(tx, store, asked, new Set())));
+  };
+  assert.deepEqual(await lose('n1'), []);
+  assert.equal(await count(world, UNDER_REPLICATED), 1);
+  assert.equal((await blocks(client, inode)).chunks.length, 1);
+  assert.deepEqual(await lose('n2'), [{ inode, block: 0, chunk: testChunk(2).toString('hex') }]);
+  const page = await blocks(client, inode);
+  assert.deepEqual(page.blocks[0]?.slices, [sliceOf({ offset: 0, length: 100, chunk: 1 })]);
+  assert.deepEqual(
+    page.chunks.map(({ chunk }) => chunk),
+    [testChunk(1)],
+  );
+  assert.equal(await usedBytes(world), before);
+  assert.equal(await count(world, UNDER_REPLICATED), 0);
+  // Sent again from the client's spool it is a new chunk; the lost one stays refused (D2).
+  await assert.rejects(commit(client, inode, [{ offset: 0, length: 150, chunk: 2 }]), code('chunk_condemned'));
+});
+
+test('D3: what a node still has after its start is stable', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const { engine } = world.core;
+  await commit(client, inode, [{ offset: 0, length: 100, chunk: 1 }], {
+    replicas: [replicaOf('n1', { stable: false })],
+  });
+  const store = storeOf('n1', 2);
+  const asked = await world.finish(engine.run((tx) => doubtfulReplicas(tx, store)));
+  const held = new Set(asked.map(({ chunk }) => chunk));
+  assert.deepEqual(await world.finish(engine.run((tx) => settleDoubt(tx, store, asked, held))), []);
+  assert.equal(await count(world, UNSTABLE), 0);
+});
+
+test('D3: hundreds of lost chunks are settled in one step', async () => {
+  const world = await SessionWorld.start({ core: { cacheEntriesMax: 100 } });
+  const client = await world.client();
+  const { engine } = world.core;
+  for (let i = 1; i <= 400; i++)
+    await client.make(ROOT, `f${i}`, {
+      content: contentOf([{ offset: 0, length: 10, chunk: i }], {
+        replicas: [replicaOf('n1', { stable: false, sequence: i })],
+      }),
+    });
+  await world.clock.advance(1_000);
+  const store = storeOf('n1', 2);
+  const asked = await world.finish(engine.run((tx) => doubtfulReplicas(tx, store)));
+  assert.equal(asked.length, 400);
+  assert.equal((await world.finish(engine.run((tx) => settleDoubt(tx, store, asked, new Set())))).length, 400);
+  await world[Symbol.asyncDispose]();
+});
+
+test('M9, M10: bytes of a quota are exact over many sessions and their grants', async () => {
+  await using world = await SessionWorld.start();
+  await world.finish(
+    world.core.createRealm({
+      path: '/q',
+      quotaBytes: 10 * MiB,
+      quotaInodes: 0,
+      replicas: 0,
+      minReplicas: 0,
+      compressionOff: false,
+    } as never),
+  );
+  await world.subject('root', { admin: true });
+  const clients: ScriptedClient[] = [];
+  for (let i = 0; i < 4; i++) clients.push(await world.client());
+  const [one, two, three] = clients as [ScriptedClient, ScriptedClient, ScriptedClient];
+  const { inode: dir, realm } = await one.lookup(ROOT, 'q');
+  const replenish = async (client: ScriptedClient, bytes: number) =>
+    (await client.call({ $case: 'replenish', value: { realm, bytes, chunks: 4 } }, 'replenished')).bytes;
+  assert.equal(await replenish(one, 4 * MiB), 4 * MiB);
+  assert.equal(await replenish(two, 8 * MiB), 6 * MiB);
+  await assert.rejects(replenish(three, 1), code('quota_exceeded'));
+  // Against its own grant a session may write, against that of another it may not.
+  const { inode } = await one.make(dir, 'a', { content: contentOf([{ offset: 0, length: 4 * MiB, chunk: 1 }]) });
+  await assert.rejects(
+    three.make(dir, 'b', { content: contentOf([{ offset: 0, length: 1, chunk: 2 }]) }),
+    code('quota_exceeded'),
+  );
+  await two.make(dir, 'c', { content: contentOf([{ offset: 0, length: 4 * MiB, chunk: 3 }]) });
+  await two.detach();
+  assert.equal(await replenish(three, 8 * MiB), 2 * MiB);
+  // What is overwritten is no growth, but it used the grant: nothing lies idle for ever.
+  await commit(one, inode, [{ offset: 0, length: 4 * MiB, chunk: 4 }]);
+  await three.make(dir, 'd', { content: contentOf([{ offset: 0, length: 2 * MiB, chunk: 5 }]) });
+  await assert.rejects(
+    one.make(dir, 'e', { content: contentOf([{ offset: 0, length: 1, chunk: 6 }]) }),
+    code('quota_exceeded'),
+  );
+  await one.unlink(dir, 'a');
+  assert.equal(await replenish(one, 8 * MiB), 4 * MiB);
+});
+
+test('M10: overwriting the same bytes again and again leaves no grant behind', async () => {
+  await using world = await SessionWorld.start();
+  await world.finish(
+    world.core.createRealm({
+      path: '/q',
+      quotaBytes: 10 * MiB,
+      quotaInodes: 0,
+      replicas: 0,
+      minReplicas: 0,
+      compressionOff: false,
+    } as never),
+  );
+  await world.subject('root', { admin: true });
+  const client = await world.client();
+  const { inode: dir, realm } = await client.lookup(ROOT, 'q');
+  const { inode } = await client.make(dir, 'f');
+  for (let i = 1; i <= 20; i++) {
+    assert.equal(
+      (await client.call({ $case: 'replenish', value: { realm, bytes: 2 * MiB, chunks: 1 } }, 'replenished')).bytes,
+      2 * MiB,
+    );
+    await commit(client, inode, [{ offset: 0, length: 2 * MiB, chunk: i }]);
+  }
+});
+
+test('M10: no room on the nodes is found before bytes are acknowledged, and replicas count', async () => {
+  await using world = await SessionWorld.start();
+  const client = await world.client();
+  const replenish = async (bytes: number) =>
+    (await client.call({ $case: 'replenish', value: { realm: 1, bytes, chunks: 1 } }, 'replenished')).bytes;
+  world.nodes.free = 2_000;
+  assert.equal(await replenish(5_000), 1_000);
+  await assert.rejects(replenish(1), code('no_space'));
+  assert.equal(await replenish(0), 0);
+  world.nodes.names = [];
+  await assert.rejects(replenish(0), code('no_space'));
+});
+
+test('M10, D7: chunk ids of two sessions never overlap, however often they ask', async () => {
+  await using world = await SessionWorld.start();
+  const given: { first: number; end: number }[] = [];
+  for (let i = 0; i < 3; i++) {
+    const client = await world.client();
+    for (let asked = 0; asked < 5; asked++) {
+      const { firstChunk, chunks } = await client.call(
+        { $case: 'replenish', value: { realm: 1, bytes: 0, chunks: 10_000 } },
+        'replenished',
+      );
+      given.push({ first: firstChunk, end: firstChunk + chunks });
+    }
+  }
+  given.sort((a, b) => a.first - b.first);
+  for (let i = 1; i < given.length; i++) assert.ok((given[i]?.first ?? 0) >= (given[i - 1]?.end ?? 0));
+});
+
+test('the owner of a file with mode 0444 writes and reads its content, others by the mode bits', async () => {
+  await using world = await SessionWorld.start();
+  const root = await world.client();
+  await root.set(ROOT, { mode: 0o777 });
+  await world.subject('bob', { trusted: false, uid: 1000, gid: 1000 });
+  await world.subject('eve', { trusted: false, uid: 1001, gid: 1001 });
+  const bob = await world.client({ user: 'bob' });
+  const eve = await world.client({ user: 'eve' });
+  const { inode } = await bob.make(ROOT, 'f', { mode: 0o400 });
+  await commit(bob, inode, [{ offset: 0, length: 1, chunk: 1 }]);
+  await blocks(bob, inode);
+  await assert.rejects(blocks(eve, inode), code('permission_denied'));
+  await assert.rejects(commit(eve, inode, [{ offset: 0, length: 1, chunk: 2 }]), code('permission_denied'));
+  await assert.rejects(eve.call({ $case: 'wantWrite', value: { inode } }, 'attributes'), code('permission_denied'));
+});
