@@ -65,6 +65,32 @@ test('a token for one realm, read only, lets its owner read there and nothing el
   assert.ok(outside.exit === 4 || outside.exit === 3, `${outside.exit}: ${outside.err}`);
 });
 
+test('init takes a certificate that exists, and refuses one that does not fit', async () => {
+  await using anna = await CliWorld.create();
+  const from = join(world.dataOf('alice'), 'user');
+  const given = ['--cert', join(from, 'tls.crt'), '--key', join(from, 'tls.key'), '--ca-cert', trust];
+  const at = ['--name', 'copied', '--coordinator', `127.0.0.1:${base}`];
+  await anna.ok(['init', ...at, '--member', 'alice', ...given]);
+  await anna.ok(['ls', '/']);
+  await anna.fails(1, /\[exists\]/, ['init', ...at, '--member-id', 'alice', ...given]);
+  await anna.fails(2, /\[wrong_member\]/, ['init', 'b', '--coordinator', 'b:1', '--member', 'bob', ...given]);
+  await anna.fails(2, /--key FILE is missing/, [
+    'init',
+    'c',
+    '--coordinator',
+    'b:1',
+    '--member',
+    'bob',
+    ...given.slice(0, 2),
+    '--ca-cert',
+    trust,
+  ]);
+  await anna.fails(2, /--ca-cert FILE is missing/, ['init', 'd', '--coordinator', 'b:1', '--member', 'bob']);
+  await anna.fails(2, /give --token/, ['init', 'e', '--coordinator', 'b:1', '--ca-cert', trust]);
+  const broken = ['--cert', join(from, 'tls.key'), '--key', join(from, 'tls.crt'), '--ca-cert', trust];
+  await anna.fails(4, /\[unauthenticated\]/, ['init', 'f', ...at.slice(2), '--member', 'alice', ...broken]);
+});
+
 test('contexts are listed, shown, renamed, changed and deleted', async () => {
   const { env } = world;
   const config = { env: { COLLECTIVE_CONFIG: join(world.home, 'other', 'config.yaml') } };

@@ -99,6 +99,37 @@ test('what cannot be started is refused with a reason: another member, a running
   await world.fails(1, /version_too_new|format version 2, this program knows 1/, ['up', ...args]);
 });
 
+test('what keeps a part from starting is said in its own words, and nothing is left running', async () => {
+  await using world = await CliWorld.create();
+  const data = await world.folder();
+  const args = ['--data', data, '--port-base', String(await freePortBase())];
+  const up = await world.up(['--member', 'alice', ...args]);
+  const parts = await partsOf(data);
+  await up.stop();
+  const file = join(data, 'coordinator', 'member.json');
+  await writeFile(file, (await readFile(file, 'utf8')).replace('"version":1', '"version":99'));
+  const refused = await world.fails(1, /Run coordinator: Open .*format is 99.*\[version_too_new\]/, ['up', ...args]);
+  assert.match(refused.err, /Nothing was changed/);
+  for (const { pid } of parts) assert.equal(isAlive(pid), false);
+  assert.deepEqual(await partsOf(data), []);
+});
+
+test('a stop in the middle of the start is a stop: nothing is left running, and the next start works', async () => {
+  await using world = await CliWorld.create();
+  const data = await world.folder();
+  const args = ['--member', 'alice', '--data', data, '--port-base', String(await freePortBase())];
+  const starting = world.run(['up', ...args]);
+  await until(async () => (await partsOf(data)).some(({ pid }) => pid !== undefined), 'the first part runs', 20_000);
+  const parts = await partsOf(data);
+  const { pid } = JSON.parse(await readFile(join(data, 'up.json'), 'utf8')) as { pid: number };
+  process.kill(pid, 'SIGTERM');
+  const { exit, err } = await starting;
+  assert.equal(exit, 130, err);
+  for (const part of parts) assert.equal(part.pid !== undefined && isAlive(part.pid), false, part.name);
+  const up = await world.up(args);
+  assert.equal((await up.stop()).exit, 0);
+});
+
 test('a part that is killed comes back by itself, and what was stored is still there', async () => {
   await using world = await CliWorld.create();
   const base = await freePortBase();
