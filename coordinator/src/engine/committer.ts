@@ -148,8 +148,8 @@ export class Committer {
     const isStable = this.#stable.until(stable);
     if (isStable === undefined) return this.#written.until(written);
     if (stable <= this.#written.reached) this.#log.hurry();
-    const isWritten = this.#written.until(written);
-    return isWritten === undefined || written <= stable ? isStable : Promise.all([isStable, isWritten]).then(nothing);
+    // What is stable is written.
+    return written <= stable ? isStable : Promise.all([isStable, this.#written.until(written)]).then(nothing);
   }
 
   /** Makes all that was committed stable, applies it, and closes log and store. A failure on the way goes to `onFatal`. */
