@@ -190,10 +190,9 @@ function stepsOf(action: Action, id: string, durability: Durability): Steps {
           return found.type === 'file' ? { fs, bound: String(found.mode) } : model.fail(fs, 'invalid_argument');
         },
         (fs, oldMode) => {
-          const node = model.newNode(id, 'file', mode ?? (oldMode === '' ? 0o644 : Number(oldMode)), {
-            content,
-            unsynced,
-          });
+          const doubtful = unsynced.length > 0 && fs.putBeforePowerLoss.has(id);
+          const permissions = mode ?? (oldMode === '' ? 0o644 : Number(oldMode));
+          const node = model.newNode(id, 'file', permissions, { content, unsynced, doubtful });
           const made = replace ? model.replaceFile(fs, path, node) : model.make(fs, path, node);
           if ('error' in made.expected || mode === undefined || made.expected.attributes?.mode === mode) return made;
           return { fs: made.fs, bound: id };
@@ -218,10 +217,10 @@ function stepsOf(action: Action, id: string, durability: Durability): Steps {
       );
     case 'write':
       return change(
-        onHandle(action.handle, (fs, node) => model.write(fs, node, action.offset, action.bytes, durability)),
+        onHandle(action.handle, (fs, node) => model.write(fs, node, action.offset, action.bytes, durability, id)),
       );
     case 'append':
-      return change(onHandle(action.handle, (fs, node) => model.write(fs, node, 'end', action.bytes, durability)));
+      return change(onHandle(action.handle, (fs, node) => model.write(fs, node, 'end', action.bytes, durability, id)));
     case 'read':
       return look(onHandle(action.handle, (fs, node) => model.read(fs, node, action.offset, action.length)));
     case 'truncate':

@@ -9,7 +9,6 @@ import { randomBelow, randomUnit } from '@collective/base/random';
 import type { PutResult } from '@collective/node/chunk-store/chunk-store';
 import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
-import { FRAME_HEADER_BYTES, type Frame, readFrame } from '@collective/protocol/bulk/frame';
 import type { Life, LivingProgram } from './process-lives.ts';
 
 const EPOCH = { generation: 7, start: 1 };
@@ -110,7 +109,7 @@ export class LivingChunkStore implements LivingProgram {
     const facts = { chunk: id, inode: 5 as InodeNumber, block: 0, rawLength, digest, epoch: EPOCH };
     let result: PutResult;
     try {
-      result = await store.put(facts, frames.map(frameOf));
+      result = await store.put(facts, frames);
     } catch (thrown) {
       assert.equal((thrown as { code?: string }).code, 'disk_failed', `put ${id}: ${String(thrown)}`);
       return;
@@ -153,8 +152,4 @@ export class LivingChunkStore implements LivingProgram {
     for (const id of ids) assert.ok(this.#chunks.has(id), `chunk ${id} was never put`);
     assert.equal(store.stats().chunkCount, ids.length);
   }
-}
-
-function frameOf(bytes: Buffer): Frame {
-  return { ...readFrame(bytes), payload: [bytes.subarray(FRAME_HEADER_BYTES)], release: () => undefined };
 }

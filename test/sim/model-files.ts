@@ -41,6 +41,8 @@ export interface FileSystem {
   readonly nodes: ReadonlyMap<string, ModelNode>;
   /** Open handles; an unlinked node stays as long as one names it. */
   readonly handles: ReadonlyMap<string, string>;
+  /** Operations that were under way when nodes lost power: what they had put there and only written may be gone. */
+  readonly putBeforePowerLoss: ReadonlySet<string>;
 }
 
 export interface ExpectedAttributes {
@@ -75,7 +77,7 @@ const EMPTY: Content = { size: 0, pieces: [] };
 
 export function emptyFileSystem(): FileSystem {
   const root = newNode(ROOT_ID, 'directory', 0o755);
-  return { nodes: new Map([[ROOT_ID, { ...root, links: 1 }]]), handles: new Map() };
+  return { nodes: new Map([[ROOT_ID, { ...root, links: 1 }]]), handles: new Map(), putBeforePowerLoss: new Set() };
 }
 
 export function fail(fs: FileSystem, error: string): Applied {
@@ -239,13 +241,15 @@ export function write(
   offset: number | 'end',
   bytes: Buffer,
   durability: 'written' | 'stable',
+  operation: string,
 ): Applied {
   const node = living(fs, id);
   if (node === undefined) return fail(fs, 'stale');
   const at = offset === 'end' ? node.content.size : offset;
   const content = overwrite(node.content, at, bytes);
   const unsynced = durability === 'stable' && node.unsynced.length === 0 ? [] : [...node.unsynced, node.content];
-  return { fs: setNode(fs, { ...node, content, unsynced }), expected: { offset: at } };
+  const doubtful = node.doubtful || (unsynced.length > 0 && fs.putBeforePowerLoss.has(operation));
+  return { fs: setNode(fs, { ...node, content, unsynced, doubtful }), expected: { offset: at } };
 }
 
 export function resize(fs: FileSystem, id: string, size: number): Applied {
@@ -322,8 +326,8 @@ export function closeHandle(fs: FileSystem, handle: string): FileSystem {
 // ---- faults ----
 
 /** Nodes lost power: what was only written may show any of its earlier contents, block by block. */
-export function nodesLostPower(fs: FileSystem): FileSystem {
-  let next = fs;
+export function nodesLostPower(fs: FileSystem, underWay: readonly string[]): FileSystem {
+  let next: FileSystem = { ...fs, putBeforePowerLoss: new Set([...fs.putBeforePowerLoss, ...underWay]) };
   for (const node of fs.nodes.values())
     if (node.unsynced.length > 0 && !node.doubtful) next = setNode(next, { ...node, doubtful: true });
   return next;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Action, toModel } from './actions.ts';
-import { emptyFileSystem, type FileSystem, nodesLostPower } from './model-files.ts';
+import { emptyFileSystem, nodesLostPower } from './model-files.ts';
 import { type Answer, History, Unexplained } from './model-history.ts';
 
 const OK: Answer = { kind: 'ok' };
@@ -176,8 +176,7 @@ test('D3: after a power loss of nodes bytes that were only written may be those 
   story.done('a', write('h', 0, 'new!'), OK, 'written');
   story.done('a', read('h'), bytes('new!'));
   refuses(() => story.done('a', read('h'), bytes('old!')));
-  const lost: (fs: FileSystem) => FileSystem = nodesLostPower;
-  story.history.change(lost);
+  story.history.change((fs) => nodesLostPower(fs, []));
   story.done('a', read('h'), bytes('old!'));
   refuses(() => story.done('a', read('h'), bytes('bad!')));
 });

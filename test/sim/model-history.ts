@@ -120,6 +120,10 @@ export class History {
     return this.#open.size;
   }
 
+  get openIds(): string[] {
+    return [...this.#open.keys()];
+  }
+
   /** A state that may be the present one. */
   get possible(): FileSystem {
     const [first] = this.#explanations;
@@ -219,7 +223,10 @@ export class History {
     }
     this.#open.clear();
     this.#fates.clear();
-    this.#explanations = [...found.values()].map((fs) => ({ moments: [firstMoment(fs)], progress: new Map() }));
+    this.#explanations = [...found.values()].map((fs) => ({
+      moments: [firstMoment({ ...fs, putBeforePowerLoss: new Set() })],
+      progress: new Map(),
+    }));
   }
 
   #explain(explanation: Explanation, search: Search): void {

@@ -47,7 +47,8 @@ const NODES_COME_WITHIN_MS = 3_000;
 
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
   const simulation = new Simulation(options);
-  const onRejection = (reason: unknown): void => simulation.breach(asError(reason, 'an unhandled rejection'));
+  const onRejection = (reason: unknown): void =>
+    simulation.breach(new Error(`Nobody handles a rejection: ${String(reason)}`, { cause: reason }));
   process.on('unhandledRejection', onRejection);
   try {
     await simulation.run();
@@ -377,7 +378,10 @@ class Simulation {
       const alive = new Set([...this.#clients.values()].map(({ life }) => life.name));
       this.#history.lostPower((client) => alive.has(client));
     }
-    if (machines.some((machine) => this.#nodes.includes(machine))) this.#history.change(nodesLostPower);
+    if (machines.some((machine) => this.#nodes.includes(machine))) {
+      const underWay = this.#history.openIds;
+      this.#history.change((fs) => nodesLostPower(fs, underWay));
+    }
   }
 
   /** Where nothing is unsynced, a power loss takes nothing. */
