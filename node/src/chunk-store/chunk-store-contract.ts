@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
-import type { Frame } from '@collective/protocol/bulk/frame';
 import type { ChunkStore } from './chunk-store.ts';
 import { readRaw, scratchChunk, scratchId } from './scratch-chunk.ts';
 
@@ -104,7 +103,7 @@ export function chunkStoreContract(name: string, make: () => Promise<ChunkStoreU
 
     check('frames that are not the announced chunk are refused', async (store) => {
       const chunk = scratchChunk(1, 300_000);
-      const wrong: [string, Partial<typeof chunk.facts>, readonly Frame[]][] = [
+      const wrong: [string, Partial<typeof chunk.facts>, readonly Buffer[]][] = [
         ['too few frames', {}, chunk.frames.slice(0, 2)],
         ['no frames', {}, []],
         ['frames in another order', {}, [...chunk.frames].reverse()],

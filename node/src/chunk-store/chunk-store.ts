@@ -8,7 +8,12 @@
  */
 import type { Timestamp } from '@collective/base/clock';
 import type { ChunkId, Epoch, InodeNumber } from '@collective/base/ids';
-import type { Frame } from '@collective/protocol/bulk/frame';
+import { FRAME_BYTES } from '@collective/base/limits';
+import { FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
+
+/** Frames of one read from the disk. */
+export const READ_FRAMES_MAX = 8;
+export const READ_BYTES_MAX = READ_FRAMES_MAX * (FRAME_HEADER_BYTES + FRAME_BYTES);
 
 export interface ChunkFacts {
   readonly chunk: ChunkId;
@@ -60,19 +65,26 @@ export interface ChunkStore extends AsyncDisposable {
 
   /**
    * Resolves when the chunk is written. Idempotent by id and digest: the same chunk again gives the same sequence;
-   * another digest is `chunk_conflict`. The frames' checksums were compared by whoever received them. Throws `no_space`, `disk_failed`.
+   * another digest is `chunk_conflict`. `frames` are whole DATA frames in order, one or several a buffer, not to be changed before
+   * this resolves (but for their stream ids, which mean nothing on disk). Their checksums were compared by whoever received
+   * them. Throws `no_space`, `disk_failed`.
    */
-  put(facts: ChunkFacts, frames: readonly Frame[]): Promise<PutResult>;
+  put(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult>;
   /** Resolves when everything up to `sequence` is stable; asks for it at once. Throws `disk_failed` or the signal's reason. */
   whenStable(sequence: number, signal?: AbortSignal): Promise<void>;
   has(chunk: ChunkId): boolean;
   /** Throws `chunk_missing`, `chunk_corrupt`. */
   describe(chunk: ChunkId): Promise<StoredChunk>;
   /**
-   * The whole stored frames that cover the range, in buffers of one or more frames, stream id 0, each checksum compared.
-   * Throws `chunk_missing`, `chunk_corrupt`, `range`.
+   * The whole stored frames that cover the range, in buffers of one or more frames, each checksum compared. `take` gives memory for
+   * so many bytes, at most READ_BYTES_MAX. Throws `chunk_missing`, `chunk_corrupt`, `range`.
    */
-  read(chunk: ChunkId, offset: number, length: number): AsyncGenerator<Buffer, void, undefined>;
+  read(
+    chunk: ChunkId,
+    offset: number,
+    length: number,
+    take?: (bytes: number) => Buffer,
+  ): AsyncGenerator<Buffer, void, undefined>;
   /** Ids above `after` in order, at most `limit`. */
   list(after: ChunkId | undefined, limit: number): ChunkId[];
   stats(): StoreStats;

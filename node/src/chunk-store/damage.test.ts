@@ -65,7 +65,7 @@ describe('damage in the chunk store', () => {
   /** Where each record begins; the last is the end. */
   const starts = [SEGMENT_HEADER_BYTES];
   for (const { frames } of chunks) {
-    const stored = frames.reduce((sum, frame) => sum + 24 + frame.storedLength, 0);
+    const stored = frames.reduce((sum, frame) => sum + frame.length, 0);
     starts.push((starts.at(-1) ?? 0) + Math.ceil((Math.ceil((128 + 4 * frames.length) / 8) * 8 + stored) / 8) * 8);
   }
   const [, , third = 0, end = 0] = starts;

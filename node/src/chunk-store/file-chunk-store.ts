@@ -14,9 +14,16 @@ import { FRAME_BYTES } from '@collective/base/limits';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { ChunkDigest } from '@collective/protocol/bulk/encode-chunk';
-import { FRAME_HEADER_BYTES, FRAME_TYPES, type Frame, readFrame } from '@collective/protocol/bulk/frame';
+import { FRAME_HEADER_BYTES, FRAME_TYPES, frameHeaders, readFrame } from '@collective/protocol/bulk/frame';
 import { ChunkIndex, type ChunkPlace } from './chunk-index.ts';
-import type { ChunkFacts, ChunkStore, PutResult, StoredChunk, StoreStats } from './chunk-store.ts';
+import {
+  type ChunkFacts,
+  type ChunkStore,
+  type PutResult,
+  READ_FRAMES_MAX,
+  type StoredChunk,
+  type StoreStats,
+} from './chunk-store.ts';
 import { type DiskIdentity, openIdentity } from './disk-identity.ts';
 import {
   decodeRecordHeader,
@@ -28,15 +35,15 @@ import {
 } from './record.ts';
 import { recoverSegments } from './recovery.ts';
 import { SegmentReaders } from './segment-readers.ts';
-import { SegmentWriter } from './segment-writer.ts';
+import { type ChunkBody, SegmentWriter } from './segment-writer.ts';
 
 const MiB = 1024 * 1024;
 /** A segment is never larger; smaller ones where the reserve is small, because a start may have to copy one into it. */
 const SEGMENT_BYTES_MAX = 256 * MiB;
 const RESERVE_BYTES_MIN = 64 * MiB;
 const RESERVE_SHARE = 0.02;
-/** Frames of one read from the disk. */
-const READ_FRAMES_MAX = 8;
+/** The real disk is asked at most so often how much room it has. */
+const MEASURE_EVERY_MS = 1_000;
 
 export interface FileChunkStoreOptions {
   /** Its root is the store's folder. */
@@ -59,6 +66,7 @@ export class FileChunkStore implements ChunkStore {
   readonly #readers: SegmentReaders;
   readonly #writer: SegmentWriter;
   readonly #disk: Disk;
+  readonly #clock: Clock;
   readonly #capacityBytes: number;
   readonly #reserveBytes: number;
   readonly #failure = new AbortController();
@@ -67,6 +75,7 @@ export class FileChunkStore implements ChunkStore {
   #pendingBytes = 0;
   #usedBytes: number;
   #diskFreeBytes: number;
+  #measuredAtMs: number;
   #closing: Promise<void> | undefined;
 
   /** Throws `data_in_use`, `store_damaged`, `version_too_new`. */
@@ -98,6 +107,8 @@ export class FileChunkStore implements ChunkStore {
   ) {
     const { disk, clock, log = silentLog, capacityBytes } = options;
     this.#disk = disk;
+    this.#clock = clock;
+    this.#measuredAtMs = clock.bootMs();
     this.#identity = opened.identity;
     this.#lock = opened.lock;
     this.#index = opened.index;
@@ -145,8 +156,8 @@ export class FileChunkStore implements ChunkStore {
     return this.#failure.signal;
   }
 
-  async put(facts: ChunkFacts, frames: readonly Frame[]): Promise<PutResult> {
-    const storedLength = checkFrames(facts, frames);
+  async put(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult> {
+    const body = checkFrames(facts, frames);
     const pending = this.#pending.get(facts.chunk);
     if (pending !== undefined) {
       refuseOtherDigest(facts, pending.digest);
@@ -157,12 +168,12 @@ export class FileChunkStore implements ChunkStore {
       refuseOtherDigest(facts, stored.digest);
       return { sequence: stored.sequence, alreadyHere: true };
     }
-    const bytes = recordBytes(frames.length, storedLength);
+    const bytes = recordBytes(body.frameLengths.length, body.storedLength);
     if (bytes > this.#freeBytes() - this.#pendingBytes)
       throw new CollectiveError('no_space', `Put chunk ${facts.chunk}: ${bytes} bytes do not fit above the reserve`, {
         details: { freeBytes: this.#freeBytes(), reserveBytes: this.#reserveBytes },
       });
-    const written = this.#write(facts, frames, storedLength, bytes);
+    const written = this.#write(facts, body, bytes);
     this.#pending.set(facts.chunk, { digest: facts.digest, written });
     return await written;
   }
@@ -184,7 +195,12 @@ export class FileChunkStore implements ChunkStore {
     return await this.#readers.use(place.segment, (file) => this.#readHeader(file, chunk, place));
   }
 
-  async *read(chunk: ChunkId, offset: number, length: number): AsyncGenerator<Buffer, void, undefined> {
+  async *read(
+    chunk: ChunkId,
+    offset: number,
+    length: number,
+    take: (bytes: number) => Buffer = Buffer.allocUnsafe,
+  ): AsyncGenerator<Buffer, void, undefined> {
     const place = this.#placeOf(chunk);
     if (offset < 0 || length < 1 || offset + length > place.rawLength)
       throw new CollectiveError(
@@ -203,7 +219,7 @@ export class FileChunkStore implements ChunkStore {
         // The header proves that the record is this chunk's: frames do not name it.
         const [facts, stored] = await Promise.all([
           header ?? this.#readHeader(file, chunk, place),
-          this.#readFrames(file, chunk, place.offset + span.from, span.to - span.from),
+          this.#readFrames(file, chunk, place.offset + span.from, take(span.to - span.from)),
         ]);
         header = facts;
         return stored;
@@ -244,10 +260,10 @@ export class FileChunkStore implements ChunkStore {
     }
   }
 
-  async #write(facts: ChunkFacts, frames: readonly Frame[], storedLength: number, bytes: number): Promise<PutResult> {
+  async #write(facts: ChunkFacts, body: ChunkBody, bytes: number): Promise<PutResult> {
     this.#pendingBytes += bytes;
     try {
-      const { sequence } = await this.#writer.append(facts, frames, storedLength);
+      const { sequence } = await this.#writer.append(facts, body);
       return { sequence, alreadyHere: false };
     } catch (error) {
       if (error instanceof CollectiveError && error.code === 'no_space')
@@ -272,6 +288,9 @@ export class FileChunkStore implements ChunkStore {
   }
 
   #measureDisk(log: Log): void {
+    const nowMs = this.#clock.bootMs();
+    if (nowMs - this.#measuredAtMs < MEASURE_EVERY_MS) return;
+    this.#measuredAtMs = nowMs;
     this.#disk.space().then(
       ({ freeBytes }) => {
         this.#diskFreeBytes = freeBytes;
@@ -297,10 +316,10 @@ export class FileChunkStore implements ChunkStore {
     throw this.#corrupt(chunk, 'another record lies in its place');
   }
 
-  async #readFrames(file: DiskFile, chunk: ChunkId, offset: number, length: number): Promise<Buffer> {
-    const bytes = await file.read(offset, length);
-    if (bytes.length < length) throw this.#corrupt(chunk, `its segment ends ${length - bytes.length} bytes too early`);
-    return bytes;
+  async #readFrames(file: DiskFile, chunk: ChunkId, offset: number, into: Buffer): Promise<Buffer> {
+    const present = await file.readInto(offset, into);
+    if (present < into.length) throw this.#corrupt(chunk, `its segment ends ${into.length - present} bytes too early`);
+    return into;
   }
 
   #verify(chunk: ChunkId, bytes: Buffer, firstFrame: number): void {
@@ -352,20 +371,24 @@ async function readExactly(file: DiskFile, offset: number, length: number): Prom
   return bytes;
 }
 
-/** The frames are those of the chunk, in order, and give its digest. Returns their stored length. */
-function checkFrames(facts: ChunkFacts, frames: readonly Frame[]): number {
+/** The frames are those of the chunk, in order, and give its digest. */
+function checkFrames(facts: ChunkFacts, frames: readonly Buffer[]): ChunkBody {
   const digest = new ChunkDigest();
+  const frameLengths: number[] = [];
   let rawLength = 0;
   let storedLength = 0;
-  for (const frame of frames) {
-    if (frame.rawOffset !== rawLength || rawLength % FRAME_BYTES !== 0)
-      throw new CollectiveError(
-        'frame_invalid',
-        `Put chunk ${facts.chunk}: a frame lies at ${frame.rawOffset}, not at ${rawLength}`,
-      );
-    rawLength += frame.rawLength;
-    storedLength += FRAME_HEADER_BYTES + frame.storedLength;
-    digest.add(frame.crc);
+  for (const buffer of frames) {
+    storedLength += buffer.length;
+    for (const frame of frameHeaders(buffer)) {
+      if (frame.type !== FRAME_TYPES.DATA || frame.rawOffset !== rawLength || rawLength % FRAME_BYTES !== 0)
+        throw new CollectiveError(
+          'frame_invalid',
+          `Put chunk ${facts.chunk}: a frame lies at ${frame.rawOffset}, not at ${rawLength}`,
+        );
+      rawLength += frame.rawLength;
+      frameLengths.push(frame.storedLength);
+      digest.add(frame.crc);
+    }
   }
   if (rawLength !== facts.rawLength || rawLength === 0)
     throw new CollectiveError(
@@ -374,7 +397,7 @@ function checkFrames(facts: ChunkFacts, frames: readonly Frame[]): number {
     );
   if (!digest.finish(rawLength).equals(facts.digest))
     throw new CollectiveError('frame_invalid', `Put chunk ${facts.chunk}: its frames do not give its digest`);
-  return storedLength;
+  return { frames, frameLengths, storedLength };
 }
 
 function refuseOtherDigest(facts: ChunkFacts, digest: Buffer): void {

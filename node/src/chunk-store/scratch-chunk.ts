@@ -3,15 +3,14 @@ import { createCipheriv } from 'node:crypto';
 import { zstdDecompressSync } from 'node:zlib';
 import { type ChunkId, chunkIdOf, type Epoch, type InodeNumber } from '@collective/base/ids';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
-import { FRAME_HEADER_BYTES, type Frame, readFrame } from '@collective/protocol/bulk/frame';
-import { FrameDecoder } from '@collective/protocol/bulk/frame-decoder';
+import { FRAME_HEADER_BYTES, frameHeaders, readFrame } from '@collective/protocol/bulk/frame';
 import type { ChunkFacts, ChunkStore } from './chunk-store.ts';
 
 export const SCRATCH_EPOCH: Epoch = { generation: 0x65000000, start: 3 };
 
 export interface ScratchChunk {
   readonly facts: ChunkFacts;
-  readonly frames: readonly Frame[];
+  readonly frames: readonly Buffer[];
   readonly raw: Buffer;
 }
 
@@ -28,9 +27,7 @@ export function scratchChunk(
 ): ScratchChunk {
   const raw = content === 'noise' ? noise(seed, length) : Buffer.alloc(length, `chunk ${seed} `);
   const encoded = encodeChunk([raw], { compress: true });
-  const frames: Frame[] = [];
-  const decoder = new FrameDecoder((frame) => frames.push(frame));
-  decoder.push(Buffer.concat(encoded.frames));
+  const frames = splitFrames(Buffer.concat(encoded.frames));
   const facts = {
     chunk: scratchId(number),
     inode: (1000 + number) as InodeNumber,
@@ -64,4 +61,14 @@ function noise(seed: number, length: number): Buffer {
   const key = Buffer.alloc(16);
   key.writeUInt32LE(seed);
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length));
+}
+
+/** One buffer a frame, so that tests can leave one out. */
+function splitFrames(frames: Buffer): Buffer[] {
+  let at = 0;
+  return [...frameHeaders(frames)].map((header) => {
+    const start = at;
+    at += FRAME_HEADER_BYTES + header.storedLength;
+    return frames.subarray(start, at);
+  });
 }

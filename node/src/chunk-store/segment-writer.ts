@@ -11,7 +11,6 @@ import { type Disk, type DiskFile, replaceWhole } from '@collective/base/disk';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { CHUNK_SYNC_WITHIN_MS } from '@collective/base/limits';
 import type { Log } from '@collective/base/log';
-import { encodeHeader, type Frame } from '@collective/protocol/bulk/frame';
 import type { ChunkFacts } from './chunk-store.ts';
 import type { DiskIdentity } from './disk-identity.ts';
 import { encodeRecordHeader, recordBytes, recordPadding } from './record.ts';
@@ -38,10 +37,16 @@ export interface Appended {
   readonly offset: number;
 }
 
+/** The frames of a chunk and what was read from their headers. */
+export interface ChunkBody {
+  readonly frames: readonly Buffer[];
+  readonly frameLengths: readonly number[];
+  readonly storedLength: number;
+}
+
 interface Append {
   readonly facts: ChunkFacts;
-  readonly frames: readonly Frame[];
-  readonly storedLength: number;
+  readonly body: ChunkBody;
   readonly bytes: number;
   readonly done: PromiseWithResolvers<Appended>;
 }
@@ -112,12 +117,12 @@ export class SegmentWriter {
     return this.#unstableBytes;
   }
 
-  append(facts: ChunkFacts, frames: readonly Frame[], storedLength: number): Promise<Appended> {
+  append(facts: ChunkFacts, body: ChunkBody): Promise<Appended> {
     if (this.#failed !== undefined) return Promise.reject(this.#failed);
     if (this.#closed)
       return Promise.reject(new CollectiveError('shutting_down', `Write chunk ${facts.chunk}: the store is closing`));
     const done = Promise.withResolvers<Appended>();
-    this.#queue.push({ facts, frames, storedLength, bytes: recordBytes(frames.length, storedLength), done });
+    this.#queue.push({ facts, body, bytes: recordBytes(body.frameLengths.length, body.storedLength), done });
     if (!this.#writerRuns) this.#writing = this.#writeAll();
     return done.promise;
   }
@@ -200,10 +205,10 @@ export class SegmentWriter {
     const buffers: Uint8Array[] = [];
     const places: Appended[] = [];
     let offset = segment.tail;
-    for (const { facts, frames, storedLength, bytes } of batch) {
+    for (const { facts, body, bytes } of batch) {
+      const { frames, frameLengths, storedLength } = body;
       const sequence = ++this.#lastSequence;
       places.push({ sequence, segment: segment.segment, offset });
-      const frameLengths = frames.map((frame) => frame.storedLength);
       buffers.push(
         encodeRecordHeader({
           ...facts,
@@ -216,8 +221,8 @@ export class SegmentWriter {
           diskId: identity.diskId,
         }),
       );
-      for (const frame of frames) buffers.push(encodeHeader(frame, 0), ...frame.payload);
-      const padding = recordPadding(frames.length, storedLength);
+      buffers.push(...frames);
+      const padding = recordPadding(frameLengths.length, storedLength);
       if (padding > 0) buffers.push(Buffer.alloc(padding));
       offset += bytes;
     }
@@ -236,11 +241,16 @@ export class SegmentWriter {
     this.#unstableBytes += batchBytes;
     this.#dirty.add(segment);
     this.#options.onSegmentSize(segment.segment, segment.tail);
-    batch.forEach(({ facts, storedLength, done }, i) => {
+    batch.forEach(({ facts, body, done }, i) => {
       const place = places[i];
       assert(place !== undefined, 'a place for each append');
-      segment.entries.push({ chunk: facts.chunk, offset: place.offset, rawLength: facts.rawLength, storedLength });
-      this.#options.onWritten(facts, place, storedLength);
+      segment.entries.push({
+        chunk: facts.chunk,
+        offset: place.offset,
+        rawLength: facts.rawLength,
+        storedLength: body.storedLength,
+      });
+      this.#options.onWritten(facts, place, body.storedLength);
       done.resolve(place);
     });
     if (this.#unstableBytes >= SYNC_AT_BYTES) this.#wantSync();

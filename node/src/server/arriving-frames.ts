@@ -1,16 +1,15 @@
 /** Frames of a put on their way to another replica: pushed as they arrive, taken as the connection allows. At most those of one chunk. */
 import type { ArrivingChunk } from '@collective/protocol/bulk/exchange';
-import type { Frame } from '@collective/protocol/bulk/frame';
 
 export class ArrivingFrames implements ArrivingChunk {
-  #frames: Frame[] = [];
+  #frames: Buffer[] = [];
   #digest: Buffer = Buffer.alloc(0);
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
   #wake: (() => void) | undefined;
 
-  push(frame: Frame): void {
-    this.#frames.push(frame);
+  push(frames: Buffer): void {
+    this.#frames.push(frames);
     this.#wake?.();
   }
 
@@ -29,16 +28,16 @@ export class ArrivingFrames implements ArrivingChunk {
     return this.#digest;
   }
 
-  get arriving(): AsyncIterable<Frame> {
+  get arriving(): AsyncIterable<Buffer> {
     return this.#take();
   }
 
-  async *#take(): AsyncGenerator<Frame, void, undefined> {
+  async *#take(): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure.error;
-      const frame = this.#frames.shift();
-      if (frame !== undefined) {
-        yield frame;
+      const frames = this.#frames.shift();
+      if (frames !== undefined) {
+        yield frames;
         continue;
       }
       if (this.#ended) return;

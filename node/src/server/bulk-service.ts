@@ -2,6 +2,7 @@
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
+import { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import type { BulkConnection } from '@collective/protocol/bulk/connection';
 import { encodeControlFrame } from '@collective/protocol/bulk/frame';
 import { toFailure } from '@collective/protocol/errors/grpc-status';
@@ -12,6 +13,7 @@ import { BulkSession } from './bulk-session.ts';
 import { ByteBudget } from './byte-budget.ts';
 import type { Forwarder } from './forwarder.ts';
 import type { NodeMetrics } from './node-metrics.ts';
+import { ReadBuffers } from './read-buffers.ts';
 
 const MiB = 1024 * 1024;
 /**
@@ -25,6 +27,10 @@ export const MEMORY_LIMITS = {
   /** Of `readBytes`, for one connection: a peer that takes nothing holds no more. */
   readBytesPerConnection: 4 * MiB,
 } as const;
+/** In hand for the next puts (4 MiB each) and reads (1 MiB each). */
+const CHUNKS_KEPT_MAX = 12;
+const READS_KEPT_MAX = 16;
+
 export type MemoryLimits = { readonly [Name in keyof typeof MEMORY_LIMITS]: number };
 
 const ROLES: readonly string[] = ['client', 'user', 'node'];
@@ -46,6 +52,8 @@ export class BulkService {
   readonly #clientPuts: ByteBudget;
   readonly #nodePuts: ByteBudget;
   readonly #reads: ByteBudget;
+  readonly #putBuffers = new ChunkBuffers(CHUNKS_KEPT_MAX);
+  readonly #readBuffers = new ReadBuffers(READS_KEPT_MAX);
   readonly #sessions = new Set<BulkSession>();
 
   constructor(options: BulkServiceOptions) {
@@ -76,7 +84,9 @@ export class BulkService {
       connection,
       peer,
       putBudget: peer.role === 'node' ? this.#nodePuts : this.#clientPuts,
+      putBuffers: this.#putBuffers,
       readBudget: this.#reads,
+      readBuffers: this.#readBuffers,
       ownReadBudget: new ByteBudget(this.#memory.readBytesPerConnection),
       onClosed: () => {
         this.#sessions.delete(session);

@@ -120,7 +120,8 @@ describe('bulk session', () => {
     const outcomes = (await member.clock.finish(Promise.all(puts), { withinMs: 60_000 })).flat();
     assert.equal(outcomes.length, 40);
     assert.ok(outcomes.every(({ failure }) => failure === undefined));
-    assert.equal(highest, MEMORY.clientPutBytes, 'the budget was used up, and not exceeded');
+    assert.ok(highest <= MEMORY.clientPutBytes, `${highest} bytes were held`);
+    assert.ok(highest > MEMORY.clientPutBytes - 2 * CHUNK_BYTES, 'the budget was used up');
   });
 
   test('D6: nodes that are full of puts for each other still go on: forwarded puts have memory of their own', async () => {

@@ -7,15 +7,16 @@
 import type { Clock, Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { chunkIdFromBytes } from '@collective/base/ids';
-import { WIRE_VERSION } from '@collective/base/limits';
+import { FRAME_BYTES, WIRE_VERSION } from '@collective/base/limits';
 import type { Log } from '@collective/base/log';
+import type { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import type { BulkConnection } from '@collective/protocol/bulk/connection';
 import {
   encodeControlFrame,
-  FRAME_HEADER_BYTES,
   FRAME_TYPES,
   type Frame,
   type FrameTypeName,
+  frameHeaders,
   frameTypeName,
   payloadOf,
 } from '@collective/protocol/bulk/frame';
@@ -38,14 +39,13 @@ import type { ByteBudget } from './byte-budget.ts';
 import type { Forwarder } from './forwarder.ts';
 import type { NodeMetrics } from './node-metrics.ts';
 import { PutStream } from './put-stream.ts';
+import { ReadBuffers } from './read-buffers.ts';
 
 /** Streams of one connection that are not answered. */
 export const SESSION_STREAMS_MAX = 512;
 const PROGRESS_WITHIN_MS = 15_000;
 const IDLE_WITHIN_MS = 600_000;
 const LOOK_EVERY_MS = 1_000;
-/** What one read from the store brings at most, rounded up. */
-const READ_BYTES = 1024 * 1024 + 1024;
 
 export interface BulkSessionOptions {
   readonly connection: BulkConnection;
@@ -57,10 +57,13 @@ export interface BulkSessionOptions {
   readonly node: string;
   /** For puts of this kind of peer. */
   readonly putBudget: ByteBudget;
+  /** Memory of puts, used again. */
+  readonly putBuffers: ChunkBuffers;
   /** Shared by all connections. */
   readonly readBudget: ByteBudget;
   /** Of this connection. */
   readonly ownReadBudget: ByteBudget;
+  readonly readBuffers: ReadBuffers;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
   readonly log: Log;
@@ -157,15 +160,33 @@ export class BulkSession {
 
   #beginPut(frame: Frame): void {
     if (this.#receiving !== undefined) throw this.#invalid(frame, `within the put of stream ${this.#receiving.id}`);
-    const { access, peer, store, node, forwarder, putBudget: budget, metrics, clock } = this.#options;
+    const {
+      access,
+      peer,
+      store,
+      node,
+      forwarder,
+      putBudget: budget,
+      putBuffers: buffers,
+      metrics,
+      clock,
+    } = this.#options;
     this.#open(frame, () => {
       const begin = decode(PutBegin, frame);
       if (peer.role === 'node' && begin.forwardTo.length > 0)
         throw new CollectiveError('permission_denied', 'Put a chunk: what a node forwards is not forwarded again');
       access.checkPut(access.check(begin.token, peer), chunkIdFromBytes(begin.chunk));
-      const put = new PutStream(begin, { store, node, forwarder, budget, metrics, clock, signal: this.#ending.signal });
+      const put = new PutStream(begin, {
+        store,
+        node,
+        forwarder,
+        budget,
+        buffers,
+        metrics,
+        clock,
+        signal: this.#ending.signal,
+      });
       this.#receiving = { id: frame.stream, put };
-      metrics.bufferedBytes.set(budget.heldBytes);
       this.#pauseUntilRoom(put);
       return (error) => {
         if (this.#receiving?.put === put) this.#receiving = undefined;
@@ -212,7 +233,6 @@ export class BulkSession {
     try {
       put.end(decode(PutEnd, frame).digest).then(
         (replicas) => {
-          this.#options.metrics.bufferedBytes.set(this.#options.putBudget.heldBytes);
           this.#answer(id, 'PUT_OUTCOME', PutOutcome.encode({ replicas }).finish());
         },
         (error: unknown) => this.#failStream(id, error),
@@ -257,19 +277,29 @@ export class BulkSession {
     const { access, peer, store, metrics } = this.#options;
     const chunk = chunkIdFromBytes(begin.chunk);
     access.checkGet(access.check(begin.token, peer), chunk, begin.ticket, begin.ticketExpires);
-    const pieces = store.read(chunk, begin.offset, begin.length);
-    const share = Math.min(READ_BYTES, begin.length + READ_BYTES / 4);
+    const { readBuffers } = this.#options;
+    let memory: Buffer | undefined;
+    const pieces = store.read(chunk, begin.offset, begin.length, (bytes) => {
+      memory = readBuffers.take(bytes);
+      return memory;
+    });
+    const share = ReadBuffers.bytesFor(begin.length + FRAME_BYTES);
     let frames = 0;
     try {
       for (;;) {
-        const giveBack = await this.#takeReadShare(share, signal);
-        const piece = await nextPiece(pieces, giveBack);
+        const giveShareBack = await this.#takeReadShare(share, signal);
+        const piece = await nextPiece(pieces, giveShareBack);
         if (piece === undefined) break;
+        const used = memory;
+        const giveBack = (): void => {
+          if (used !== undefined) readBuffers.giveBack(used);
+          giveShareBack();
+        };
         if (signal.aborted) {
           giveBack();
           throw signal.reason;
         }
-        frames += countFrames(piece);
+        for (const _header of frameHeaders(piece)) frames++;
         metrics.getBytes.inc(piece.length);
         this.#connection.send([piece], { stream, onSent: giveBack });
       }
@@ -429,10 +459,4 @@ async function nextPiece(
   }
   unused();
   return undefined;
-}
-
-function countFrames(piece: Buffer): number {
-  let count = 0;
-  for (let at = 0; at < piece.length; at += FRAME_HEADER_BYTES + piece.readUInt32LE(at + 12)) count++;
-  return count;
 }

@@ -5,7 +5,8 @@ import { zstdDecompressSync } from 'node:zlib';
 import { crc32 } from '@collective/base/crc';
 import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
 import fc from 'fast-check';
-import { ChunkBuffers, type EncodedChunk, encodeChunk } from './encode-chunk.ts';
+import { ChunkBuffers } from './chunk-buffers.ts';
+import { type EncodedChunk, encodeChunk } from './encode-chunk.ts';
 import { FRAME_HEADER_BYTES, type FrameHeader, readFrame } from './frame.ts';
 
 function framesOf(chunk: EncodedChunk): { header: FrameHeader; payload: Buffer }[] {
@@ -100,11 +101,11 @@ describe('encode chunk', () => {
 
   test('memory that was released serves the next chunk, once', () => {
     const buffers = new ChunkBuffers(1);
-    const first = encodeChunk([randomBytes(1_000_000)], { compress: false, buffers });
+    const first = encodeChunk([randomBytes(3_000_000)], { compress: false, buffers });
     first.release();
     first.release();
-    const second = encodeChunk([randomBytes(1_000_000)], { compress: false, buffers });
-    const third = encodeChunk([randomBytes(1_000_000)], { compress: false, buffers });
+    const second = encodeChunk([randomBytes(3_000_000)], { compress: false, buffers });
+    const third = encodeChunk([randomBytes(3_000_000)], { compress: false, buffers });
     assert.equal(second.frames[0]?.buffer, first.frames[0]?.buffer);
     assert.notEqual(third.frames[0]?.buffer, second.frames[0]?.buffer);
   });

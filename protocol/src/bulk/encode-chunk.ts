@@ -8,7 +8,8 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import { assert } from '@collective/base/assert';
 import { crc32 } from '@collective/base/crc';
 import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
-import { CHUNK_FRAMES_MAX, FRAME_HEADER_BYTES, sealDataFrame } from './frame.ts';
+import type { ChunkBuffers } from './chunk-buffers.ts';
+import { FRAME_HEADER_BYTES, sealDataFrame } from './frame.ts';
 
 export const DIGEST_BYTES = 8;
 /** Level 1: the level at which compression still keeps up with a network. */
@@ -22,9 +23,6 @@ const SAMPLE_PIECE_BYTES = 4 * 1024;
 const COMPRESS_FROM_BYTES = 512;
 /** Frames are handed over in buffers of about this size: fewer writes, and a sender that must wait does so soon. */
 const SEND_BYTES = 512 * 1024;
-/** Smaller chunks are not worth a kept buffer. */
-const KEEP_FROM_BYTES = 256 * 1024;
-const ENCODED_BYTES_MAX = BLOCK_BYTES + CHUNK_FRAMES_MAX * FRAME_HEADER_BYTES;
 
 export interface EncodedChunk {
   /** The DATA frames in order, stream id 0; each buffer holds one or several whole frames. */
@@ -35,27 +33,6 @@ export interface EncodedChunk {
   readonly digest: Buffer;
   /** Optional, when every put of it has ended: its memory may serve the next chunk. Saves a third of a client's work. */
   release(): void;
-}
-
-/** Memory of chunks that were sent, for the next ones: fresh memory costs more than the copy into it. */
-export class ChunkBuffers {
-  readonly #keptMax: number;
-  #kept: Buffer[] = [];
-
-  /** `keptMax` buffers of a whole chunk each stay in hand. */
-  constructor(keptMax: number) {
-    this.#keptMax = keptMax;
-  }
-
-  take(length: number): Buffer {
-    if (length < KEEP_FROM_BYTES) return Buffer.allocUnsafe(length);
-    return (this.#kept.pop() ?? Buffer.allocUnsafeSlow(ENCODED_BYTES_MAX)).subarray(0, length);
-  }
-
-  giveBack(buffer: Buffer): void {
-    if (buffer.buffer.byteLength === ENCODED_BYTES_MAX && this.#kept.length < this.#keptMax)
-      this.#kept.push(Buffer.from(buffer.buffer, 0, ENCODED_BYTES_MAX));
-  }
 }
 
 /** `pieces` together are 1 byte to 4 MiB; they are not changed and not kept. */

@@ -17,15 +17,7 @@ import { Failure, type ReplicaOutcome } from '../gen/common.ts';
 import { BulkHello, BulkWelcome, GetBegin, PutBegin, PutEnd, PutOutcome, SyncBegin, SyncDone } from '../gen/node.ts';
 import type { BulkConnection } from './connection.ts';
 import type { EncodedChunk } from './encode-chunk.ts';
-import {
-  encodeControlFrame,
-  encodeHeader,
-  FRAME_TYPES,
-  type Frame,
-  type FrameTypeName,
-  frameTypeName,
-  payloadOf,
-} from './frame.ts';
+import { encodeControlFrame, FRAME_TYPES, type Frame, type FrameTypeName, frameTypeName, payloadOf } from './frame.ts';
 import { RangeReader, type RawPiece } from './range-reader.ts';
 import { Turnstile } from './turnstile.ts';
 
@@ -49,9 +41,9 @@ export interface PutRequest {
   readonly stable: boolean;
 }
 
-/** Frames of a put that are still arriving from somewhere; `digest` is asked after the last. */
+/** A chunk that is still arriving from somewhere: buffers of whole DATA frames, in order; `digest` is asked after the last. */
 export interface ArrivingChunk {
-  readonly arriving: AsyncIterable<Frame>;
+  readonly arriving: AsyncIterable<Buffer>;
   digest(): Buffer;
 }
 
@@ -370,10 +362,10 @@ export class BulkExchange {
   }
 
   async #sendArriving(id: number, stream: Stream, source: ArrivingChunk): Promise<Buffer> {
-    for await (const frame of source.arriving) {
+    for await (const frames of source.arriving) {
       if (!this.#wantsMore(stream)) break;
       stream.progressAtMs = this.#clock.bootMs();
-      if (!this.#connection.send([encodeHeader(frame, id), ...frame.payload])) await this.#drained(stream);
+      if (!this.#connection.send([frames], { stream: id })) await this.#drained(stream);
     }
     return this.#wantsMore(stream) ? source.digest() : Buffer.alloc(0);
   }

@@ -5,10 +5,11 @@ import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
 import {
   CONTROL_PAYLOAD_BYTES_MAX,
+  copyFrame,
   encodeControlFrame,
-  encodeHeader,
   FRAME_HEADER_BYTES,
   FRAME_TYPES,
+  frameHeaders,
   readFrame,
   readFrameHeader,
   sealDataFrame,
@@ -76,11 +77,24 @@ describe('frame layout', () => {
     assert.equal(readFrame(GOLDEN_PING).stream, 0x01020304);
   });
 
-  test('the header can be written again for the next hop with another stream', () => {
-    const header = readFrame(GOLDEN_DATA);
-    const bytes = encodeHeader(header, 77);
-    assert.equal(bytes.readUInt32LE(0), 77);
-    assert.deepEqual(bytes.subarray(4), GOLDEN_DATA.subarray(4, FRAME_HEADER_BYTES));
+  test('a received frame is copied into one piece, with stream 0, and its memory given back', () => {
+    let released = 0;
+    const payload = [GOLDEN_DATA.subarray(24, 25), GOLDEN_DATA.subarray(25)];
+    const into = Buffer.alloc(40, 0xff);
+    const end = copyFrame({ ...readFrame(GOLDEN_DATA), stream: 77, payload, release: () => released++ }, into, 5);
+    assert.equal(end, 5 + GOLDEN_DATA.length);
+    assert.deepEqual(into.subarray(5, end), GOLDEN_DATA);
+    assert.equal(released, 1);
+  });
+
+  test('the headers of many frames are read without a look at their payloads', () => {
+    const frames = Buffer.concat([GOLDEN_DATA, GOLDEN_PING, GOLDEN_DATA]);
+    assert.deepEqual(
+      [...frameHeaders(frames)].map(({ type }) => type),
+      [FRAME_TYPES.DATA, FRAME_TYPES.PING, FRAME_TYPES.DATA],
+    );
+    for (let length = 1; length < GOLDEN_DATA.length; length++)
+      refuses(() => [...frameHeaders(frames.subarray(0, length))], /Read a bulk frame/);
   });
 
   test('D5: the stream id is not covered by the checksum: a hop may change it', () => {

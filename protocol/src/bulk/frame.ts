@@ -142,18 +142,34 @@ export function encodeControlFrame(type: Exclude<FrameTypeName, 'DATA'>, stream:
   return frame;
 }
 
-/** The 24 bytes of a received frame, for the next hop or the disk. */
-export function encodeHeader(header: FrameHeader, stream: number): Buffer {
-  const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
-  bytes.writeUInt32LE(stream, 0);
-  bytes.writeUInt32LE(header.crc, 4);
-  bytes.writeUInt8(header.type, 8);
-  bytes.writeUInt8(header.zstd ? FLAG_ZSTD : 0, 9);
-  bytes.writeUInt16LE(0, 10);
-  bytes.writeUInt32LE(header.storedLength, 12);
-  bytes.writeUInt32LE(header.rawLength, 16);
-  bytes.writeUInt32LE(header.rawOffset, 20);
-  return bytes;
+/** Copies a received frame to `into`, in one piece with stream id 0, and gives its memory back. Returns where it ends. */
+export function copyFrame(frame: Frame, into: Buffer, at: number): number {
+  into.writeUInt32LE(0, at);
+  into.writeUInt32LE(frame.crc, at + 4);
+  into.writeUInt8(frame.type, at + 8);
+  into.writeUInt8(frame.zstd ? FLAG_ZSTD : 0, at + 9);
+  into.writeUInt16LE(0, at + 10);
+  into.writeUInt32LE(frame.storedLength, at + 12);
+  into.writeUInt32LE(frame.rawLength, at + 16);
+  into.writeUInt32LE(frame.rawOffset, at + 20);
+  let end = at + FRAME_HEADER_BYTES;
+  for (const piece of frame.payload) {
+    into.set(piece, end);
+    end += piece.length;
+  }
+  frame.release();
+  return end;
+}
+
+/** The headers of the whole frames in `frames`, in order. Throws `frame_invalid`; checksums are not compared. */
+export function* frameHeaders(frames: Buffer): Generator<FrameHeader, void, undefined> {
+  for (let at = 0; at < frames.length; ) {
+    if (frames.length - at < FRAME_HEADER_BYTES) throw invalid(`there are ${frames.length - at} bytes of a header`);
+    const header = readFrameHeader(frames, at);
+    at += FRAME_HEADER_BYTES + header.storedLength;
+    if (at > frames.length) throw invalid(`${frameTypeName(header.type)} ends ${at - frames.length} bytes too late`);
+    yield header;
+  }
 }
 
 /** Writes `stream` into each of the whole frames in `frames`. */
