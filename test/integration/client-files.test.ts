@@ -169,6 +169,19 @@ describe('the SDK and a real member', () => {
     }
   });
 
+  test('D1: a block takes more pieces than one block may have, because its writer folds it', async () => {
+    const folder = await newFolder();
+    await using handle = await files.open(`${folder}/diary`, { access: 'write', create: true });
+    const lines = Array.from({ length: 2_100 }, (_, i) => `line ${i}\n`);
+    const appending = lines.values();
+    const writer = async (): Promise<void> => {
+      for (const line of appending) await handle.append(Buffer.from(line), { durability: 'written' });
+    };
+    await Promise.all(Array.from({ length: 16 }, writer));
+    const content = (await handle.read(0, MiB)).toString();
+    assert.deepEqual(content.split(/(?<=\n)/).sort(), [...lines].sort());
+  });
+
   test('the namespace: make, list, link, rename in its three ways, remove', async () => {
     const folder = await newFolder();
     await files.mkdir(`${folder}/a/b/c`, { recursive: true });

@@ -26,10 +26,16 @@ import { expectResult } from '../session/operation-kinds.ts';
 import { readRange } from '../transfer/download.ts';
 import { attributesOf } from './attributes.ts';
 import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
+import { blockToFold, foldBlock } from './fold-block.ts';
 import { wireChanges } from './set-attributes.ts';
 
 const READ_BYTES_MAX = 64 * 1024 * 1024;
 const BLOCKS_AT_ONCE = 16;
+/** Reading and writing 4 MiB again for so many commits costs less than they cost each other. */
+const FOLD_AFTER_PIECES = 256;
+const COUNTED_BLOCKS_MAX = 4_096;
+/** Of one commit: each after what was in its way was removed. A write spans this many blocks at most. */
+const COMMIT_TRIES_MAX = BLOCKS_AT_ONCE + 4;
 /** The largest number of the wire: to the end of the file, however it grows. */
 const LOCK_TO_END = Number.MAX_SAFE_INTEGER;
 
@@ -42,6 +48,10 @@ export class OpenFile implements FileHandle {
   /** Session generations in which locks are held: after a lost session their holder must hear of it. */
   #lockGeneration: number | undefined;
   #closed = false;
+  /** Commits since the last fold, by block. */
+  readonly #pieces = new Map<number, number>();
+  /** Settles when the fold under way is over; never rejects. */
+  #folding: Promise<void> = Promise.resolve();
 
   constructor(context: FileContext, path: string, attributes: WireAttributes, writable: boolean) {
     this.#context = context;
@@ -202,6 +212,7 @@ export class OpenFile implements FileHandle {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#folding;
     const { isLast, held } = this.#context.open.closed(this.inode);
     if (isLast) this.#context.session.forgetLater(this.inode);
     if (!held || this.#context.session.state === 'closed') return;
@@ -272,13 +283,46 @@ export class OpenFile implements FileHandle {
       );
       return expectResult(reply, 'committed').offset;
     };
-    try {
-      return await send();
-    } catch (error) {
-      if (!(error instanceof CollectiveError) || error.code !== 'chunk_condemned') throw error;
-      for (const part of parts) part.commit = await part.store();
-      return await send();
+    for (let tries = 1; ; tries++) {
+      await this.#folding;
+      try {
+        const start = await send();
+        this.#countPieces(parts.map(({ offset }) => Math.floor((start + offset) / BLOCK_BYTES)));
+        return start;
+      } catch (error) {
+        const block = blockToFold(error);
+        const condemned = error instanceof CollectiveError && error.code === 'chunk_condemned';
+        if (tries >= COMMIT_TRIES_MAX || (block === undefined && !condemned)) throw error;
+        if (block !== undefined) await this.#fold(block);
+        if (condemned) for (const part of parts) part.commit = await part.store();
+      }
     }
+  }
+
+  /** Many small pieces make every further commit to their block dearer, so now and then they become one. */
+  #countPieces(blocks: readonly number[]): void {
+    for (const block of blocks) {
+      const pieces = (this.#pieces.get(block) ?? 0) + 1;
+      if (pieces < FOLD_AFTER_PIECES) {
+        if (this.#pieces.size >= COUNTED_BLOCKS_MAX) this.#pieces.clear();
+        this.#pieces.set(block, pieces);
+        continue;
+      }
+      this.#pieces.delete(block);
+      // All that was written is committed; if this fails, the coordinator says when a fold must be.
+      this.#fold(block).catch(() => undefined);
+    }
+  }
+
+  /** Own commits wait meanwhile: they would change the block and spoil the fold. */
+  async #fold(block: number): Promise<void> {
+    await this.#folding;
+    const folding = foldBlock(this.#context, this.inode, block, NEVER_ABORTED);
+    this.#folding = folding.then(
+      () => undefined,
+      () => undefined,
+    );
+    await folding;
   }
 
   #change<T>(what: string, act: () => Promise<T>): Promise<T> {

@@ -59,6 +59,7 @@ export function commitSlices(
       throw new CollectiveError(
         'overloaded',
         `Commit to block ${index} of inode ${inode}: it has ${BLOCK_SLICES_MAX} slices and must be folded first`,
+        { details: { block: index } },
       );
     bytes += storedBytes(added.slices) - storedBytes(block.slices);
     dropped.push(...added.dropped);
