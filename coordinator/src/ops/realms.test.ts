@@ -10,11 +10,10 @@ import {
   ROOT,
   renameOp,
   resultOf,
-  type ScriptedClient,
-  SessionWorld,
   setOp,
   unlinkOp,
-} from '../session/session-harness.ts';
+} from '../session/scripted-operations.ts';
+import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { PLAIN_OPERATIONS, SESSION_OPERATIONS } from './operations.ts';
 
 const request = (path: string, more: { quotaBytes?: number; quotaInodes?: number } = {}) =>

@@ -2,19 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PromiseGrant, Recall, Reply } from '@collective/protocol/gen/session';
 import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
-import {
-  code,
-  commitOp,
-  makeOp,
-  mkdirOp,
-  type Op,
-  ROOT,
-  resultOf,
-  type ScriptedClient,
-  SessionWorld,
-  setOp,
-  unlinkOp,
-} from './session-harness.ts';
+import { code, commitOp, makeOp, mkdirOp, type Op, ROOT, resultOf, setOp, unlinkOp } from './scripted-operations.ts';
+import { type ScriptedClient, SessionWorld } from './session-harness.ts';
 
 const getOp = (inode: number): Op => ({ $case: 'getAttributes', value: { inode, opens: false } });
 const lookupOp = (parent: number, name: string): Op => ({

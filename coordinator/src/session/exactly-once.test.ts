@@ -3,17 +3,8 @@ import { test } from 'node:test';
 import { Durability, LockFamily, LockType } from '@collective/protocol/gen/session';
 import { prefixEnd } from '../tables/table.ts';
 import { ANSWERS, SESSIONS } from '../tables/tables.ts';
-import {
-  code,
-  makeOp,
-  mkdirOp,
-  ROOT,
-  renameOp,
-  resultOf,
-  SessionWorld,
-  subjectUri,
-  unlinkOp,
-} from './session-harness.ts';
+import { code, makeOp, mkdirOp, ROOT, renameOp, resultOf, unlinkOp } from './scripted-operations.ts';
+import { SessionWorld, subjectUri } from './session-harness.ts';
 
 const rows = (world: SessionWorld, prefix: string): Promise<number> =>
   world.finish(world.core.engine.run((tx) => tx.scan(ANSWERS, prefix, prefixEnd(prefix), 10_000).length));

@@ -13,10 +13,9 @@ import {
   ROOT,
   renameOp,
   resultOf,
-  type ScriptedClient,
-  SessionWorld,
   unlinkOp,
-} from './session-harness.ts';
+} from './scripted-operations.ts';
+import { type ScriptedClient, SessionWorld } from './session-harness.ts';
 
 const releaseOp = (inode: number): Op => ({ $case: 'release', value: { inode } });
 const openOp = (inode: number): Op => ({ $case: 'getAttributes', value: { inode, opens: true } });

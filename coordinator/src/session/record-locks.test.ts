@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Lock, LockFamily, LockType, type Reply } from '@collective/protocol/gen/session';
 import fc from 'fast-check';
-import { code, type Op, ROOT, resultOf, type ScriptedClient, SessionWorld } from './session-harness.ts';
+import { code, type Op, ROOT, resultOf } from './scripted-operations.ts';
+import { type ScriptedClient, SessionWorld } from './session-harness.ts';
 
 const END = Number.MAX_SAFE_INTEGER;
 const { LOCK_READ, LOCK_UNLOCK, LOCK_WRITE } = LockType;

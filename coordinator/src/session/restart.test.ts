@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Durability, InodeType, type Reply } from '@collective/protocol/gen/session';
 import { ATTRIBUTES, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
-import { code, makeOp, mkdirOp, ROOT, resultOf, SessionWorld, setOp, unlinkOp } from './session-harness.ts';
+import { code, makeOp, mkdirOp, ROOT, resultOf, setOp, unlinkOp } from './scripted-operations.ts';
+import { SessionWorld } from './session-harness.ts';
 
 async function isAnswered(world: SessionWorld, reply: Promise<Reply>, withinMs: number): Promise<boolean> {
   let answered = false;
