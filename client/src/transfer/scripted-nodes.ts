@@ -5,7 +5,14 @@ import type { FakeClock } from '@collective/base/fake-clock';
 import { type ChunkId, chunkIdFromBytes } from '@collective/base/ids';
 import { FRAME_BYTES } from '@collective/base/limits';
 import type { BulkConnection, BulkConnector, BulkTarget } from '@collective/protocol/bulk/connection';
-import { encodeControlFrame, encodeHeader, FRAME_TYPES, type Frame, payloadOf } from '@collective/protocol/bulk/frame';
+import {
+  copyFrame,
+  encodeControlFrame,
+  FRAME_HEADER_BYTES,
+  FRAME_TYPES,
+  type Frame,
+  payloadOf,
+} from '@collective/protocol/bulk/frame';
 import { memoryConnectionPair } from '@collective/protocol/bulk/memory-connection';
 import {
   type AccessToken,
@@ -103,7 +110,7 @@ export class ScriptedNodes implements BulkConnector {
         arriving.set(frame.stream, { begin: PutBegin.decode(payloadOf(frame)), frames: [] });
         return;
       case FRAME_TYPES.DATA:
-        arriving.get(frame.stream)?.frames.push(Buffer.concat([encodeHeader(frame, 0), ...frame.payload]));
+        arriving.get(frame.stream)?.frames.push(wholeFrame(frame));
         return;
       case FRAME_TYPES.PUT_END: {
         const put = arriving.get(frame.stream);
@@ -178,4 +185,10 @@ export function accessToken(clock: FakeClock, epochStart: number, firstChunk: nu
 
 function failureOf(code: ErrorCode): Failure {
   return { code, message: `Scripted: ${code}`, details: {} };
+}
+
+function wholeFrame(frame: Frame): Buffer {
+  const bytes = Buffer.alloc(FRAME_HEADER_BYTES + frame.storedLength);
+  copyFrame(frame, bytes, 0);
+  return bytes;
 }
