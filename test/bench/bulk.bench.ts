@@ -8,10 +8,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect } from 'node:tls';
 import { type ChunkId, chunkIdOf, type TrustDomain } from '@collective/base/ids';
 import { BLOCK_BYTES } from '@collective/base/limits';
 import { SystemClock } from '@collective/base/system-clock';
@@ -21,13 +20,13 @@ import {
   ScratchCoordinator,
   type ScratchNodeOptions,
 } from '@collective/node/server/scratch-node';
+import { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import type { BulkTarget } from '@collective/protocol/bulk/connection';
-import { ChunkBuffers, encodeChunk } from '@collective/protocol/bulk/encode-chunk';
+import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import { BulkExchange } from '@collective/protocol/bulk/exchange';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
 import { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
-import { secureContextOptions } from '@collective/protocol/tls/trust-files';
-import type { TrustSet } from '@collective/protocol/tls/trust-set';
+import { bareTlsCopy, plainFileCopy } from './reference-copies.ts';
 
 const SUBJECT = 'spiffe://alice.home/user/bench';
 const MiB = 1024 * 1024;
@@ -52,15 +51,15 @@ const user = await authority.peer('user', 'bench');
 const buffers = new ChunkBuffers(2 * CHUNKS_AT_ONCE);
 const forever = new AbortController().signal;
 /** Some different blocks, so that no cache sees the same bytes again and again. */
-const blocks = Array.from({ length: 16 }, () => randomBytes(BLOCK_BYTES));
-const blockOf = (i: number): Buffer => blocks[i % blocks.length] ?? Buffer.alloc(0);
+const random = randomBytes(16 * BLOCK_BYTES);
+const blockOf = (i: number): Buffer => random.subarray((i % 16) * BLOCK_BYTES, ((i % 16) + 1) * BLOCK_BYTES);
 
 // The machine is rarely alone: each round measures ours and the bare copies close together, and the best of each counts.
 for (let round = 0; round < ROUNDS; round++) {
-  await measure('bare TLS, sent', () => bareTls('receive'));
-  await measure('plain file, synced', plainFile);
+  await measure('bare TLS, sent', () => bareTlsCopy('send', random, totalBytes));
+  await measure('plain file, synced', () => plainFileCopy(random, totalBytes));
   await replicated(1);
-  await measure('bare TLS, received', () => bareTls('send'));
+  await measure('bare TLS, received', () => bareTlsCopy('receive', random, totalBytes));
 }
 await replicated(2);
 report();
@@ -187,58 +186,6 @@ async function connectTo(target: BulkTarget | undefined): Promise<BulkExchange> 
   const clock = new SystemClock();
   const connection = await new TlsBulkConnector({ trust: fixedTrust(user), clock }).connect(target, forever);
   return await BulkExchange.open(connection, { clock, program: 'bench', progressWithinMs: 60_000 }, forever);
-}
-
-async function bareTls(mode: 'receive' | 'send'): Promise<void> {
-  const child = fork(new URL('./bare-tls.ts', import.meta.url));
-  const server: TrustSet = await authority.peer('node', 'bare');
-  const { certificatePem, keyPem, bundlePem } = server;
-  child.send({ pems: { certificatePem, keyPem, bundlePem }, mode, bytes: totalBytes });
-  const [port] = (await once(child, 'message')) as [number];
-  const socket = connect({
-    ...secureContextOptions(user),
-    host: '127.0.0.1',
-    port,
-    checkServerIdentity: () => undefined,
-  });
-  await once(socket, 'secureConnect');
-  try {
-    if (mode === 'send') {
-      let left = totalBytes;
-      const done = new Promise<void>((resolve) =>
-        socket.on('data', (piece: Buffer) => {
-          left -= piece.length;
-          if (left <= 0) resolve();
-        }),
-      );
-      socket.write('g');
-      await done;
-      return;
-    }
-    for (let i = 0; i < chunkCount; i++) {
-      for (let at = 0; at < BLOCK_BYTES; at += MiB)
-        await new Promise<void>((resolve, reject) =>
-          socket.write(blockOf(i).subarray(at, at + MiB), (error) => (error ? reject(error) : resolve())),
-        );
-    }
-    await once(socket, 'data');
-  } finally {
-    socket.destroy();
-    child.kill();
-    await once(child, 'exit');
-  }
-}
-
-async function plainFile(): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'collective-bench-'));
-  const file = await open(join(folder, 'copy'), 'wx');
-  try {
-    for (let i = 0; i < chunkCount; i++) await file.write(blockOf(i));
-    await file.datasync();
-  } finally {
-    await file.close();
-    await rm(folder, { recursive: true, force: true });
-  }
 }
 
 async function measure(name: string, act: () => Promise<void>, bytes = totalBytes): Promise<void> {
