@@ -14,7 +14,6 @@ import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
-import { FRAME_HEADER_BYTES, readFrame } from '@collective/protocol/bulk/frame';
 import { BenchMember } from './bench-member.ts';
 import { type Figures, rateAtDepth, secondsOf } from './figures.ts';
 import { lookup, make } from './metadata.bench.ts';
@@ -93,16 +92,11 @@ async function nodeStart(figures: Figures, chunks: number): Promise<void> {
     {
       await using store = await open();
       const encoded = encodeChunk([randomBytes(4096)], { compress: false });
-      const frames = encoded.frames.map((frame) => ({
-        ...readFrame(frame),
-        payload: [frame.subarray(FRAME_HEADER_BYTES)],
-        release: () => undefined,
-      }));
       const epoch = { generation: 1, start: 1 };
       const rate = await rateAtDepth(256, chunks, (i) =>
         store.put(
           { chunk: chunkIdOf(epoch, i + 1), rawLength: 4096, digest: encoded.digest, inode: 0, block: 0, epoch },
-          frames,
+          encoded.frames,
         ),
       );
       figures.add({ name: 'chunks of 4 KiB into a store, in process', value: rate, unit: '/s' });
