@@ -163,6 +163,7 @@ class FileWriting {
       if (this.#options.resume === undefined) await this.#removePartial(partial.partialName);
       throw error;
     } finally {
+      for (const block of first) forgetBytes(this.#context.upload, block);
       await rest.return();
       if (this.#options.resume !== undefined) await this.#unlock(partial.inode);
     }

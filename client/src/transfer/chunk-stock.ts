@@ -24,6 +24,8 @@ export interface ChunkTicket {
   readonly wanted: number;
   /** Replicas below which a write waits (D8). */
   readonly needed: number;
+  /** The chunk will never be committed: its room may serve another (M10). Safe to call twice. */
+  giveBack(): void;
 }
 
 interface Batch {
@@ -47,6 +49,8 @@ export class ChunkStock {
   #usualBytes = 0;
   #refill: Promise<void> | undefined;
   #generation = 0;
+  /** Grows when the granted space is lost with its session. */
+  #spaceGeneration = 0;
   /** Grows with each refill that brought something. */
   #given = 0;
 
@@ -83,7 +87,10 @@ export class ChunkStock {
   /** Ids of an earlier epoch are worth nothing; the space stays granted if the session does (M10). */
   clear(options: { readonly keepSpace: boolean }): void {
     this.#batches = [];
-    if (!options.keepSpace) this.#bytes = 0;
+    if (!options.keepSpace) {
+      this.#bytes = 0;
+      this.#spaceGeneration++;
+    }
     this.#generation++;
   }
 
@@ -103,7 +110,16 @@ export class ChunkStock {
     const nodes = batch.placements[batch.turn++ % batch.placements.length] ?? [];
     if (batch.next >= batch.end) this.#batches.shift();
     this.#bytes -= bytes;
-    return { id, nodes, wanted: batch.wanted, needed: batch.needed };
+    return { id, nodes, wanted: batch.wanted, needed: batch.needed, giveBack: this.#giverBack(bytes) };
+  }
+
+  #giverBack(bytes: number): () => void {
+    const spaceGeneration = this.#spaceGeneration;
+    let given = false;
+    return () => {
+      if (!given && spaceGeneration === this.#spaceGeneration) this.#bytes += bytes;
+      given = true;
+    };
   }
 
   #chunksLeft(): number {
@@ -119,6 +135,7 @@ export class ChunkStock {
 
   async #ask(atLeastBytes: number): Promise<void> {
     const generation = this.#generation;
+    const spaceGeneration = this.#spaceGeneration;
     const perChunk = Math.min(Math.max(this.#usualBytes, BYTES_PER_CHUNK_MIN), BLOCK_BYTES);
     const wantedBytes = Math.max(this.#step * perChunk, atLeastBytes);
     const reply = await this.#session.call(
@@ -128,14 +145,15 @@ export class ChunkStock {
       },
       { durability: 'written' },
     );
-    if (generation === this.#generation) this.#fill(expectResult(reply, 'replenished'));
+    const given = expectResult(reply, 'replenished');
+    if (spaceGeneration === this.#spaceGeneration) this.#bytes += given.bytes;
+    if (generation === this.#generation) this.#fill(given);
     else this.#given++;
   }
 
   #fill(given: Replenished): void {
     if (given.access !== undefined) this.#tokens.add(given.access);
     this.#onRoutes(given.nodes);
-    this.#bytes += given.bytes;
     if (given.bytes > 0 || given.chunks > 0) this.#given++;
     if (given.chunks === 0 || given.epoch === undefined) return;
     this.#batches.push({

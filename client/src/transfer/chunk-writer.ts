@@ -36,6 +36,8 @@ export class ChunkWriter {
   readonly #pool: BulkPool;
   readonly #tokens: AccessTokens;
   readonly #stockOf: (realm: number) => ChunkStock;
+  /** Of chunks that lie on their replicas and are not committed yet. */
+  readonly #uncommitted = new WeakMap<ChunkCommit, ChunkTicket>();
 
   constructor(options: {
     clock: Clock;
@@ -56,16 +58,25 @@ export class ChunkWriter {
     for (let start = 1; ; start++) {
       const ticket = await this.#ticket(chunk.rawLength, place.realm, deadlineMs, signal);
       const put = new ReplicaSet(ticket);
-      const refusal = await this.#fill(put, chunk, place, deadlineMs, signal);
+      let refusal: CollectiveError | undefined;
+      try {
+        refusal = await this.#fill(put, chunk, place, deadlineMs, signal);
+      } catch (error) {
+        ticket.giveBack();
+        throw error;
+      }
       if (refusal === undefined) {
-        return {
+        const commit = {
           chunk: chunkIdToBytes(ticket.id),
           length: chunk.rawLength,
           storedLength: chunk.storedLength,
           digest: chunk.digest,
           replicas: put.outcomes(),
         };
+        this.#uncommitted.set(commit, ticket);
+        return commit;
       }
+      ticket.giveBack();
       // A restarted coordinator and its nodes agree on rights only after some heartbeats; a refused id stays refused.
       const mayPass = refusal.code === 'token_invalid' && this.#clock.bootMs() <= deadlineMs;
       if (start >= FRESH_STARTS_MAX && !mayPass) throw refusal;
@@ -74,6 +85,17 @@ export class ChunkWriter {
       this.#stockOf(place.realm).clear({ keepSpace: true });
       await this.#session.renew(signal);
     }
+  }
+
+  /** The commit was answered: the room that it took is used. */
+  committed(commit: ChunkCommit): void {
+    this.#uncommitted.delete(commit);
+  }
+
+  /** The chunk will not be committed: its room is free for others. No effect on one that was. */
+  giveUp(commit: ChunkCommit): void {
+    this.#uncommitted.get(commit)?.giveBack();
+    this.#uncommitted.delete(commit);
   }
 
   /** While nodes are only away, that there is no room for a chunk is not the last word. */

@@ -128,7 +128,9 @@ export async function storeBlock(
   return { ...stored, commit, encoded: ports.kept.tryAcquire(encoded.storedLength) ? encoded : undefined };
 }
 
+/** Its commit is over, or there will be none: then its room is free for others (M10). */
 export function forgetBytes(ports: UploadPorts, block: StoredBlock): void {
+  if (block.commit !== undefined) ports.chunks.giveUp(block.commit);
   if (block.encoded === undefined) return;
   ports.kept.release(block.encoded.storedLength);
   block.encoded = undefined;
@@ -143,13 +145,17 @@ export async function commitBlocks<T>(
 ): Promise<T> {
   for (let again = 0; ; again++) {
     try {
-      return await commit(slicesOf(blocks), chunksOf(blocks));
+      const answer = await commit(slicesOf(blocks), chunksOf(blocks));
+      for (const chunk of chunksOf(blocks)) ports.chunks.committed(chunk);
+      return answer;
     } catch (error) {
       const condemned = error instanceof CollectiveError && error.code === 'chunk_condemned';
       if (!condemned || again >= STORE_AGAIN_MAX || !blocks.every(canStoreAgain)) throw error;
     }
     for (const block of blocks) {
-      if (block.encoded !== undefined) block.commit = await ports.chunks.store(block.encoded, block.place, signal);
+      if (block.encoded === undefined) continue;
+      if (block.commit !== undefined) ports.chunks.giveUp(block.commit);
+      block.commit = await ports.chunks.store(block.encoded, block.place, signal);
     }
   }
 }
@@ -195,7 +201,10 @@ export class GrowingFile {
   /** Waits only while a full commit is ahead. */
   async add(block: StoredBlock): Promise<void> {
     while (this.#ready.length >= COMMIT_BLOCKS_MAX && this.#committing !== undefined) await this.#committing;
-    if (this.#error !== undefined) throw this.#error;
+    if (this.#error !== undefined) {
+      forgetBytes(this.#ports, block);
+      throw this.#error;
+    }
     this.#ready.push(block);
     this.#committing ??= this.#commitAll();
   }
