@@ -104,6 +104,8 @@ export interface ReadOptions extends CallOptions {
   readonly offset?: number;
   /** Default: to the end of the file as it was when the read began. */
   readonly length?: number;
+  /** Each piece is only good until the next one is asked for: its memory is used again, which makes long reads much cheaper. Default false. */
+  readonly borrow?: boolean;
 }
 
 export type WriteSource = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;

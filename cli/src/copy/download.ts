@@ -110,7 +110,7 @@ async function fetchInto(run: CopyRun, from: string, to: string, offset: number)
     throw localError(`Write ${to}`, cause);
   });
   try {
-    for await (const piece of files.read(from, { offset, signal })) {
+    for await (const piece of files.read(from, { offset, borrow: true, signal })) {
       // Only a continued file is written by position; pipes have none.
       for (let done = 0; done < piece.length; ) {
         const { bytesWritten } = await target

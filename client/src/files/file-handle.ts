@@ -23,7 +23,7 @@ import type {
   SetAttributes,
 } from '../api.ts';
 import { expectResult } from '../session/operation-kinds.ts';
-import { readRange } from '../transfer/download.ts';
+import { readBorrowed, readRange, readWhole } from '../transfer/download.ts';
 import { attributesOf } from './attributes.ts';
 import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
 import { blockToFold, foldBlock } from './fold-block.ts';
@@ -105,11 +105,7 @@ export class OpenFile implements FileHandle {
       if (length > READ_BYTES_MAX)
         throw new CollectiveError('range', `Read ${length} bytes at once: at most ${READ_BYTES_MAX}`);
       const range = { inode: this.inode, offset, end: offset + length };
-      const pieces: Buffer[] = [];
-      const signal = options.signal ?? NEVER_ABORTED;
-      for await (const piece of readRange(this.#context.download, range, signal)) pieces.push(piece);
-      const [only] = pieces;
-      return pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces);
+      return await readWhole(this.#context.download, range, options.signal ?? NEVER_ABORTED);
     });
   }
 
@@ -123,7 +119,8 @@ export class OpenFile implements FileHandle {
       async function* (this: OpenFile) {
         this.#check();
         checkRange(offset, options.length ?? 0);
-        yield* readRange(this.#context.download, range, options.signal ?? NEVER_ABORTED);
+        const read = options.borrow ? readBorrowed : readRange;
+        yield* read(this.#context.download, range, options.signal ?? NEVER_ABORTED);
       }.bind(this),
     );
   }
@@ -249,10 +246,13 @@ export class OpenFile implements FileHandle {
         inFlight.release(bytes.length);
       }
     };
+    const storing = parts.map(store);
     try {
-      return await Promise.all(parts.map(store));
+      return await Promise.all(storing);
     } catch (error) {
       stop.abort(error);
+      for (const one of await Promise.allSettled(storing))
+        if (one.status === 'fulfilled') chunks.giveUp(one.value.commit);
       throw error;
     }
   }
@@ -283,16 +283,20 @@ export class OpenFile implements FileHandle {
       );
       return expectResult(reply, 'committed').offset;
     };
+    const { chunks } = this.#context.upload;
     for (let tries = 1; ; tries++) {
       await this.#folding;
       try {
         const start = await send();
+        for (const { commit } of parts) chunks.committed(commit);
         this.#countPieces(parts.map(({ offset }) => Math.floor((start + offset) / BLOCK_BYTES)));
         return start;
       } catch (error) {
         const block = blockToFold(error);
         const condemned = error instanceof CollectiveError && error.code === 'chunk_condemned';
-        if (tries >= COMMIT_TRIES_MAX || (block === undefined && !condemned)) throw error;
+        const over = tries >= COMMIT_TRIES_MAX || (block === undefined && !condemned);
+        if (over || condemned) for (const { commit } of parts) chunks.giveUp(commit);
+        if (over) throw error;
         if (block !== undefined) await this.#fold(block);
         if (condemned) for (const part of parts) part.commit = await part.store();
       }

@@ -30,7 +30,7 @@ import type {
   WriteSource,
 } from '../api.ts';
 import { expectResult } from '../session/operation-kinds.ts';
-import { readRange } from '../transfer/download.ts';
+import { readBorrowed, readRange } from '../transfer/download.ts';
 import { attributesOf, typeOf } from './attributes.ts';
 import { directoryPages } from './directory-pages.ts';
 import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
@@ -144,7 +144,8 @@ export class MemberFiles implements Files {
       if (options.length !== undefined) checkOffset('length', options.length);
       const { inode, size } = await resolve();
       const end = Math.min(size, options.length === undefined ? FILE_BYTES_MAX : offset + options.length);
-      yield* readRange(context.download, { inode, offset, end }, options.signal ?? NEVER_ABORTED);
+      const read = options.borrow ? readBorrowed : readRange;
+      yield* read(context.download, { inode, offset, end }, options.signal ?? NEVER_ABORTED);
     });
   }
 
@@ -153,7 +154,7 @@ export class MemberFiles implements Files {
       const bytesMax = options.bytesMax ?? READ_ALL_BYTES_MAX;
       const pieces: Buffer[] = [];
       let bytes = 0;
-      for await (const piece of this.read(path, options)) {
+      for await (const piece of this.read(path, { ...options, borrow: false })) {
         bytes += piece.length;
         if (bytes > bytesMax)
           throw new CollectiveError('range', `Read ${path} at once: it has more than ${bytesMax} bytes`);

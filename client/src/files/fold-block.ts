@@ -6,7 +6,7 @@
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES } from '@collective/base/limits';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
-import { readPage, readRange } from '../transfer/download.ts';
+import { readPage, readWhole } from '../transfer/download.ts';
 import type { FileContext } from './file-context.ts';
 
 const FOLD_TRIES_MAX = 5;
@@ -44,26 +44,31 @@ async function foldOnce(context: FileContext, inode: number, block: number, sign
   if (before === undefined || attributes === undefined || before.slices.length < FOLD_FROM_SLICES) return;
   const offset = block * BLOCK_BYTES;
   const end = Math.min(attributes.size, offset + BLOCK_BYTES);
-  const pieces: Buffer[] = [];
-  for await (const piece of readRange(context.download, { inode, offset, end }, signal)) pieces.push(piece);
+  const content = await readWhole(context.download, { inode, offset, end }, signal);
   const { realm } = attributes;
-  const encoded = encodeChunk(pieces, { compress: context.compresses(realm) });
-  const chunk = await context.upload.chunks.store(encoded, { realm, inode, block, stable: true }, signal);
-  await session.call(
-    {
-      $case: 'commitSlices',
-      value: {
-        inode,
-        slices: [{ offset, length: encoded.rawLength, chunk: chunk.chunk, chunkOffset: 0 }],
-        chunks: [chunk],
-        // The content is what it was.
-        mtime: attributes.mtime,
-        append: false,
-        sizeAtLeast: 0,
-        expected: [{ block, version: before.version }],
-        clearSetId: false,
+  const encoded = encodeChunk([content], { compress: context.compresses(realm) });
+  const { chunks } = context.upload;
+  const chunk = await chunks.store(encoded, { realm, inode, block, stable: true }, signal);
+  try {
+    await session.call(
+      {
+        $case: 'commitSlices',
+        value: {
+          inode,
+          slices: [{ offset, length: encoded.rawLength, chunk: chunk.chunk, chunkOffset: 0 }],
+          chunks: [chunk],
+          // The content is what it was.
+          mtime: attributes.mtime,
+          append: false,
+          sizeAtLeast: 0,
+          expected: [{ block, version: before.version }],
+          clearSetId: false,
+        },
       },
-    },
-    { signal },
-  );
+      { signal },
+    );
+    chunks.committed(chunk);
+  } finally {
+    chunks.giveUp(chunk);
+  }
 }

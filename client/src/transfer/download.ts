@@ -30,12 +30,50 @@ export interface ByteRange {
   readonly end: number;
 }
 
-/** Pieces in order, as they arrive: at most 1 MiB each. */
+export interface ReadPiece {
+  readonly bytes: Buffer;
+  /** Optional: the bytes are no longer used, and their memory may serve what comes next. */
+  release(): void;
+}
+
+/** The bytes of a range, for those who keep them. */
 export async function* readRange(
   ports: DownloadPorts,
   range: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, undefined> {
+  for await (const { bytes } of readPieces(ports, range, signal)) yield bytes;
+}
+
+/** The same, but a piece is only good until the next one is asked for: its memory is used again. */
+export async function* readBorrowed(
+  ports: DownloadPorts,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, undefined> {
+  for await (const { bytes, release } of readPieces(ports, range, signal)) {
+    yield bytes;
+    release();
+  }
+}
+
+/** All bytes of a range in one buffer. */
+export async function readWhole(ports: DownloadPorts, range: ByteRange, signal: AbortSignal): Promise<Buffer> {
+  const pieces: ReadPiece[] = [];
+  for await (const piece of readPieces(ports, range, signal)) pieces.push(piece);
+  const [only] = pieces;
+  if (only !== undefined && pieces.length === 1) return only.bytes;
+  const whole = Buffer.concat(pieces.map(({ bytes }) => bytes));
+  for (const { release } of pieces) release();
+  return whole;
+}
+
+/** Pieces in order, as they arrive: at most 1 MiB each. */
+async function* readPieces(
+  ports: DownloadPorts,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<ReadPiece, void, undefined> {
   const stop = new AbortController();
   const both = AbortSignal.any([signal, stop.signal]);
   const ahead: Fetch[] = [];
@@ -77,6 +115,10 @@ export async function* readRange(
   }
 }
 
+function nothingToRelease(): void {
+  // Zeros have memory of their own.
+}
+
 interface LocatedExtent extends Extent {
   readonly location?: ChunkLocation;
 }
@@ -85,7 +127,7 @@ interface LocatedExtent extends Extent {
 class Fetch {
   readonly #ports: DownloadPorts;
   readonly #paidBytes: number;
-  readonly #arrived: Buffer[] = [];
+  readonly #arrived: ReadPiece[] = [];
   #finished = false;
   #released = false;
   #error: unknown;
@@ -100,7 +142,7 @@ class Fetch {
     );
   }
 
-  async *pieces(): AsyncGenerator<Buffer, void, undefined> {
+  async *pieces(): AsyncGenerator<ReadPiece, void, undefined> {
     for (;;) {
       const piece = this.#arrived.shift();
       if (piece !== undefined) {
@@ -124,13 +166,16 @@ class Fetch {
   async #run(extent: LocatedExtent, inode: number, signal: AbortSignal): Promise<void> {
     if (extent.location === undefined) {
       for (let done = 0; done < extent.length; done += HOLE_PIECE_BYTES)
-        this.#arrive(Buffer.alloc(Math.min(HOLE_PIECE_BYTES, extent.length - done)));
+        this.#arrive({
+          bytes: Buffer.alloc(Math.min(HOLE_PIECE_BYTES, extent.length - done)),
+          release: nothingToRelease,
+        });
       return;
     }
     let done = 0;
     const read = async (location: ChunkLocation, chunkOffset: number): Promise<void> => {
       for await (const piece of this.#ports.reader.read(location, chunkOffset + done, extent.length - done, signal)) {
-        done += piece.length;
+        done += piece.bytes.length;
         this.#arrive(piece);
       }
     };
@@ -145,7 +190,7 @@ class Fetch {
     }
   }
 
-  #arrive(piece: Buffer): void {
+  #arrive(piece: ReadPiece): void {
     this.#arrived.push(piece);
     this.#wake?.();
   }

@@ -6,6 +6,7 @@ import type { Clock, Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { chunkIdFromBytes } from '@collective/base/ids';
 import type { GetRequest } from '@collective/protocol/bulk/exchange';
+import type { RawPiece } from '@collective/protocol/bulk/range-reader';
 import type { ChunkLocation, ReplicaTicket } from '@collective/protocol/gen/session';
 import type { Session } from '../session/session.ts';
 import type { AccessTokens } from './access-tokens.ts';
@@ -16,14 +17,10 @@ const HEDGE_AFTER_MS = 300;
 /** Made once: nobody sees it, and making an error costs as much as a small read. */
 const NO_LONGER_WANTED = new CollectiveError('interrupted', 'Read a chunk: no longer wanted');
 
-interface Piece {
-  readonly bytes: Buffer;
-}
-
 interface Opened {
   readonly node: string;
-  readonly first: Piece | undefined;
-  readonly rest: AsyncIterator<Piece>;
+  readonly first: RawPiece | undefined;
+  readonly rest: AsyncIterator<RawPiece>;
   readonly stop: AbortController;
 }
 
@@ -46,7 +43,7 @@ export class ReplicaReader {
     offset: number,
     length: number,
     signal: AbortSignal,
-  ): AsyncGenerator<Buffer, void, undefined> {
+  ): AsyncGenerator<RawPiece, void, undefined> {
     const errors: CollectiveError[] = [];
     let left = this.#inOrder(location.replicas);
     let done = 0;
@@ -60,7 +57,7 @@ export class ReplicaReader {
       try {
         for (let piece = first; piece !== undefined; ) {
           done += piece.bytes.length;
-          yield piece.bytes;
+          yield piece;
           const next = await rest.next();
           piece = next.done ? undefined : next.value;
         }
@@ -81,7 +78,10 @@ export class ReplicaReader {
   /** The whole of one replica, for verification: no fall-over. Answers how many bytes it read. */
   async readOne(location: ChunkLocation, replica: ReplicaTicket, signal: AbortSignal): Promise<number> {
     let bytes = 0;
-    for await (const piece of this.#get(location, replica, 0, location.length, signal)) bytes += piece.bytes.length;
+    for await (const piece of this.#get(location, replica, 0, location.length, signal)) {
+      bytes += piece.bytes.length;
+      piece.release();
+    }
     if (bytes !== location.length) {
       const what = `Read a chunk of ${location.length} bytes from node ${replica.node}: ${bytes} came`;
       throw new CollectiveError('chunk_corrupt', what);
@@ -177,7 +177,7 @@ export class ReplicaReader {
     offset: number,
     length: number,
     signal: AbortSignal,
-  ): AsyncGenerator<Piece, void, undefined> {
+  ): AsyncGenerator<RawPiece, void, undefined> {
     const chunk = chunkIdFromBytes(location.chunk);
     let token = this.#tokens.forGet();
     if (token === undefined) {

@@ -77,7 +77,7 @@ class World implements AsyncDisposable {
   async read(location: ChunkLocation, offset: number, length: number): Promise<Buffer> {
     const collect = async (): Promise<Buffer> => {
       const pieces: Buffer[] = [];
-      for await (const piece of this.reader.read(location, offset, length, never)) pieces.push(piece);
+      for await (const { bytes } of this.reader.read(location, offset, length, never)) pieces.push(bytes);
       return Buffer.concat(pieces);
     };
     return await this.clock.finish(collect());
