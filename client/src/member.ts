@@ -4,7 +4,9 @@
  */
 import type { Clock } from '@collective/base/clock';
 import { compareEpochs, type Epoch } from '@collective/base/ids';
+import { BLOCK_BYTES } from '@collective/base/limits';
 import type { Random } from '@collective/base/random';
+import { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import type { BulkConnector } from '@collective/protocol/bulk/connection';
 import type { Admin, Member, SessionFacts } from './api.ts';
 import type { FileContext } from './files/file-context.ts';
@@ -123,6 +125,7 @@ export class ConnectedMember implements Member {
         chunks: new ChunkWriter({ clock, session, pool, tokens, stockOf }),
         inFlight,
         kept,
+        buffers: new ChunkBuffers(Math.ceil((2 * uploadBytesMax) / BLOCK_BYTES)),
       },
       download: {
         session,

@@ -36,6 +36,8 @@ export class ChunkWriter {
   readonly #pool: BulkPool;
   readonly #tokens: AccessTokens;
   readonly #stockOf: (realm: number) => ChunkStock;
+  /** Chunks of which a put failed or was given up: their bytes may still wait on some connection. */
+  readonly #stillSending = new WeakSet<EncodedChunk>();
   /** Of chunks that lie on their replicas and are not committed yet. */
   readonly #uncommitted = new WeakMap<ChunkCommit, ChunkTicket>();
 
@@ -85,6 +87,11 @@ export class ChunkWriter {
       this.#stockOf(place.realm).clear({ keepSpace: true });
       await this.#session.renew(signal);
     }
+  }
+
+  /** No connection has anything of it left to send, so its memory may be used again. */
+  isSent(chunk: EncodedChunk): boolean {
+    return !this.#stillSending.has(chunk);
   }
 
   /** The commit was answered: the room that it took is used. */
@@ -180,6 +187,8 @@ export class ChunkWriter {
       const { inode, block, stable } = place;
       const request = { token, chunk: id, length: chunk.rawLength, inode, block, forwardTo, stable };
       const outcomes = await exchange.put(request, chunk, { signal });
+      // A node that refuses answers before it has heard all.
+      if (outcomes.some(({ failure }) => failure !== undefined)) this.#stillSending.add(chunk);
       this.#pool.succeeded(first);
       let refusal: CollectiveError | undefined;
       for (const outcome of outcomes) refusal ??= this.#note(outcome, put);
@@ -187,6 +196,7 @@ export class ChunkWriter {
         if (!outcomes.some((outcome) => outcome.node === node)) put.fail(node, silent(node, id));
       return refusal;
     } catch (thrown) {
+      this.#stillSending.add(chunk);
       signal.throwIfAborted();
       const error = toCollectiveError(thrown, `Put chunk ${id} to node ${first}`, 'unavailable');
       if (isOfTheId(error.code)) return error;

@@ -8,6 +8,7 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES } from '@collective/base/limits';
+import type { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import { type EncodedChunk, encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import type { Attributes, ChunkCommit, CommitSlices, Slice } from '@collective/protocol/gen/session';
 import type { WriteSource } from '../api.ts';
@@ -32,6 +33,8 @@ export interface UploadPorts {
   readonly inFlight: ByteBudget;
   /** Stored blocks whose bytes are kept until they are committed. */
   readonly kept: ByteBudget;
+  /** Memory of encoded blocks, used again and again. */
+  readonly buffers: ChunkBuffers;
 }
 
 /** A block whose chunk lies on its replicas; a hole has none. */
@@ -123,9 +126,15 @@ export async function storeBlock(
   const place = { realm, inode, block: block.index, stable };
   const stored = { offset: block.index * BLOCK_BYTES, length: block.length, place };
   if (isHole(block)) return { ...stored, commit: undefined, encoded: undefined };
-  const encoded = encodeChunk(block.pieces, { compress: options.compress });
+  const encoded = encodeChunk(block.pieces, { compress: options.compress, buffers: ports.buffers });
   const commit = await ports.chunks.store(encoded, place, signal);
-  return { ...stored, commit, encoded: ports.kept.tryAcquire(encoded.storedLength) ? encoded : undefined };
+  if (ports.kept.tryAcquire(encoded.storedLength)) return { ...stored, commit, encoded };
+  releaseMemory(ports, encoded);
+  return { ...stored, commit, encoded: undefined };
+}
+
+function releaseMemory(ports: UploadPorts, encoded: EncodedChunk): void {
+  if (ports.chunks.isSent(encoded)) encoded.release();
 }
 
 /** Its commit is over, or there will be none: then its room is free for others (M10). */
@@ -133,6 +142,7 @@ export function forgetBytes(ports: UploadPorts, block: StoredBlock): void {
   if (block.commit !== undefined) ports.chunks.giveUp(block.commit);
   if (block.encoded === undefined) return;
   ports.kept.release(block.encoded.storedLength);
+  releaseMemory(ports, block.encoded);
   block.encoded = undefined;
 }
 
