@@ -3,6 +3,9 @@
  * a byte, latin-1), so that JavaScript's comparison, SQLite's memcmp and our own order are the same; numbers in keys are
  * big-endian.
  */
+import { assert } from '@collective/base/assert';
+import { CollectiveError } from '@collective/base/errors';
+
 export interface Codec<V> {
   encode(value: V): Uint8Array;
   decode(bytes: Uint8Array): V;
@@ -33,12 +36,22 @@ export function defineTable<Parts extends readonly unknown[], V>(
     prefix,
     key: (...parts) => prefix + rest(...parts),
     encode: (value) => message.encode(value).finish(),
-    decode: (bytes) => message.decode(bytes),
+    decode: (bytes) => {
+      try {
+        return message.decode(bytes);
+      } catch (cause) {
+        throw new CollectiveError('store_damaged', `Read a row of the table ${name} with ${bytes.length} bytes`, {
+          cause,
+        });
+      }
+    },
   };
 }
 
-/** Big-endian, `bytes` wide, as a byte string. Exact for values below 2^53. */
+/** Big-endian, `bytes` wide, as a byte string. Throws `range`: a number that is cut would name another row. */
 export function bigEndian(value: number, bytes: 2 | 4 | 6 | 8): string {
+  if (!Number.isSafeInteger(value) || value < 0 || value >= 256 ** bytes)
+    throw new CollectiveError('range', `Use ${value} in a key: it is no whole number of ${bytes} bytes below 2^53`);
   const high = Math.floor(value / 2 ** 32);
   const low = value >>> 0;
   const low4 = String.fromCharCode(low >>> 24, (low >>> 16) & 255, (low >>> 8) & 255, low & 255);
@@ -54,11 +67,12 @@ export function readBigEndian(key: string, at: number, bytes: 2 | 4 | 6 | 8): nu
   return value;
 }
 
-/** The smallest key above all keys that begin with `prefix`. */
+/** The smallest key above all keys that begin with `prefix`, which begins with the letter of a table. */
 export function prefixEnd(prefix: string): string {
   let end = prefix.length;
   while (end > 0 && prefix.charCodeAt(end - 1) === 255) end--;
-  return end === 0 ? '\u0100' : prefix.slice(0, end - 1) + String.fromCharCode(prefix.charCodeAt(end - 1) + 1);
+  assert(end > 0, 'there is a key above a prefix');
+  return prefix.slice(0, end - 1) + String.fromCharCode(prefix.charCodeAt(end - 1) + 1);
 }
 
 export function byteString(bytes: Uint8Array): string {
