@@ -59,8 +59,11 @@ export class BulkService {
   constructor(options: BulkServiceOptions) {
     this.#options = options;
     this.#memory = options.memory ?? MEMORY_LIMITS;
-    this.#clientPuts = new ByteBudget(this.#memory.clientPutBytes);
-    this.#nodePuts = new ByteBudget(this.#memory.nodePutBytes);
+    const { bufferedBytes } = options.metrics;
+    this.#clientPuts = new ByteBudget(this.#memory.clientPutBytes, (bytes) =>
+      bufferedBytes.set({ from: 'clients' }, bytes),
+    );
+    this.#nodePuts = new ByteBudget(this.#memory.nodePutBytes, (bytes) => bufferedBytes.set({ from: 'nodes' }, bytes));
     this.#reads = new ByteBudget(this.#memory.readBytes);
   }
 

@@ -113,7 +113,7 @@ describe('bulk session', () => {
     const exchanges = await Promise.all([1, 2, 3, 4].map(() => member.exchange('one', ANN)));
     let highest = 0;
     const { bufferedBytes } = node.metrics;
-    mock.method(bufferedBytes, 'set', (bytes: number) => {
+    mock.method(bufferedBytes, 'set', (_labels: unknown, bytes: number) => {
       highest = Math.max(highest, bytes);
     });
     const puts = exchanges.flatMap((exchange) => Array.from({ length: 10 }, () => put(member, exchange, CHUNK_BYTES)));

@@ -8,21 +8,20 @@ interface Waiter {
 
 export class ByteBudget {
   readonly #bytesMax: number;
+  readonly #onChange: (heldBytes: number) => void;
   #held = 0;
   #waiting: Waiter[] = [];
 
-  constructor(bytesMax: number) {
+  /** `onChange` is told what is held, after each change. */
+  constructor(bytesMax: number, onChange: (heldBytes: number) => void = ignoreChange) {
     this.#bytesMax = bytesMax;
-  }
-
-  get heldBytes(): number {
-    return this.#held;
+    this.#onChange = onChange;
   }
 
   /** True if there was room at once. More than the whole budget is let in when nothing else is. */
   tryTake(bytes: number): boolean {
     if (this.#waiting.length > 0 || !this.#fits(bytes)) return false;
-    this.#held += bytes;
+    this.#hold(bytes);
     return true;
   }
 
@@ -52,9 +51,14 @@ export class ByteBudget {
   }
 
   giveBack(bytes: number): void {
-    this.#held -= bytes;
+    this.#hold(-bytes);
     assert(this.#held >= 0, 'no more is given back than was taken');
     this.#letIn();
+  }
+
+  #hold(bytes: number): void {
+    this.#held += bytes;
+    this.#onChange(this.#held);
   }
 
   #fits(bytes: number): boolean {
@@ -64,8 +68,12 @@ export class ByteBudget {
   #letIn(): void {
     for (let first = this.#waiting[0]; first !== undefined && this.#fits(first.bytes); first = this.#waiting[0]) {
       this.#waiting.shift();
-      this.#held += first.bytes;
+      this.#hold(first.bytes);
       first.enter();
     }
   }
+}
+
+function ignoreChange(): void {
+  // Nobody watches.
 }

@@ -39,7 +39,8 @@ export class NodeMetrics {
   });
   readonly bufferedBytes = new Gauge({
     name: 'collective_node_buffered_bytes',
-    help: 'Bytes of puts held in memory',
+    help: 'Bytes of puts held in memory, by who sent them',
+    labelNames: ['from'] as const,
     registers: [this.registry],
   });
   readonly syncSeconds = new Histogram({

@@ -196,10 +196,8 @@ export class PutStream {
   }
 
   #takeMemory(): void {
-    const { budget, buffers, metrics } = this.#options;
-    const memory = buffers.take(this.#storedMax);
+    const memory = this.#options.buffers.take(this.#storedMax);
     this.#memory = memory;
-    metrics.bufferedBytes.set(budget.heldBytes);
     for (const frame of this.#early) this.#lay(frame, memory);
     this.#early = [];
   }
@@ -210,11 +208,10 @@ export class PutStream {
     const memory = this.#memory;
     if (memory === undefined) return;
     this.#memory = undefined;
-    const { budget, buffers, metrics } = this.#options;
+    const { budget, buffers } = this.#options;
     // A replica that failed may leave bytes in the queue of its connection: then the memory is left to the garbage collector.
     if (outcomes.every((outcome) => outcome !== undefined && outcome.failure === undefined)) buffers.giveBack(memory);
     budget.giveBack(this.#share);
-    metrics.bufferedBytes.set(budget.heldBytes);
   }
 }
 

@@ -110,6 +110,14 @@ describe('bulk exchange', () => {
     assert.deepEqual(peer.seen, ['HELLO 0']);
   });
 
+  test('a caller that gave up before the greeting is told, and nothing is left to fail later', async () => {
+    const clock = new FakeClock();
+    const { connector } = memoryConnectionPair({ clock, connectorName: 'client', acceptorName: 'one' });
+    const signal = AbortSignal.abort(new CollectiveError('interrupted', 'Too late'));
+    await failsWith('interrupted', clock.finish(BulkExchange.open(connector, { clock, program: 'test' }, signal)));
+    await clock.settle();
+  });
+
   test('a peer that refuses, hangs up or says nothing fails the greeting', async () => {
     for (const [code, act] of [
       ['permission_denied', (peer: Peer) => peer.failure(0, 'permission_denied')],

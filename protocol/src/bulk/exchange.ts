@@ -242,6 +242,8 @@ export class BulkExchange {
 
   async #greet(program: string, signal: AbortSignal): Promise<void> {
     const welcome = Promise.withResolvers<void>();
+    // The connection may end when nobody waits any more.
+    welcome.promise.catch(ignoreLate);
     const onAbort = (): void => welcome.reject(signal.reason);
     const timer = this.#clock.setTimer(this.#progressWithinMs, () =>
       welcome.reject(
@@ -458,6 +460,10 @@ export class BulkExchange {
     for (const stream of this.#streams.values()) stream.fail(this.#ended);
     this.#closed.resolve(error);
   }
+}
+
+function ignoreLate(): void {
+  // Whoever greets was told in another way.
 }
 
 function unexpected(frame: Frame, peer: string): CollectiveError {
