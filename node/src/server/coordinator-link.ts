@@ -93,9 +93,10 @@ export class CoordinatorLink {
           link.send({ message: { $case: 'heartbeat', value: report() } });
         }
       };
+      const either = AbortSignal.any([signal, ended.signal]);
       const listen = async (): Promise<void> => {
         for (;;) {
-          const message = await link.receive(AbortSignal.any([signal, ended.signal]));
+          const message = await link.receive(either);
           if (message === undefined)
             throw new CollectiveError('unavailable', 'Keep the link to the coordinator: it closed the link');
           unanswered = 0;
