@@ -83,9 +83,7 @@ export class OperationRunner {
 
   /** Takes the operations of one message: what they are known to need is fetched in one go. */
   submit(session: Session, operations: readonly Operation[]): void {
-    const hints = operations
-      .slice(0, SESSION_OPERATIONS_MAX)
-      .flatMap(({ op }) => (op === undefined ? [] : kindOf(op).hints(op.value as never)));
+    const hints = operations.slice(0, SESSION_OPERATIONS_MAX).flatMap(hintsOf);
     const ready = this.#parts.engine.knows(hints) ? undefined : this.#parts.engine.prefetch(hints);
     // The failure is met by the operation itself, which asks the engine for the same keys.
     ready?.catch(() => undefined);
@@ -404,4 +402,15 @@ function bytesStoredBy(op: Case): number {
   const chunks =
     op.$case === 'commitSlices' ? op.value.chunks : op.$case === 'makeNode' ? (op.value.content?.chunks ?? []) : [];
   return chunks.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Keys that an operation is known to need; none when it names what no key can: it will refuse that itself. */
+function hintsOf({ op }: Operation): readonly string[] {
+  if (op === undefined) return [];
+  try {
+    return kindOf(op).hints(op.value as never);
+  } catch (error) {
+    if (error instanceof CollectiveError) return [];
+    throw error;
+  }
 }
