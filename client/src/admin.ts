@@ -147,7 +147,7 @@ function statusOf(wire: WireStatus): MemberStatus {
     ...wire,
     epoch: wire.epoch ?? { generation: 0, start: 0 },
     nodes: wire.nodes.map(nodeOf),
-    replication: wire.replication ?? { chunks: 0, underReplicated: 0, unstable: 0, lost: 0 },
+    replication: wire.replication ?? { replicas: 0, underReplicated: 0, unstable: 0, lost: 0 },
   };
 }
 

@@ -380,7 +380,7 @@ export interface MemberStatus {
   readonly files: number;
   readonly directories: number;
   readonly replication: {
-    readonly chunks: number;
+    readonly replicas: number;
     readonly underReplicated: number;
     readonly unstable: number;
     readonly lost: number;

@@ -47,8 +47,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     files: inodes - directories,
     directories,
     replication: {
-      // A replica counts once on each node, so this is how many copies there are.
-      chunks: nodes.reduce((sum, node) => sum + node.chunks, 0),
+      replicas: nodes.reduce((sum, node) => sum + node.chunks, 0),
       underReplicated: counted.under,
       unstable: counted.unstable,
       lost: state.events.latest.filter(({ kind }) => kind === 'block-reverted').length,

@@ -44,7 +44,8 @@ export interface Status {
 }
 
 export interface ReplicationHealth {
-  chunks: number;
+  /** copies of chunks, over all nodes */
+  replicas: number;
   /** fewer replicas than the realm wants */
   underReplicated: number;
   /** not yet reported stable by their nodes */
@@ -574,13 +575,13 @@ export const Status: MessageFns<Status> = {
 };
 
 function createBaseReplicationHealth(): ReplicationHealth {
-  return { chunks: 0, underReplicated: 0, unstable: 0, lost: 0 };
+  return { replicas: 0, underReplicated: 0, unstable: 0, lost: 0 };
 }
 
 export const ReplicationHealth: MessageFns<ReplicationHealth> = {
   encode(message: ReplicationHealth, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.chunks !== 0) {
-      writer.uint32(8).uint64(message.chunks);
+    if (message.replicas !== 0) {
+      writer.uint32(8).uint64(message.replicas);
     }
     if (message.underReplicated !== 0) {
       writer.uint32(16).uint64(message.underReplicated);
@@ -612,7 +613,7 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
               break;
             }
 
-            message.chunks = longToNumber(reader.uint64());
+            message.replicas = longToNumber(reader.uint64());
             continue;
           }
           case 2: {
@@ -653,8 +654,8 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
 
   toJSON(message: ReplicationHealth): unknown {
     const obj: any = {};
-    if (message.chunks !== 0) {
-      obj.chunks = Math.round(message.chunks);
+    if (message.replicas !== 0) {
+      obj.replicas = Math.round(message.replicas);
     }
     if (message.underReplicated !== 0) {
       obj.underReplicated = Math.round(message.underReplicated);
@@ -673,7 +674,7 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
   },
   fromPartial(object: DeepPartial<ReplicationHealth>): ReplicationHealth {
     const message = createBaseReplicationHealth();
-    message.chunks = object.chunks ?? 0;
+    message.replicas = object.replicas ?? 0;
     message.underReplicated = object.underReplicated ?? 0;
     message.unstable = object.unstable ?? 0;
     message.lost = object.lost ?? 0;
