@@ -83,7 +83,8 @@ export class BenchMember implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.down();
-    await rm(this.folder, { recursive: true, force: true });
+    // A part that has just ended may still write what Node compiled.
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   }
 
   get #data(): string {
