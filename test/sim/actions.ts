@@ -204,16 +204,18 @@ function stepsOf(action: Action, id: string, durability: Durability): Steps {
     }
     case 'create': {
       const { path, mode, exclusive, handle } = action;
-      const node = model.newNode(id, 'file', mode);
-      return opening(handle, path, (fs, found) => {
-        if (found !== '' && !exclusive) return { fs, bound: found };
+      return opening(handle, exclusive ? undefined : path, (attempt) => (fs, found) => {
+        if (found !== '') return { fs, bound: found };
+        const node = model.newNode(attempt === 0 ? id : `${id}.${attempt}`, 'file', mode);
         const made = exclusive ? model.make(fs, path, node) : model.openOrMake(fs, path, node);
         return 'error' in made.expected ? made : { fs: made.fs, bound: made.expected.attributes?.id ?? '' };
       });
     }
     case 'open':
-      return opening(action.handle, action.path, (fs, found) =>
-        found === '' ? model.fail(fs, 'not_found') : { fs, bound: found },
+      return opening(
+        action.handle,
+        action.path,
+        () => (fs, found) => (found === '' ? model.fail(fs, 'not_found') : { fs, bound: found }),
       );
     case 'write':
       return change(
@@ -280,14 +282,15 @@ function resolve(path: string): Step {
  * Looks the file up, makes it if need be, then tells the coordinator that it is open, from when on it outlives its last name
  * (M8). If it went before that, all begins again.
  */
-function opening(handle: string, path: string, make: Step): Steps {
+function opening(handle: string, path: string | undefined, make: (attempt: number) => Step): Steps {
   const find: Step = (fs) => {
+    if (path === undefined) return { fs, bound: '' };
     const found = model.lookup(fs, path);
     if (typeof found === 'string') return found === 'not_found' ? { fs, bound: '' } : model.fail(fs, found);
     return found.type === 'directory' ? model.fail(fs, 'is_directory') : { fs, bound: found.id };
   };
   const announce: Step = (fs, id) => (fs.nodes.has(id) ? model.withHandle(fs, handle, id) : { fs, bound: '' });
-  const steps = Array.from({ length: OPEN_TRIES }, () => [find, make, announce]).flat();
+  const steps = Array.from({ length: OPEN_TRIES }, (_, attempt) => [find, make(attempt), announce]).flat();
   return { steps, reads: steps.map((step) => step === find) };
 }
 

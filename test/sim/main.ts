@@ -56,10 +56,10 @@ function* seedsToRun(): Generator<number> {
 }
 
 function report(result: SimulationResult, tookMs: number): void {
-  const { seed, steps, virtualMs, faults, hash, failure, trace } = result;
+  const { seed, steps, virtualMs, faults, hash, failure, undecided, trace } = result;
   const facts = `${steps} actions, ${faults} faults, ${(virtualMs / 1000).toFixed(1)} s of virtual time in ${Math.round(tookMs)} ms, trace ${hash}`;
   if (failure === undefined) {
-    console.log(`seed ${seed}: ok, ${facts}`);
+    console.log(`seed ${seed}: ${undecided ? 'undecided' : 'ok'}, ${facts}`);
     return;
   }
   if (!values.trace) for (const line of trace.slice(-80)) console.log(line);

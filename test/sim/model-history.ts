@@ -93,11 +93,15 @@ interface Explanation {
   readonly progress: ReadonlyMap<string, Progress>;
 }
 
-const EXPLANATIONS_MAX = 20_000;
+const EXPLANATIONS_MAX = 4_000;
 const NOT_BEGUN: Progress = { step: 0, bound: '', expected: undefined };
 const NOT_SEEN = Number.POSITIVE_INFINITY;
 
+/** The answers cannot be explained: a defect, in the member or in the model. */
 export class Unexplained extends Error {}
+
+/** There are more explanations than can be followed: nothing is known. */
+export class Undecided extends Error {}
 
 export class History {
   #explanations: Explanation[];
@@ -478,7 +482,7 @@ export class History {
 
   #checkNumber(seen: number): void {
     if (seen > EXPLANATIONS_MAX)
-      throw new Error(
+      throw new Undecided(
         `More than ${EXPLANATIONS_MAX} explanations with ${this.#open.size} open operations: ${this.#showOpen('')}`,
       );
   }

@@ -71,6 +71,10 @@ export class SimClient implements Actor {
     return this.#busyWith;
   }
 
+  get isCalling(): boolean {
+    return this.#busyWith !== undefined && this.#member !== undefined;
+  }
+
   get attached(): boolean {
     return this.#member?.session.state === 'attached';
   }

@@ -11,7 +11,7 @@ import { type BreakName, Breaks } from './breaks.ts';
 import { type Fault, FaultPlan } from './faults.ts';
 import { Machine } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
-import { History } from './model-history.ts';
+import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
 import { COORDINATOR, CoordinatorProgram, connectClient, NodeProgram, uriOf } from './programs.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
@@ -33,13 +33,16 @@ export interface SimulationResult {
   readonly faults: number;
   readonly hash: string;
   readonly failure: Error | undefined;
+  /** The run was ended because it could not be judged any more. */
+  readonly undecided: boolean;
   /** The last lines of the trace. */
   readonly trace: readonly string[];
 }
 
 const ROUND_STEPS_MAX = 60;
+const OBSERVED_FOLDER = '/observed';
 /** Calls without an answer multiply the explanations: a round ends when there are so many. */
-const OPEN_CALLS_MAX = 3;
+const OPEN_CALLS_MAX = 2;
 /** The longest that anything may wait: a session lease, a reconnect and some retries. */
 const REST_WITHIN_MS = 240_000;
 const START_WITHIN_MS = 60_000;
@@ -77,6 +80,7 @@ class Simulation {
   readonly #clients = new Map<string, LivingClient>();
   readonly #faults: FaultPlan;
   #failure: Error | undefined;
+  #undecided = false;
   #faultCount = 0;
   #stepsLeft: number;
   #roundLeft = 0;
@@ -131,10 +135,15 @@ class Simulation {
     return [this.#coordinator, ...this.#nodes];
   }
 
+  get #isOver(): boolean {
+    return this.#failure !== undefined || this.#undecided;
+  }
+
   breach(error: Error): void {
-    if (this.#failure !== undefined) return;
-    this.#failure = error;
-    this.#trace.add('breach', error.message);
+    if (this.#failure !== undefined || this.#undecided) return;
+    if (error instanceof Undecided) this.#undecided = true;
+    else this.#failure = error;
+    this.#trace.add(this.#undecided ? 'undecided' : 'breach', error.message);
   }
 
   result(): SimulationResult {
@@ -146,6 +155,7 @@ class Simulation {
       faults: this.#faultCount,
       hash: this.#trace.hash,
       failure: this.#failure,
+      undecided: this.#undecided,
       trace: this.#trace.last(400),
     };
   }
@@ -159,9 +169,9 @@ class Simulation {
       // The nodes come one retry later than the coordinator; a few seeds begin without them.
       if (randomBelow(this.#random, 20) > 0) await this.#clock.advance(NODES_COME_WITHIN_MS);
       for (const name of this.#clientNames) this.#startClient(name);
-      while (this.#stepsLeft > 0 && this.#failure === undefined) {
+      while (this.#stepsLeft > 0 && !this.#isOver) {
         await this.#round();
-        if (this.#failure === undefined) await this.#rest();
+        if (!this.#isOver) await this.#rest();
       }
     } catch (error) {
       this.breach(asError(error, 'the simulation'));
@@ -177,9 +187,10 @@ class Simulation {
   async #round(): Promise<void> {
     this.#roundLeft = Math.min(this.#stepsLeft, 10 + randomBelow(this.#random, ROUND_STEPS_MAX));
     let faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
-    const over = (): boolean => this.#roundLeft === 0 || this.#history.open > OPEN_CALLS_MAX + this.#clients.size;
+    const busy = (): number => [...this.#clients.values()].filter(({ client }) => client.isCalling).length;
+    const over = (): boolean => this.#roundLeft === 0 || this.#history.open - busy() > OPEN_CALLS_MAX;
     const untilMs = this.#clock.elapsedMs + 120_000;
-    while (!over() && this.#failure === undefined && this.#clock.elapsedMs < untilMs) {
+    while (!over() && !this.#isOver && this.#clock.elapsedMs < untilMs) {
       if (this.#clock.elapsedMs >= faultAtMs) {
         const fault = this.#faults.next();
         if (fault !== undefined) this.#do(fault);
@@ -206,15 +217,25 @@ class Simulation {
       REST_WITHIN_MS,
     );
     await this.#clock.advance(3_000);
-    const found = await this.#asObserver((member) => readWholeState(member.files, new AbortController().signal));
-    if (this.#failure !== undefined || found === undefined) return;
+    const found = await this.#asObserver(async (member) => {
+      // After this everything that the coordinator had received from the dead has been done too (M6: they wait at its gate).
+      await member.files.mkdir(OBSERVED_FOLDER, { recursive: true });
+      await member.files.remove(OBSERVED_FOLDER);
+      await this.#sleep(1_000);
+      return readWholeState(member.files, new AbortController().signal);
+    });
+    if (this.#isOver || found === undefined) return;
     this.#history.observe((fs) => acceptWholeState(fs, found));
     this.#diskTellsStable = true;
   }
 
+  #sleep(delayMs: number): Promise<void> {
+    return sleep(this.#clock, delayMs);
+  }
+
   async #until(what: string | (() => string), condition: () => boolean, withinMs: number): Promise<void> {
     const untilMs = this.#clock.elapsedMs + withinMs;
-    while (!condition() && this.#failure === undefined) {
+    while (!condition() && !this.#isOver) {
       if (this.#clock.elapsedMs > untilMs)
         throw new Error(`Not within ${withinMs / 1000} s: ${typeof what === 'string' ? what : what()}`);
       if (!(await this.#clock.step())) throw new Error('Nothing is left to happen');
