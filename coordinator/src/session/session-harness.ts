@@ -3,6 +3,7 @@
  * what a test tells them to. Messages pass through their wire form, as over gRPC. Nothing here waits for real time.
  */
 import assert from 'node:assert/strict';
+import { sleep } from '@collective/base/clock';
 import { FakeDisk } from '@collective/base/disk/fake-disk';
 import { CollectiveError } from '@collective/base/errors';
 import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
@@ -48,6 +49,8 @@ export interface WorldOptions {
   /** How long a sync of the log takes: what is between "written" and "stable". */
   readonly syncMs?: number;
   readonly writeMs?: number;
+  /** How long the store takes for each call. */
+  readonly storeMs?: number;
 }
 
 /** Storage nodes as sessions see them: always there, with as much room as a test says. */
@@ -166,11 +169,12 @@ export class SessionWorld {
 
   async #startCore(): Promise<void> {
     const clock = this.#life;
+    const { storeMs = 0 } = this.#options;
     const start = async (): Promise<CoordinatorCore> =>
       CoordinatorCore.start({
         clock,
         log: await FileLog.open({ disk: this.#disk, clock, folder: 'log' }),
-        store: new MemoryStore(this.#storeDisk),
+        store: new MemoryStore(this.#storeDisk, storeMs === 0 ? undefined : () => sleep(clock, storeMs)),
         data: () => this.nodes,
         member: { name: 'alice', trustDomain: 'alice.home' },
         version: 'test',
