@@ -50,6 +50,8 @@ interface OpenBatch {
 /** Keys and estimated bytes at which a batch is sealed. The operation that reaches them may go beyond, others do not. */
 const BATCH_KEYS_MAX = 4_000;
 const BATCH_BYTES_MAX = 1024 * 1024;
+/** Stable batches are gathered for so long: one transaction of the store for many costs a fraction of one each. */
+export const APPLY_WITHIN_MS = 10;
 const CHECKPOINT_EVERY_MS = 10_000;
 
 export class Committer {
@@ -69,6 +71,7 @@ export class Committer {
   #applies: Promise<void> = Promise.resolve();
   #applied: LogPosition;
   #checkpointed: LogPosition;
+  #applyTimer: Timer | undefined;
   #checkpointTimer: Timer | undefined;
   #checkpointing: Promise<void> | undefined;
   #failure: Error | undefined;
@@ -159,6 +162,7 @@ export class Committer {
     await this.#checkpointing;
     this.#seal();
     await this.#log.close();
+    this.#applyStable();
     await this.#applies;
     await this.#checkpoint();
     await this.#store.close();
@@ -219,11 +223,14 @@ export class Committer {
   #becameStable(position: LogPosition): void {
     this.#numbers.stable(position);
     this.#stable.reach(position);
-    this.#applyStable();
+    if (!this.#closed) this.#applyTimer ??= this.#clock.setTimer(APPLY_WITHIN_MS, () => this.#applyStable());
   }
 
   /** Hands stable batches to the store, each once; the store puts those that wait into one transaction. */
   #applyStable(): void {
+    this.#applyTimer?.cancel();
+    this.#applyTimer = undefined;
+    if (this.#failure !== undefined) return;
     const ready: Promise<void>[] = [];
     while (this.#unapplied[0] !== undefined && this.#unapplied[0].position <= this.#stable.reached) {
       const { payload, position } = this.#unapplied[0];

@@ -12,6 +12,7 @@ import { FileLog } from '../log/file-log.ts';
 import { MemoryStore, MemoryStoreDisk } from '../store/memory-store.ts';
 import type { KeyRange, Store, StoredRow } from '../store/store.ts';
 import { defineTable, type Table } from '../tables/table.ts';
+import { APPLY_WITHIN_MS } from './committer.ts';
 import { Engine, type EngineOptions, type Outcome } from './engine.ts';
 import type { OperationRun } from './operation-run.ts';
 
@@ -122,7 +123,8 @@ export class EngineLife {
   /** Moves time on until the log is stable and the view shows it. */
   async settle(): Promise<void> {
     await this.clock.until(() => this.engine.stablePosition === this.engine.lastPosition);
-    await this.clock.settle();
+    // Stable batches are gathered before they are applied.
+    await this.clock.advance(APPLY_WITHIN_MS);
   }
 
   async close(): Promise<void> {
