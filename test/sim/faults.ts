@@ -9,6 +9,7 @@ export type Fault =
   | { readonly kind: 'power loss'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'power loss everywhere'; readonly clientsToo: boolean; readonly downForMs: number }
   | { readonly kind: 'kill after an answer'; readonly machine: string; readonly downForMs: number }
+  | { readonly kind: 'kill with the client after an answer'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'power loss after an answer'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'stop before a disk change'; readonly machine: string; readonly changes: number }
   | { readonly kind: 'sync fails'; readonly machine: string }
@@ -24,6 +25,7 @@ const KINDS: readonly Fault['kind'][] = [
   'power loss',
   'power loss everywhere',
   'kill after an answer',
+  'kill with the client after an answer',
   'power loss after an answer',
   'stop before a disk change',
   'sync fails',
@@ -67,6 +69,7 @@ export class FaultPlan {
       case 'kill':
       case 'power loss':
       case 'kill after an answer':
+      case 'kill with the client after an answer':
       case 'power loss after an answer':
         return { kind, machine: this.#machine(), downForMs: this.#downForMs() };
       case 'power loss everywhere':

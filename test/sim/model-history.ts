@@ -162,6 +162,8 @@ export class History {
     fate.answer = answer;
     fate.answeredAt = search.at;
     fate.stable = stable;
+    // The log is stable up to a position: whatever had been answered before this was called lies below it.
+    if (stable) for (const other of this.#fates.values()) if (other.answeredAt < fate.invokedAt) other.stable = true;
     this.#open.delete(id);
     this.#explanations = [...search.found.values()];
     this.#trim();
@@ -183,20 +185,16 @@ export class History {
   }
 
   /**
-   * The coordinator lost power. What was not stable may be gone from its end backwards; operations of clients that live
-   * come again in their order, and those that had been answered must have the same outcome.
+   * The coordinator lost power. What was not stable may be gone, from the end of its log backwards; operations of clients that
+   * live come again in their order, and those that had been answered must have the same outcome.
    */
   lostPower(lives: (client: string) => boolean): void {
     const found: Explanation[] = [];
-    for (const { moments, progress } of this.#explanations) {
-      // From the newest moment back to the first that a stable acknowledgement rests on.
-      for (let kept = moments.length - 1; kept >= 0; kept--) {
-        const replayed = this.#replay(moments, kept, progress, lives);
+    for (const explanation of this.#explanations)
+      for (const lost of this.#possibleLosses(explanation)) {
+        const replayed = this.#replay(explanation, lost, lives);
         if (replayed !== undefined) found.push(replayed);
-        const operation = moments[kept]?.operation ?? '';
-        if (operation === '' || this.#fates.get(operation)?.stable === true) break;
       }
-    }
     if (found.length === 0)
       throw new Unexplained('After the power loss no beginning of the log lets all answered operations come again');
     this.#explanations = this.#distinct(found);
@@ -397,26 +395,56 @@ export class History {
     return visible;
   }
 
+  /**
+   * Sets of operations that a power loss can have taken together. Operations that ran at once may lie in the log in another order
+   * than here; but one that was called after another had been answered lies behind it.
+   */
+  #possibleLosses({ moments }: Explanation): Set<string>[] {
+    const unstable = new Map<string, string[]>();
+    const all: Fate[] = [];
+    for (const { operation } of moments.slice(1)) {
+      const fate = this.#fates.get(operation);
+      if (fate === undefined || all.includes(fate)) continue;
+      all.push(fate);
+      if (fate.stable) continue;
+      const { client } = fate.operation;
+      unstable.set(client, [...(unstable.get(client) ?? []), operation]);
+    }
+    let losses: string[][] = [[]];
+    for (const operations of unstable.values())
+      losses = losses.flatMap((loss) =>
+        Array.from({ length: operations.length + 1 }, (_, kept) => [...loss, ...operations.slice(kept)]),
+      );
+    if (losses.length > EXPLANATIONS_MAX) throw new Undecided(`A power loss with ${losses.length} possible outcomes`);
+    return losses
+      .map((loss) => new Set(loss))
+      .filter((loss) =>
+        all.every(
+          (kept) =>
+            loss.has(kept.operation.id) ||
+            all.every((gone) => !loss.has(gone.operation.id) || gone.answeredAt >= kept.invokedAt),
+        ),
+      );
+  }
+
   #replay(
-    moments: readonly Moment[],
-    kept: number,
-    progress: ReadonlyMap<string, Progress>,
+    { moments, progress }: Explanation,
+    lost: ReadonlySet<string>,
     lives: (client: string) => boolean,
   ): Explanation | undefined {
+    const [base] = moments;
+    if (base === undefined) return undefined;
     const left = new Map(progress);
-    const replayed = moments.slice(0, kept + 1);
-    const last = replayed.at(-1);
-    if (last === undefined) return undefined;
-    let fs: FileSystem = last.fs;
-    for (const { operation: id, seenAt } of moments.slice(kept + 1)) {
+    const replayed = [base];
+    let fs: FileSystem = base.fs;
+    const again = (id: string, seenAt: number): boolean => {
       const fate = this.#fates.get(id);
-      if (fate === undefined) continue;
-      left.delete(id);
-      // Not answered: whoever lives sends it again, and it takes effect when it does.
-      if (fate.answer === undefined || !lives(fate.operation.client)) continue;
+      if (fate === undefined) return true;
+      const { operation, answer } = fate;
+      const stepsDone = progress.get(id)?.step ?? operation.steps.length;
       let bound = '';
       let expected: Expected | undefined;
-      for (const step of fate.operation.steps) {
+      for (const step of operation.steps.slice(0, stepsDone)) {
         const outcome: StepOutcome = step(fs, bound);
         fs = outcome.fs;
         if ('bound' in outcome) bound = outcome.bound;
@@ -425,11 +453,27 @@ export class History {
           break;
         }
       }
-      const matched: FileSystem | string = expected === undefined ? 'unfinished' : match(fs, expected, fate.answer);
-      if (typeof matched === 'string') return undefined;
-      fs = matched;
+      if (answer !== undefined) {
+        const matched: FileSystem | string = expected === undefined ? 'unfinished' : match(fs, expected, answer);
+        if (typeof matched === 'string') return false;
+        fs = matched;
+      } else left.set(id, { step: stepsDone, bound, expected });
       replayed.push({ fs, operation: id, seenAt });
+      return true;
+    };
+    const comesAgain: { id: string; seenAt: number }[] = [];
+    for (const { operation: id, seenAt } of moments.slice(1)) {
+      if (replayed.some(({ operation }) => operation === id)) continue;
+      if (!lost.has(id)) {
+        if (!again(id, seenAt)) return undefined;
+        continue;
+      }
+      left.delete(id);
+      const fate = this.#fates.get(id);
+      // Not answered: whoever lives sends it again, and it takes effect when it does.
+      if (fate?.answer !== undefined && lives(fate.operation.client)) comesAgain.push({ id, seenAt });
     }
+    for (const { id, seenAt } of comesAgain) if (!again(id, seenAt)) return undefined;
     return { moments: replayed, progress: left };
   }
 
@@ -438,11 +482,10 @@ export class History {
     const oldestAsked = this.#oldestAsked();
     const named = new Set<string>();
     const trimmed = this.#explanations.map(({ moments, progress }) => {
-      let floor = moments.length - 1;
-      for (let firm = false; floor > 0; floor--) {
-        const fate = this.#fates.get(moments[floor]?.operation ?? '');
-        if (fate?.stable !== false) firm = true;
-        if (firm && (fate?.answeredAt ?? 0) < oldestAsked) break;
+      let floor = 0;
+      for (; floor + 1 < moments.length; floor++) {
+        const fate = this.#fates.get(moments[floor + 1]?.operation ?? '');
+        if (fate !== undefined && (!fate.stable || fate.answeredAt >= oldestAsked)) break;
       }
       const kept = moments.slice(floor);
       for (const { operation } of kept) named.add(operation);
@@ -527,6 +570,8 @@ function without(progress: ReadonlyMap<string, Progress>, id: string): ReadonlyM
 function match(fs: FileSystem, expected: Expected, answer: Answer): FileSystem | string {
   if ('error' in expected) {
     if (answer.kind === 'error' && sameError(expected.error, answer.code)) return fs;
+    // A node without names may be there a little longer, while it is not known whether somebody has it open.
+    if (expected.error === 'stale' && answer.kind === 'ok' && (answer.attributes?.links ?? 0) === 0) return fs;
     return `error ${expected.error}`;
   }
   if (answer.kind === 'error') return `success ${showExpected(expected)}`;

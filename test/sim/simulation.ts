@@ -87,7 +87,7 @@ class Simulation {
   #operationNumber = 0;
   #lifeNumber = 0;
   /** Happens in the moment when a client has been answered a change. */
-  #afterAnswer: (() => void) | undefined;
+  #afterAnswer: ((client: string) => void) | undefined;
   /** After a power loss of the coordinator what its disk shows says nothing about what clients have yet to send again. */
   #diskTellsStable = true;
 
@@ -304,8 +304,9 @@ class Simulation {
       onAnswered: (changed) => {
         this.#lookAtDisks();
         if (!changed || this.#afterAnswer === undefined) return;
-        this.#clock.defer(this.#afterAnswer);
+        const happens = this.#afterAnswer;
         this.#afterAnswer = undefined;
+        this.#clock.defer(() => happens(name));
       },
       onBreach: (error) => this.breach(error),
     });
@@ -349,6 +350,12 @@ class Simulation {
         break;
       case 'kill after an answer':
         this.#afterAnswer = () => this.#machine(fault.machine).kill('after an answer', fault.downForMs);
+        break;
+      case 'kill with the client after an answer':
+        this.#afterAnswer = (client) => {
+          this.#machine(fault.machine).kill('after an answer', fault.downForMs);
+          this.#killClient(client, 'killed');
+        };
         break;
       case 'power loss after an answer':
         this.#afterAnswer = () => this.#powerLoss([this.#machine(fault.machine)], fault.downForMs);
