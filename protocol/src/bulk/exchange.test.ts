@@ -135,6 +135,19 @@ describe('bulk exchange', () => {
     }
   });
 
+  test('closed while a stuck peer takes no bytes: the put under way fails, and so do those that wait for their turn', async () => {
+    const { exchange, peer, clock } = await open();
+    peer.connection.pause();
+    const raw = randomBytes(4 * 1024 * 1024);
+    const puts = [1, 2, 3].map(() =>
+      exchange.put(putRequest(raw.length), encodeChunk([raw], { compress: false }), { signal: never }),
+    );
+    const ended = Promise.all(puts.map((put) => failsWith('unavailable', put)));
+    await clock.settle();
+    exchange.close();
+    await clock.finish(ended);
+  });
+
   test('the frames of one put are never mixed with those of another, and answers may come in any order', async () => {
     const { exchange, peer, clock } = await open();
     const lengths = [300_000, 10, 400_000, 200];

@@ -234,9 +234,13 @@ export class BulkExchange {
     }
   }
 
-  /** Ends in order; what is under way fails. */
+  /** Ends in order; with something under way at once: it fails, and nobody waits for what a stuck peer does not take. */
   close(): void {
-    this.#connection.close();
+    if (this.#streams.size === 0 && this.#connection.queuedBytes === 0) this.#connection.close();
+    else
+      this.#connection.destroy(
+        new CollectiveError('unavailable', `Talk to ${this.node}: the connection was given up with work under way`),
+      );
     this.#end(undefined);
   }
 
