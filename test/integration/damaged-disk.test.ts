@@ -9,6 +9,8 @@ import { seededFile } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
+/** A test that hangs shall fail and show the logs. */
+const ENDS = { timeout: 180_000 };
 
 describe('bits that flip on a disk', () => {
   let member: RunningMember;
@@ -21,24 +23,28 @@ describe('bits that flip on a disk', () => {
   after(() => member?.[Symbol.asyncDispose]());
   afterEach((t) => member?.printLogs(t));
 
-  test('D5: a flipped bit on one node is found by verify, which names node and chunk, and the other replica serves', async () => {
-    const content = seededFile(1, 5 * MiB);
-    await session.files.write('/one.raw', content);
-    assert.deepEqual((await session.files.verify('/one.raw')).bad, []);
-    await flipBit('node-2', content, 3 * FRAME_BYTES + 77);
+  test(
+    'D5: a flipped bit on one node is found by verify, which names node and chunk, and the other replica serves',
+    ENDS,
+    async () => {
+      const content = seededFile(1, 5 * MiB);
+      await session.files.write('/one.raw', content);
+      assert.deepEqual((await session.files.verify('/one.raw')).bad, []);
+      await flipBit('node-2', content, 3 * FRAME_BYTES + 77);
 
-    const report = await session.files.verify('/one.raw');
-    assert.deepEqual([report.chunks, report.replicas, report.underReplicated, report.lost], [2, 4, 1, 0]);
-    const [found, ...others] = report.bad;
-    assert.ok(found !== undefined && others.length === 0);
-    assert.match(found.chunk, /^[0-9a-f]{32}$/);
-    assert.deepEqual([found.node, found.offset], ['node-2', 0]);
-    assert.ok(found.error instanceof CollectiveError && found.error.code === 'chunk_corrupt', String(found.error));
-    for (let i = 0; i < 4; i++)
-      assert.ok((await session.files.readAll('/one.raw')).equals(content), 'whichever replica is asked first');
-  });
+      const report = await session.files.verify('/one.raw');
+      assert.deepEqual([report.chunks, report.replicas, report.underReplicated, report.lost], [2, 4, 1, 0]);
+      const [found, ...others] = report.bad;
+      assert.ok(found !== undefined && others.length === 0);
+      assert.match(found.chunk, /^[0-9a-f]{32}$/);
+      assert.deepEqual([found.node, found.offset], ['node-2', 0]);
+      assert.ok(found.error instanceof CollectiveError && found.error.code === 'chunk_corrupt', String(found.error));
+      for (let i = 0; i < 4; i++)
+        assert.ok((await session.files.readAll('/one.raw')).equals(content), 'whichever replica is asked first');
+    },
+  );
 
-  test('D6: replicas damaged in different places serve every byte together', async () => {
+  test('D6: replicas damaged in different places serve every byte together', ENDS, async () => {
     const content = seededFile(2, 4 * MiB);
     await session.files.write('/crossed.raw', content);
     await flipBit('node-1', content, 2 * FRAME_BYTES);
@@ -48,37 +54,41 @@ describe('bits that flip on a disk', () => {
     assert.deepEqual(report.bad.map(({ node }) => node).sort(), ['node-1', 'node-2']);
   });
 
-  test('D5: both copies damaged in one place: an error like EIO that names the path, and no wrong byte before it', async () => {
-    const content = seededFile(3, 6 * MiB);
-    const damagedAt = 9 * FRAME_BYTES + 1_000;
-    await session.files.write('/both.raw', content);
-    for (const { name } of member.nodes) await flipBit(name, content, damagedAt);
+  test(
+    'D5: both copies damaged in one place: an error like EIO that names the path, and no wrong byte before it',
+    ENDS,
+    async () => {
+      const content = seededFile(3, 6 * MiB);
+      const damagedAt = 9 * FRAME_BYTES + 1_000;
+      await session.files.write('/both.raw', content);
+      for (const { name } of member.nodes) await flipBit(name, content, damagedAt);
 
-    const arrived: Buffer[] = [];
-    await assert.rejects(
-      async () => {
-        for await (const piece of session.files.read('/both.raw')) arrived.push(piece);
-      },
-      (thrown) => {
-        assert.ok(thrown instanceof CollectiveError, String(thrown));
-        assert.equal(thrown.code, 'chunk_corrupt');
-        assert.equal(ERROR_CODES[thrown.code].errno, 'EIO');
-        assert.match(thrown.message, /\/both\.raw/);
-        return true;
-      },
-    );
-    const before = Buffer.concat(arrived);
-    assert.ok(before.length <= 9 * FRAME_BYTES, `${before.length} bytes came, some of them from the damaged frame`);
-    assert.ok(before.equals(content.subarray(0, before.length)), 'what came is right');
+      const arrived: Buffer[] = [];
+      await assert.rejects(
+        async () => {
+          for await (const piece of session.files.read('/both.raw')) arrived.push(piece);
+        },
+        (thrown) => {
+          assert.ok(thrown instanceof CollectiveError, String(thrown));
+          assert.equal(thrown.code, 'chunk_corrupt');
+          assert.equal(ERROR_CODES[thrown.code].errno, 'EIO');
+          assert.match(thrown.message, /\/both\.raw/);
+          return true;
+        },
+      );
+      const before = Buffer.concat(arrived);
+      assert.ok(before.length <= 9 * FRAME_BYTES, `${before.length} bytes came, some of them from the damaged frame`);
+      assert.ok(before.equals(content.subarray(0, before.length)), 'what came is right');
 
-    // D5: damage costs the frame that it is in, not the file.
-    const elsewhere = await session.files.readAll('/both.raw', { offset: 10 * FRAME_BYTES, length: 2 * MiB });
-    assert.ok(elsewhere.equals(content.subarray(10 * FRAME_BYTES, 10 * FRAME_BYTES + 2 * MiB)));
-    const { lost, bad } = await session.files.verify('/both.raw');
-    assert.deepEqual([lost, bad.length], [1, 2]);
-  });
+      // D5: damage costs the frame that it is in, not the file.
+      const elsewhere = await session.files.readAll('/both.raw', { offset: 10 * FRAME_BYTES, length: 2 * MiB });
+      assert.ok(elsewhere.equals(content.subarray(10 * FRAME_BYTES, 10 * FRAME_BYTES + 2 * MiB)));
+      const { lost, bad } = await session.files.verify('/both.raw');
+      assert.deepEqual([lost, bad.length], [1, 2]);
+    },
+  );
 
-  test('D4: the node that restarts finds the damage again and takes no other chunk for damaged', async () => {
+  test('D4: the node that restarts finds the damage again and takes no other chunk for damaged', ENDS, async () => {
     await member.node('node-2').end();
     await member.node('node-2').start();
     await member.untilStatus(({ nodes }) => nodes.every(({ state }) => state === 'ready'), 'node-2 is back', 20_000);

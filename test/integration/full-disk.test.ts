@@ -9,6 +9,8 @@ import { seededFile, sha256Of } from './random-file.ts';
 import { type NodeSpec, RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
+/** A test that hangs shall fail and show the logs. */
+const ENDS = { timeout: 180_000 };
 const small = (name: string): NodeSpec => ({ name, capacity: '192MiB', flags: ['--reserve', '64MiB'] });
 
 let member: RunningMember;
@@ -18,61 +20,69 @@ afterEach(async (t) => {
 });
 
 describe('room that runs out', () => {
-  test('M10: nodes that are full answer like ENOSPC at their reserve; reads, deletes and metadata go on', async (t) => {
-    member = await RunningMember.start({ nodes: [small('node-1'), small('node-2')] });
-    const session = await member.connect();
-    await session.files.mkdir('/full');
-    const written: string[] = [];
-    let refused: unknown;
-    // Several at once, so that the end comes in the middle of uploads.
-    const writer = async (first: number): Promise<void> => {
-      for (let seed = first; refused === undefined && seed < 200; seed += 4) {
-        const path = `/full/${seed}`;
-        try {
-          await session.files.write(path, [seededFile(seed, 5 * MiB)]);
-          written.push(path);
-        } catch (thrown) {
-          refused = thrown;
-          assert.equal(await session.files.exists(path), false, 'what was refused has no name');
+  test(
+    'M10: nodes that are full answer like ENOSPC at their reserve; reads, deletes and metadata go on',
+    ENDS,
+    async (t) => {
+      member = await RunningMember.start({ nodes: [small('node-1'), small('node-2')] });
+      const session = await member.connect();
+      await session.files.mkdir('/full');
+      const written: string[] = [];
+      let refused: unknown;
+      // Several at once, so that the end comes in the middle of uploads.
+      const writer = async (first: number): Promise<void> => {
+        for (let seed = first; refused === undefined && seed < 200; seed += 4) {
+          const path = `/full/${seed}`;
+          try {
+            await session.files.write(path, [seededFile(seed, 5 * MiB)]);
+            written.push(path);
+          } catch (thrown) {
+            refused = thrown;
+            assert.equal(await session.files.exists(path), false, 'what was refused has no name');
+          }
         }
+      };
+      await Promise.all([0, 1, 2, 3].map(writer));
+      isRefusal(refused, 'no_space', 'ENOSPC');
+      assert.ok(written.length * 5 >= 100, `${written.length} files of 5 MiB were taken`);
+      for (const { name } of member.nodes) {
+        const usedBytes = await bytesIn(join(member.folder, name, 'store'));
+        t.diagnostic(`${name} uses ${usedBytes} bytes for ${written.length} files`);
+        assert.ok(usedBytes <= 128 * MiB, `${name} keeps its reserve of 64 MiB: ${usedBytes} bytes are used`);
       }
-    };
-    await Promise.all([0, 1, 2, 3].map(writer));
-    isRefusal(refused, 'no_space', 'ENOSPC');
-    assert.ok(written.length * 5 >= 100, `${written.length} files of 5 MiB were taken`);
-    for (const { name } of member.nodes) {
-      const usedBytes = await bytesIn(join(member.folder, name, 'store'));
-      t.diagnostic(`${name} uses ${usedBytes} bytes for ${written.length} files`);
-      assert.ok(usedBytes <= 128 * MiB, `${name} keeps its reserve of 64 MiB: ${usedBytes} bytes are used`);
-    }
-    await member.untilStatus(
-      ({ nodes }) => nodes.every(({ freeBytes }) => freeBytes < 16 * MiB),
-      'status shows that there is hardly room',
-      10_000,
-    );
-    const totals = await session.files.statFileSystem('/');
-    assert.ok(totals.freeBytes < 16 * MiB, `df shows ${totals.freeBytes} free`);
-
-    for (const path of written)
-      assert.equal(
-        await sha256Of(session.files.read(path)),
-        await sha256Of([seededFile(Number(path.split('/').at(-1)), 5 * MiB)]),
-        path,
+      await member.untilStatus(
+        ({ nodes }) => nodes.every(({ freeBytes }) => freeBytes < 16 * MiB),
+        'status shows that there is hardly room',
+        10_000,
       );
-    await session.files.mkdir('/made-when-full');
-    await session.files.rename(written[0] ?? '', '/made-when-full/moved');
-    for (const path of written.slice(1)) await session.files.remove(path);
-    await session.files.remove('/full', { recursive: true });
-    assert.equal(await session.files.exists('/full'), false);
-    assert.ok((await session.files.readAll('/made-when-full/moved')).length === 5 * MiB);
+      const totals = await session.files.statFileSystem('/');
+      assert.ok(totals.freeBytes < 16 * MiB, `df shows ${totals.freeBytes} free`);
 
-    await Promise.all(member.nodes.map((node) => node.end()));
-    await Promise.all(member.nodes.map((node) => node.start()));
-    const again = await member.connect();
-    assert.equal((await again.files.readAll('/made-when-full/moved')).length, 5 * MiB, 'a full node starts and serves');
-  });
+      for (const path of written)
+        assert.equal(
+          await sha256Of(session.files.read(path)),
+          await sha256Of([seededFile(Number(path.split('/').at(-1)), 5 * MiB)]),
+          path,
+        );
+      await session.files.mkdir('/made-when-full');
+      await session.files.rename(written[0] ?? '', '/made-when-full/moved');
+      for (const path of written.slice(1)) await session.files.remove(path);
+      await session.files.remove('/full', { recursive: true });
+      assert.equal(await session.files.exists('/full'), false);
+      assert.ok((await session.files.readAll('/made-when-full/moved')).length === 5 * MiB);
 
-  test('D8: a node that is full is passed over while another has room', async () => {
+      await Promise.all(member.nodes.map((node) => node.end()));
+      await Promise.all(member.nodes.map((node) => node.start()));
+      const again = await member.connect();
+      assert.equal(
+        (await again.files.readAll('/made-when-full/moved')).length,
+        5 * MiB,
+        'a full node starts and serves',
+      );
+    },
+  );
+
+  test('D8: a node that is full is passed over while another has room', ENDS, async () => {
     member = await RunningMember.start({ nodes: [{ name: 'node-1' }, { name: 'node-2' }, small('node-3')] });
     const session = await member.connect();
     const files = Array.from({ length: 60 }, (_, seed) => ({ path: `/${seed}`, seed }));
@@ -86,39 +96,47 @@ describe('room that runs out', () => {
       assert.equal(await sha256Of(session.files.read(path)), await sha256Of([seededFile(seed, 8 * MiB)]), path);
   });
 
-  test('M9, M10: a quota of bytes or of inodes answers like EDQUOT, holds over a restart, and what is deleted can be written again', async () => {
-    member = await RunningMember.start();
-    const admin = await member.connect();
-    await admin.admin.createRealm({ path: '/bytes', quotaBytes: 12 * MiB });
-    await admin.admin.createRealm({ path: '/inodes', quotaInodes: 4 });
-    const usedBytes = async (path: string): Promise<number> =>
-      (await admin.admin.realms()).find((realm) => realm.path === path)?.usedBytes ?? -1;
-    let session = await member.connect();
-    await session.files.write('/bytes/first', [seededFile(1, 5 * MiB)]);
-    await session.files.write('/bytes/second', [seededFile(2, 5 * MiB)]);
-    await quotaRefuses(session, '/bytes/third');
-    await session.files.mkdir('/bytes/no-bytes-needed');
-    for (const name of ['a', 'b', 'c']) await session.files.mkdir(`/inodes/${name}`);
-    await assert.rejects(session.files.mkdir('/inodes/d'), (thrown) => isRefusal(thrown, 'quota_exceeded', 'EDQUOT'));
+  test(
+    'M9, M10: a quota of bytes or of inodes answers like EDQUOT, holds over a restart, and what is deleted can be written again',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const admin = await member.connect();
+      await admin.admin.createRealm({ path: '/bytes', quotaBytes: 12 * MiB });
+      await admin.admin.createRealm({ path: '/inodes', quotaInodes: 4 });
+      const usedBytes = async (path: string): Promise<number> =>
+        (await admin.admin.realms()).find((realm) => realm.path === path)?.usedBytes ?? -1;
+      let session = await member.connect();
+      await session.files.write('/bytes/first', [seededFile(1, 5 * MiB)]);
+      await session.files.write('/bytes/second', [seededFile(2, 5 * MiB)]);
+      await quotaRefuses(session, '/bytes/third');
+      await session.files.mkdir('/bytes/no-bytes-needed');
+      for (const name of ['a', 'b', 'c']) await session.files.mkdir(`/inodes/${name}`);
+      await assert.rejects(session.files.mkdir('/inodes/d'), (thrown) => isRefusal(thrown, 'quota_exceeded', 'EDQUOT'));
 
-    await member.coordinator.kill();
-    await member.coordinator.start();
-    session = await member.connect();
-    await quotaRefuses(session, '/bytes/third');
-    await assert.rejects(session.files.mkdir('/inodes/d'), (thrown) => isRefusal(thrown, 'quota_exceeded', 'EDQUOT'));
+      await member.coordinator.kill();
+      await member.coordinator.start();
+      session = await member.connect();
+      await quotaRefuses(session, '/bytes/third');
+      await assert.rejects(session.files.mkdir('/inodes/d'), (thrown) => isRefusal(thrown, 'quota_exceeded', 'EDQUOT'));
 
-    // An upload that fails or is given up in its middle keeps no room to itself.
-    for (let i = 0; i < 8; i++) await quotaRefuses(session, '/bytes/third');
-    await session.files.remove('/bytes/first');
-    // M8: sessions of before the restart are asked whether they have it open before its bytes go.
-    await until(async () => (await usedBytes('/bytes')) === 5 * MiB, 'the bytes of the removed file are free', 20_000);
-    await session.files.write('/bytes/third', [seededFile(3, 5 * MiB)]);
-    assert.ok((await session.files.readAll('/bytes/third')).equals(seededFile(3, 5 * MiB)));
-    await session.files.remove('/inodes/a');
-    await session.files.mkdir('/inodes/d');
-    assert.equal(await usedBytes('/bytes'), 10 * MiB);
-    await session.files.write('/outside', [seededFile(4, 20 * MiB)]);
-  });
+      // An upload that fails or is given up in its middle keeps no room to itself.
+      for (let i = 0; i < 8; i++) await quotaRefuses(session, '/bytes/third');
+      await session.files.remove('/bytes/first');
+      // M8: sessions of before the restart are asked whether they have it open before its bytes go.
+      await until(
+        async () => (await usedBytes('/bytes')) === 5 * MiB,
+        'the bytes of the removed file are free',
+        20_000,
+      );
+      await session.files.write('/bytes/third', [seededFile(3, 5 * MiB)]);
+      assert.ok((await session.files.readAll('/bytes/third')).equals(seededFile(3, 5 * MiB)));
+      await session.files.remove('/inodes/a');
+      await session.files.mkdir('/inodes/d');
+      assert.equal(await usedBytes('/bytes'), 10 * MiB);
+      await session.files.write('/outside', [seededFile(4, 20 * MiB)]);
+    },
+  );
 });
 
 async function quotaRefuses(session: Member, path: string): Promise<void> {

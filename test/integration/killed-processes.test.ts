@@ -9,6 +9,8 @@ import { RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
 const UPLOAD_ENDS_WITHIN_MS = 120_000;
+/** A test that hangs shall fail and show the logs. */
+const ENDS = { timeout: 180_000 };
 /** Between a level and the look that sees it. */
 const LOOK_MS = 500;
 
@@ -96,132 +98,149 @@ const nodesReady = (status: { nodes: readonly { state: string }[] }): boolean =>
   status.nodes.length > 0 && status.nodes.every(({ state }) => state === 'ready');
 
 describe('processes that are killed', () => {
-  test('D2, D6: kill -9 of a node in the middle of an upload: the upload ends well and nothing acknowledged is lost', async () => {
-    member = await RunningMember.start();
-    const session = await member.connect();
-    await session.files.mkdir('/up');
-    const uploads = new Uploads(session, '/up', 160 * MiB);
-    await until(
-      () => uploads.storedBytes > 40 * MiB,
-      'a quarter is stored',
-      30_000,
-      () => `${uploads.storedBytes}`,
-    );
-    await member.node('node-1').kill();
-    const before = uploads.acknowledged.length;
-    await until(
-      () => uploads.acknowledged.length > before + 20,
-      'D8: writes are acknowledged again without the node',
-      30_000,
-      () => `${uploads.acknowledged.length - before} since the kill`,
-    );
-    await member.node('node-1').start();
-    await uploads.stop();
-    for (const { path, outcome } of uploads.all) assert.equal(outcome, 'acknowledged', `${path}: one node was enough`);
-    await checkUploads(session, uploads.all);
-
-    // Every replica that a commit recorded is where it says, also on the node that was killed (D2: put, then commit).
-    await member.untilStatus(nodesReady, 'both nodes are ready', 20_000);
-    for (const { path } of uploads.all.slice(0, 40)) {
-      const { bad, lost } = await session.files.verify(path);
-      assert.deepEqual({ bad, lost }, { bad: [], lost: 0 }, path);
-    }
-  });
-
-  test('M4, M5: kill -9 of the coordinator in the middle of an upload: it goes on after the restart, nothing acknowledged is lost', async () => {
-    member = await RunningMember.start();
-    const session = await member.connect();
-    await session.files.mkdir('/up');
-    const uploads = new Uploads(session, '/up', 160 * MiB);
-    for (const share of [1, 2, 3]) {
+  test(
+    'D2, D6: kill -9 of a node in the middle of an upload: the upload ends well and nothing acknowledged is lost',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const session = await member.connect();
+      await session.files.mkdir('/up');
+      const uploads = new Uploads(session, '/up', 160 * MiB);
       await until(
-        () => uploads.storedBytes > share * 30 * MiB,
-        `${share * 30} MiB are stored`,
+        () => uploads.storedBytes > 40 * MiB,
+        'a quarter is stored',
         30_000,
         () => `${uploads.storedBytes}`,
       );
+      await member.node('node-1').kill();
+      const before = uploads.acknowledged.length;
+      await until(
+        () => uploads.acknowledged.length > before + 20,
+        'D8: writes are acknowledged again without the node',
+        30_000,
+        () => `${uploads.acknowledged.length - before} since the kill`,
+      );
+      await member.node('node-1').start();
+      await uploads.stop();
+      for (const { path, outcome } of uploads.all)
+        assert.equal(outcome, 'acknowledged', `${path}: one node was enough`);
+      await checkUploads(session, uploads.all);
+
+      // Every replica that a commit recorded is where it says, also on the node that was killed (D2: put, then commit).
+      await member.untilStatus(nodesReady, 'both nodes are ready', 20_000);
+      for (const { path } of uploads.all.slice(0, 40)) {
+        const { bad, lost } = await session.files.verify(path);
+        assert.deepEqual({ bad, lost }, { bad: [], lost: 0 }, path);
+      }
+    },
+  );
+
+  test(
+    'M4, M5: kill -9 of the coordinator in the middle of an upload: it goes on after the restart, nothing acknowledged is lost',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const session = await member.connect();
+      await session.files.mkdir('/up');
+      const uploads = new Uploads(session, '/up', 160 * MiB);
+      for (const share of [1, 2, 3]) {
+        await until(
+          () => uploads.storedBytes > share * 30 * MiB,
+          `${share * 30} MiB are stored`,
+          30_000,
+          () => `${uploads.storedBytes}`,
+        );
+        await member.coordinator.kill();
+        await member.coordinator.start();
+      }
+      const before = uploads.acknowledged.length;
+      await until(
+        () => uploads.acknowledged.length > before + 20,
+        'the same session stores on after the third restart',
+        30_000,
+        () => `${uploads.acknowledged.length - before} since`,
+      );
+      await uploads.stop();
+      for (const { path, outcome } of uploads.all)
+        assert.equal(outcome, 'acknowledged', `${path}: the session was taken up again`);
+      await checkUploads(await member.connect(), uploads.all);
+
+      const events = (await member.status()).events.map(({ kind }) => kind);
+      assert.ok(!events.includes('replay-differs'), `M5: no answer was given twice: ${events.join(', ')}`);
+    },
+  );
+
+  test(
+    'D3, M4: everything killed at once: what was acknowledged is there, what was not is there as a whole or not at all',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const session = await member.connect({ reconnectWithinMs: 1_000 });
+      await session.files.mkdir('/up');
+      const uploads = new Uploads(session, '/up', 400 * MiB);
+      const made: string[] = [];
+      await until(
+        async () => {
+          const path = `/made-${made.length}`;
+          await session.files.mkdir(path, { durability: 'written' });
+          made.push(path);
+          return uploads.storedBytes > 40 * MiB;
+        },
+        '40 MiB are stored',
+        30_000,
+        () => `${uploads.storedBytes}`,
+      );
+      await Promise.all(member.parts.map((part) => part.kill()));
+      await uploads.stop();
+      await Promise.all(member.parts.map((part) => part.start()));
+      await member.untilStatus(nodesReady, 'both nodes are ready', 20_000);
+
+      const after = await member.connect();
+      assert.ok(uploads.acknowledged.length > 3, `${uploads.acknowledged.length} were acknowledged`);
+      await checkUploads(after, uploads.all);
+      for (const path of made)
+        assert.equal((await after.files.stat(path)).type, 'directory', `M2: ${path} was answered as written`);
+    },
+  );
+
+  test(
+    'D10: a node that restarts, a coordinator that restarts, and both after a long absence are known within one heartbeat',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const session = await member.connect();
+      const content = seededFile(5, 3 * MiB);
+      await session.files.write('/kept.raw', content);
+
       await member.coordinator.kill();
       await member.coordinator.start();
-    }
-    const before = uploads.acknowledged.length;
-    await until(
-      () => uploads.acknowledged.length > before + 20,
-      'the same session stores on after the third restart',
-      30_000,
-      () => `${uploads.acknowledged.length - before} since`,
-    );
-    await uploads.stop();
-    for (const { path, outcome } of uploads.all)
-      assert.equal(outcome, 'acknowledged', `${path}: the session was taken up again`);
-    await checkUploads(await member.connect(), uploads.all);
+      await knownWithinOneHeartbeat('after a kill of the coordinator');
 
-    const events = (await member.status()).events.map(({ kind }) => kind);
-    assert.ok(!events.includes('replay-differs'), `M5: no answer was given twice: ${events.join(', ')}`);
-  });
+      await member.node('node-2').kill();
+      await member.untilStatus(({ nodes }) => nodes.some(({ state }) => state === 'away'), 'node-2 is away', 20_000);
+      await member.node('node-2').start();
+      const { nodes } = await member.status();
+      assert.deepEqual(
+        nodes.map(({ name, state }) => `${name} ${state}`),
+        ['node-1 ready', 'node-2 ready'],
+      );
 
-  test('D3, M4: everything killed at once: what was acknowledged is there, what was not is there as a whole or not at all', async () => {
-    member = await RunningMember.start();
-    const session = await member.connect({ reconnectWithinMs: 1_000 });
-    await session.files.mkdir('/up');
-    const uploads = new Uploads(session, '/up', 400 * MiB);
-    const made: string[] = [];
-    await until(
-      async () => {
-        const path = `/made-${made.length}`;
-        await session.files.mkdir(path, { durability: 'written' });
-        made.push(path);
-        return uploads.storedBytes > 40 * MiB;
-      },
-      '40 MiB are stored',
-      30_000,
-      () => `${uploads.storedBytes}`,
-    );
-    await Promise.all(member.parts.map((part) => part.kill()));
-    await uploads.stop();
-    await Promise.all(member.parts.map((part) => part.start()));
-    await member.untilStatus(nodesReady, 'both nodes are ready', 20_000);
+      await member.coordinator.end();
+      // Long enough that every node has reached its longest pause between two tries.
+      const log = () => member.nodes.every((node) => /coordinator link lost/.test(node.log));
+      await until(log, 'both nodes have noticed', 10_000);
+      const goneMs = performance.now();
+      await until(
+        () => performance.now() - goneMs > 4 * HEARTBEAT_INTERVAL_MS,
+        'the coordinator was away for long',
+        20_000,
+      );
+      await member.coordinator.start();
+      await knownWithinOneHeartbeat('after a long absence of the coordinator');
 
-    const after = await member.connect();
-    assert.ok(uploads.acknowledged.length > 3, `${uploads.acknowledged.length} were acknowledged`);
-    await checkUploads(after, uploads.all);
-    for (const path of made)
-      assert.equal((await after.files.stat(path)).type, 'directory', `M2: ${path} was answered as written`);
-  });
-
-  test('D10: a node that restarts, a coordinator that restarts, and both after a long absence are known within one heartbeat', async () => {
-    member = await RunningMember.start();
-    const session = await member.connect();
-    const content = seededFile(5, 3 * MiB);
-    await session.files.write('/kept.raw', content);
-
-    await member.coordinator.kill();
-    await member.coordinator.start();
-    await knownWithinOneHeartbeat('after a kill of the coordinator');
-
-    await member.node('node-2').kill();
-    await member.untilStatus(({ nodes }) => nodes.some(({ state }) => state === 'away'), 'node-2 is away', 20_000);
-    await member.node('node-2').start();
-    const { nodes } = await member.status();
-    assert.deepEqual(
-      nodes.map(({ name, state }) => `${name} ${state}`),
-      ['node-1 ready', 'node-2 ready'],
-    );
-
-    await member.coordinator.end();
-    // Long enough that every node has reached its longest pause between two tries.
-    const log = () => member.nodes.every((node) => /coordinator link lost/.test(node.log));
-    await until(log, 'both nodes have noticed', 10_000);
-    const goneMs = performance.now();
-    await until(
-      () => performance.now() - goneMs > 4 * HEARTBEAT_INTERVAL_MS,
-      'the coordinator was away for long',
-      20_000,
-    );
-    await member.coordinator.start();
-    await knownWithinOneHeartbeat('after a long absence of the coordinator');
-
-    assert.ok((await session.files.readAll('/kept.raw')).equals(content), 'the session of before still reads');
-  });
+      assert.ok((await session.files.readAll('/kept.raw')).equals(content), 'the session of before still reads');
+    },
+  );
 
   async function knownWithinOneHeartbeat(when: string): Promise<void> {
     const { time, started } = await member.untilStatus(nodesReady, `both nodes are ready ${when}`, 20_000);
@@ -230,46 +249,54 @@ describe('processes that are killed', () => {
     assert.ok(tookMs <= HEARTBEAT_INTERVAL_MS + LOOK_MS, `${when}: both nodes were known after ${tookMs} ms`);
   }
 
-  test('D6: a node that hangs with open connections holds up neither reads nor writes for long', async () => {
+  test('D6: a node that hangs with open connections holds up neither reads nor writes for long', ENDS, async (t) => {
     member = await RunningMember.start();
     const session = await member.connect();
     const content = seededFile(6, 20 * MiB);
     await session.files.write('/before.raw', content);
     member.node('node-1').freeze();
-    const startedMs = performance.now();
+    let startedMs = performance.now();
     assert.equal(await sha256Of(session.files.read('/before.raw')), await sha256Of([content]));
-    assert.ok(performance.now() - startedMs < 10_000, `D6: reading took ${performance.now() - startedMs} ms`);
+    const readMs = performance.now() - startedMs;
+    startedMs = performance.now();
     await session.files.write('/during.raw', content);
-    assert.ok(performance.now() - startedMs < 40_000, `D8: writing took ${performance.now() - startedMs} ms`);
+    const writtenMs = performance.now() - startedMs;
+    t.diagnostic(`20 MiB read in ${Math.round(readMs)} ms, written in ${Math.round(writtenMs)} ms`);
+    assert.ok(readMs < 10_000, `D6: reading took ${readMs} ms`);
+    assert.ok(writtenMs < 15_000, `D8: writing took ${writtenMs} ms`);
     member.node('node-1').thaw();
     await member.untilStatus(nodesReady, 'the node is ready again', 20_000);
     for (const path of ['/before.raw', '/during.raw'])
       assert.equal(await sha256Of(session.files.read(path)), await sha256Of([content]), path);
   });
 
-  test('SIGTERM during an upload ends each process within 5 s and in order, and loses nothing that was acknowledged', async () => {
-    member = await RunningMember.start();
-    const session = await member.connect();
-    await session.files.mkdir('/up');
-    const uploads = new Uploads(session, '/up', 240 * MiB);
-    for (const [share, part] of [
-      [1, member.node('node-1')],
-      [2, member.coordinator],
-      [3, member.node('node-2')],
-    ] as const) {
-      await until(
-        () => uploads.storedBytes > share * 30 * MiB,
-        `${share * 30} MiB are stored`,
-        60_000,
-        () => `${uploads.storedBytes}`,
-      );
-      const { exit, signal, tookMs } = await part.end('SIGTERM');
-      assert.deepEqual({ exit, signal }, { exit: 0, signal: null }, `${part.name} ended in order:\n${part.log}`);
-      assert.ok(tookMs < 5_000, `${part.name} took ${tookMs} ms to stop`);
-      await part.start();
-    }
-    await uploads.stop();
-    for (const { path, outcome } of uploads.all) assert.equal(outcome, 'acknowledged', path);
-    await checkUploads(await member.connect(), uploads.all);
-  });
+  test(
+    'SIGTERM during an upload ends each process within 5 s and in order, and loses nothing that was acknowledged',
+    ENDS,
+    async () => {
+      member = await RunningMember.start();
+      const session = await member.connect();
+      await session.files.mkdir('/up');
+      const uploads = new Uploads(session, '/up', 240 * MiB);
+      for (const [share, part] of [
+        [1, member.node('node-1')],
+        [2, member.coordinator],
+        [3, member.node('node-2')],
+      ] as const) {
+        await until(
+          () => uploads.storedBytes > share * 30 * MiB,
+          `${share * 30} MiB are stored`,
+          60_000,
+          () => `${uploads.storedBytes}`,
+        );
+        const { exit, signal, tookMs } = await part.end('SIGTERM');
+        assert.deepEqual({ exit, signal }, { exit: 0, signal: null }, `${part.name} ended in order:\n${part.log}`);
+        assert.ok(tookMs < 5_000, `${part.name} took ${tookMs} ms to stop`);
+        await part.start();
+      }
+      await uploads.stop();
+      for (const { path, outcome } of uploads.all) assert.equal(outcome, 'acknowledged', path);
+      await checkUploads(await member.connect(), uploads.all);
+    },
+  );
 });

@@ -6,6 +6,8 @@ import { seededBytes, seededFile, sha256Of } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
+/** A test that hangs shall fail and show the logs. */
+const ENDS = { timeout: 180_000 };
 const GROWTH_BYTES_MAX = 256 * MiB;
 
 describe('files stored through a real member', () => {
@@ -19,17 +21,21 @@ describe('files stored through a real member', () => {
   after(() => member?.[Symbol.asyncDispose]());
   afterEach((t) => member?.printLogs(t));
 
-  test('D5, D6: a random file of 1 GiB comes back byte for byte, and no process grows by more than 256 MiB', async (t) => {
-    const sizeBytes = 1024 * MiB;
-    const growth = watchGrowth();
-    await session.files.write('/one-gib.raw', seededBytes(1, sizeBytes));
-    const stored = await sha256Of(session.files.read('/one-gib.raw'));
-    growth.check((text) => t.diagnostic(text));
-    assert.equal(stored, await sha256Of(seededBytes(1, sizeBytes)));
-  });
+  test(
+    'D5, D6: a random file of 1 GiB comes back byte for byte, and no process grows by more than 256 MiB',
+    ENDS,
+    async (t) => {
+      const sizeBytes = 1024 * MiB;
+      const growth = watchGrowth();
+      await session.files.write('/one-gib.raw', seededBytes(1, sizeBytes));
+      const stored = await sha256Of(session.files.read('/one-gib.raw'));
+      growth.check((text) => t.diagnostic(text));
+      assert.equal(stored, await sha256Of(seededBytes(1, sizeBytes)));
+    },
+  );
 
   for (const count of [12, 50]) {
-    test(`D6: ${count} files of 5 MiB stored at once come back byte for byte`, async () => {
+    test(`D6: ${count} files of 5 MiB stored at once come back byte for byte`, ENDS, async () => {
       const folder = `/at-once-${count}`;
       await session.files.mkdir(folder);
       const files = Array.from({ length: count }, (_, i) => ({ path: `${folder}/${i}.raw`, seed: count * 1000 + i }));
@@ -46,7 +52,7 @@ describe('files stored through a real member', () => {
     });
   }
 
-  test('D2: ten thousand files of 4 KiB are all there, each with its own bytes', async () => {
+  test('D2: ten thousand files of 4 KiB are all there, each with its own bytes', ENDS, async () => {
     await session.files.mkdir('/small');
     const count = 10_000;
     const content = (i: number): Buffer => seededFile(100_000 + i, 4096);
