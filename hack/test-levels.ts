@@ -1,10 +1,12 @@
 // Which tests exist and on which level each stands: beside the source (unit), several rooms in one simulated process (sim),
-// or real processes of a member (integration). A level says how much runs, not how long it may take.
+// or real processes of a member (integration). A level says how much runs, not how long it may take. What takes minutes and
+// tens of gigabytes is a level of its own (full), which runs only when it is asked for.
 
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
-export const TEST_LEVELS = ['unit', 'sim', 'integration'] as const;
+export const TEST_LEVELS = ['unit', 'sim', 'integration', 'full'] as const;
+export const DEFAULT_LEVELS: readonly TestLevel[] = ['unit', 'sim', 'integration'];
 export type TestLevel = (typeof TEST_LEVELS)[number];
 
 /** Every test file below the given folders of the root, relative to the root, sorted. */
@@ -19,6 +21,7 @@ export function findTestFiles(root: string, folders: readonly string[]): string[
 }
 
 export function levelOf(path: string): TestLevel {
+  if (path.startsWith('test/integration/full/')) return 'full';
   if (path.startsWith('test/integration/')) return 'integration';
   if (path.startsWith('test/sim/')) return 'sim';
   return 'unit';

@@ -2,13 +2,13 @@
 // level and as the very last line "N passed, N failed". The exit code is 1 when a test failed or none ran.
 //   npm test -- base crc.test          files whose path contains one of these
 //   npm test -- --name "D4"            tests whose name matches
-//   npm test -- --level unit           one level
+//   npm test -- --level unit           one level; `full` runs only so
 //   npm test -- --concurrency 1 --deadline-ms 60000
 
 import { parseArgs } from 'node:util';
 import { REPOSITORY_ROOT, workspaceFolders } from './repository.ts';
 import { type FileOutcome, killRunningFiles, type RunOptions, runTestFile } from './test-file-run.ts';
-import { findTestFiles, levelOf, TEST_LEVELS, type TestLevel } from './test-levels.ts';
+import { DEFAULT_LEVELS, findTestFiles, levelOf, TEST_LEVELS, type TestLevel } from './test-levels.ts';
 
 const FILE_DEADLINE_MS = 10 * 60_000;
 const CONCURRENT_FILES = 2;
@@ -29,7 +29,7 @@ async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      level: { type: 'string', multiple: true, default: [...TEST_LEVELS] },
+      level: { type: 'string', multiple: true, default: [...DEFAULT_LEVELS] },
       name: { type: 'string' },
       concurrency: { type: 'string', default: String(CONCURRENT_FILES) },
       'deadline-ms': { type: 'string', default: String(FILE_DEADLINE_MS) },

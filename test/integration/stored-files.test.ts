@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Member } from '@collective/client';
-import { memoryOf, resetPeakOf } from './part-process.ts';
+import { watchGrowth } from './growth-watch.ts';
 import { seededBytes, seededFile, sha256Of } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
 /** A test that hangs shall fail and show the logs. */
 const ENDS = { timeout: 180_000 };
-const GROWTH_BYTES_MAX = 256 * MiB;
 
 describe('files stored through a real member', () => {
   let member: RunningMember;
@@ -26,10 +25,10 @@ describe('files stored through a real member', () => {
     ENDS,
     async (t) => {
       const sizeBytes = 1024 * MiB;
-      const growth = watchGrowth();
+      const growth = watchGrowth(member);
       await session.files.write('/one-gib.raw', seededBytes(1, sizeBytes));
       const stored = await sha256Of(session.files.read('/one-gib.raw'));
-      growth.check((text) => t.diagnostic(text));
+      t.diagnostic(growth.check(256));
       assert.equal(stored, await sha256Of(seededBytes(1, sizeBytes)));
     },
   );
@@ -74,25 +73,4 @@ describe('files stored through a real member', () => {
     };
     await Promise.all(Array.from({ length: 16 }, reader));
   });
-
-  /** Of all processes of the member and of this one, which is the client. */
-  function watchGrowth(): { check(tell: (text: string) => void): void } {
-    const watched = [...member.parts.map(({ name, pid }) => ({ name, pid })), { name: 'client', pid: process.pid }];
-    const begun = watched.map((one) => {
-      resetPeakOf(one.pid);
-      return { ...one, startBytes: memoryOf(one.pid).residentBytes };
-    });
-    return {
-      check: (tell) => {
-        const grown = begun.map(({ name, pid, startBytes }) => ({
-          name,
-          startMiB: Math.round(startBytes / MiB),
-          grownMiB: Math.round((memoryOf(pid).peakBytes - startBytes) / MiB),
-        }));
-        tell(JSON.stringify(grown));
-        for (const { name, grownMiB } of grown)
-          assert.ok(grownMiB * MiB <= GROWTH_BYTES_MAX, `${name} grew by ${grownMiB} MiB: ${JSON.stringify(grown)}`);
-      },
-    };
-  }
 });
