@@ -71,6 +71,11 @@ export class BulkPool implements Disposable {
     return entry.route?.state === NodeState.AWAY || this.#clock.bootMs() < entry.avoidUntilMs;
   }
 
+  /** Its label, by the coordinator's word; empty for none. */
+  zone(node: string): string {
+    return this.#nodes.get(node)?.route?.zone ?? '';
+  }
+
   /** Streams under way to the node: the less, the sooner it answers. */
   load(node: string): number {
     return this.#nodes.get(node)?.exchanges.reduce((sum, { activeStreams }) => sum + activeStreams, 0) ?? 0;

@@ -154,7 +154,7 @@ export class ChunkWriter {
     }
   }
 
-  /** Whom to put to next: as handed out, then whoever takes chunks; those that just failed elsewhere only if nobody else is left. */
+  /** Whom to put to next: as handed out, then whoever takes chunks, in another zone first (D8); those that just failed elsewhere only if nobody else is left. */
   #targets(put: ReplicaSet): string[] {
     const missing = put.ticket.wanted - put.count;
     if (missing <= 0) return [];
@@ -162,10 +162,12 @@ export class ChunkWriter {
     const handedOut = put.ticket.nodes.filter(open);
     // As handed out, they forward among themselves.
     if (handedOut.length > 0) return handedOut.slice(0, missing);
+    const zones = new Set(put.nodes().map((node) => this.#pool.zone(node)));
+    const rank = (node: string): number => (zones.has(this.#pool.zone(node)) ? 1_000_000 : 0) + this.#pool.load(node);
     const [replacement] = this.#pool
       .ready()
       .filter(open)
-      .sort((a, b) => this.#pool.load(a) - this.#pool.load(b));
+      .sort((a, b) => rank(a) - rank(b));
     return replacement === undefined ? [] : [replacement];
   }
 
@@ -261,6 +263,10 @@ class ReplicaSet {
 
   forgetFailures(): void {
     this.#bad.clear();
+  }
+
+  nodes(): string[] {
+    return [...this.#good.keys()];
   }
 
   outcomes(): ReplicaOutcome[] {

@@ -135,6 +135,16 @@ test('D2: a replica that failed is replaced by a put to another node', async () 
   assert.deepEqual(world.nodes.node('c').puts[0]?.forwardTo, []);
 });
 
+test('D8: the replacement for a failed replica comes from another zone where one has room', async () => {
+  await using world = await World.create(['a', 'b', 'c', 'd'], ['a', 'd']);
+  for (const [name, zone] of Object.entries({ a: 'cellar', b: 'cellar', c: 'attic', d: 'attic' }))
+    world.nodes.node(name).zone = zone;
+  world.nodes.node('d').put = 'disk_failed';
+  for (let i = 0; i < 4; i++) assert.deepEqual(nodesOf(await world.store(content)), ['a', 'c']);
+  world.nodes.node('c').isUp = false;
+  assert.deepEqual(nodesOf(await world.store(content)), ['a', 'b'], 'the same zone is better than none');
+});
+
 test('D2: when the first node cannot be reached, the others that were handed out are used without it', async () => {
   await using world = await World.create(['a', 'b', 'c'], ['a', 'b']);
   world.nodes.node('a').isUp = false;

@@ -38,6 +38,7 @@ export interface ScriptedNode {
   readonly name: string;
   state: NodeState;
   isUp: boolean;
+  zone: string;
   put: Behaviour;
   get: Behaviour;
   /** Frames of a get after which the connection breaks. */
@@ -58,6 +59,7 @@ export class ScriptedNodes implements BulkConnector {
         name,
         state: NodeState.READY,
         isUp: true,
+        zone: '',
         put: 'ok',
         get: 'ok',
         breakAfterFrames: undefined,
@@ -74,7 +76,7 @@ export class ScriptedNodes implements BulkConnector {
   }
 
   routes(): NodeRoute[] {
-    return [...this.nodes.values()].map(({ name, state }) => ({ name, host: name, port: 1, state, zone: '' }));
+    return [...this.nodes.values()].map(({ name, state, zone }) => ({ name, host: name, port: 1, state, zone }));
   }
 
   async connect(target: BulkTarget): Promise<BulkConnection> {

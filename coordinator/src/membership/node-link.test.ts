@@ -105,6 +105,19 @@ test('D7: each answer to a heartbeat carries keys, and the routes of all nodes b
   );
 });
 
+test('D10: a node that registers is made known to the others at once, so that they can forward to it', async () => {
+  const world = await World.open();
+  const [first, second] = [world.connect(NODE), world.connect(OTHER)];
+  await first.register(report());
+  await second.register(report({ addresses: [{ listener: 'internal', host: '10.0.0.2', port: 7432 }] }));
+  const pushed = (await world.clock.finish(first.link.receive()))?.message;
+  assert.ok(pushed?.$case === 'update');
+  assert.deepEqual(
+    pushed.value.nodes.map(({ name }) => name),
+    [NODE, OTHER],
+  );
+});
+
 test('D7: what the coordinator issues, a node verifies with what its heartbeat brought, before and after the keys turned over', async () => {
   const world = await World.open();
   const node = world.connect(NODE);

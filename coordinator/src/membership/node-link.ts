@@ -49,9 +49,15 @@ export class NodeLinks {
   async serve(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, signal: AbortSignal): Promise<void> {
     const served = new NodeLink(link, node, this.#parts);
     try {
-      await served.serve(signal, () => {
-        this.#links.get(node)?.replaced();
-        this.#links.set(node, served);
+      await served.serve(signal, {
+        registered: () => {
+          this.#links.get(node)?.replaced();
+          this.#links.set(node, served);
+        },
+        // Others must not wait for their next heartbeat to forward chunks to it.
+        welcomed: () => {
+          for (const other of this.#links.values()) if (other !== served) other.update();
+        },
       });
     } catch (thrown) {
       served.refuse(toCollectiveError(thrown, `Serve the link of node ${node}`));
@@ -93,7 +99,7 @@ class NodeLink {
     this.#parts = parts;
   }
 
-  async serve(signal: AbortSignal, registered: () => void): Promise<void> {
+  async serve(signal: AbortSignal, steps: { registered(): void; welcomed(): void }): Promise<void> {
     this.#listen();
     const first = (await this.#link.receive(signal))?.message;
     if (first?.$case !== 'register')
@@ -102,8 +108,9 @@ class NodeLink {
         `Open the link of node ${this.#node}: its first message must be register`,
       );
     this.#checkReport(first.value);
-    registered();
+    steps.registered();
     await this.#report(first.value, 'welcome');
+    steps.welcomed();
     this.#parts.log({ node: this.#node }, 'node registered');
     for (;;) {
       const received = await this.#link.receive(signal);
@@ -143,6 +150,11 @@ class NodeLink {
     });
   }
 
+  /** Says again what every answer says: keys and routes. */
+  update(): void {
+    this.#link.send({ message: { $case: 'update', value: this.#welcome() } });
+  }
+
   replaced(): void {
     this.refuse(
       new CollectiveError('fenced', `Serve the link of node ${this.#node}: a newer link of it has taken over`),
@@ -163,8 +175,8 @@ class NodeLink {
   async #report(report: NodeReport, answer: 'welcome' | 'update'): Promise<void> {
     this.#checkReport(report);
     await this.#parts.nodes.reported(this.#node, report);
-    const value = this.#welcome();
-    this.#link.send({ message: answer === 'welcome' ? { $case: 'welcome', value } : { $case: 'update', value } });
+    if (answer === 'update') this.update();
+    else this.#link.send({ message: { $case: 'welcome', value: this.#welcome() } });
     this.#parts.onReport(this.#node, report);
   }
 
