@@ -203,6 +203,30 @@ describe('processes that are killed', () => {
     },
   );
 
+  test('M6, M8: locks, fences and open files without a name outlive a kill of the coordinator', ENDS, async () => {
+    member = await RunningMember.start();
+    const [holder, rival] = [await member.connect(), await member.connect()];
+    const content = seededFile(7, 2 * MiB);
+    await holder.files.write('/locked', []);
+    await holder.files.write('/gone', [content]);
+    const locked = await holder.files.open('/locked', { access: 'write' });
+    const { fence } = await locked.lock({ type: 'write' });
+    const gone = await holder.files.open('/gone');
+    await holder.files.remove('/gone');
+    await member.coordinator.kill();
+    await member.coordinator.start();
+
+    const other = await rival.files.open('/locked', { access: 'write' });
+    await assert.rejects(other.lock({ type: 'write' }), { code: 'would_block' });
+    assert.equal(await rival.files.exists('/gone'), false);
+    assert.ok((await gone.read(0, 2 * MiB)).equals(content), 'M8: the file is there as long as it is open');
+    const waiting = other.lock({ type: 'write', wait: true });
+    await locked.unlock({});
+    const later = await waiting;
+    assert.ok(later.fence > fence, `M2a: fence ${later.fence} after ${fence}`);
+    await gone.close();
+  });
+
   test(
     'D10: a node that restarts, a coordinator that restarts, and both after a long absence are known within one heartbeat',
     ENDS,

@@ -87,6 +87,10 @@ export class PartProcess implements AsyncDisposable {
     );
   }
 
+  get healthPort(): number {
+    return this.#options.healthPort;
+  }
+
   get isRunning(): boolean {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
