@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { CollectiveError } from '@collective/base/errors';
 import { HEARTBEAT_INTERVAL_MS } from '@collective/base/limits';
-import type { Member } from '@collective/client';
 import { until } from './cli-world.ts';
-import { seededBytes, seededFile, sha256Of } from './random-file.ts';
+import { seededFile, sha256Of } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
+import { checkUploads, Uploads } from './uploads.ts';
 
 const MiB = 1024 * 1024;
-const UPLOAD_ENDS_WITHIN_MS = 120_000;
 /** A test that hangs shall fail and show the logs. */
 const ENDS = { timeout: 180_000 };
 /** Between a level and the look that sees it. */
@@ -19,80 +17,6 @@ afterEach(async (t) => {
   member?.printLogs(t);
   await member?.[Symbol.asyncDispose]();
 });
-
-interface Upload {
-  readonly path: string;
-  readonly seed: number;
-  readonly sizeBytes: number;
-  outcome: 'under way' | 'acknowledged' | CollectiveError;
-}
-
-/** One large file that grows by many commits and a stream of small ones, until `stop` is called or it has failed. */
-class Uploads {
-  readonly all: Upload[] = [];
-  storedBytes = 0;
-  readonly #session: Member;
-  readonly #folder: string;
-  #stopped = false;
-  readonly #ended: Promise<unknown>;
-
-  constructor(session: Member, folder: string, largeBytes: number) {
-    this.#session = session;
-    this.#folder = folder;
-    this.#ended = Promise.all([this.#store(1, largeBytes), ...[2, 3, 4].map((from) => this.#smallOnes(from))]);
-  }
-
-  get acknowledged(): Upload[] {
-    return this.all.filter(({ outcome }) => outcome === 'acknowledged');
-  }
-
-  /** No new small file is begun; resolves when all that were begun have ended. */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    let ended = false;
-    void this.#ended.then(() => {
-      ended = true;
-    });
-    await until(
-      () => ended,
-      'every upload has ended',
-      UPLOAD_ENDS_WITHIN_MS,
-      () => JSON.stringify(this.all.filter(({ outcome }) => outcome === 'under way')),
-    );
-  }
-
-  async #smallOnes(from: number): Promise<void> {
-    for (let i = 0; !this.#stopped; i++) await this.#store(from * 10_000 + i, 1 + ((i * 7919) % 100_000));
-  }
-
-  async #store(seed: number, sizeBytes: number): Promise<void> {
-    const upload: Upload = { path: `${this.#folder}/${seed}.raw`, seed, sizeBytes, outcome: 'under way' };
-    this.all.push(upload);
-    let before = 0;
-    const onProgress = ({ storedBytes }: { storedBytes: number }): void => {
-      this.storedBytes += storedBytes - before;
-      before = storedBytes;
-    };
-    try {
-      await this.#session.files.write(upload.path, seededBytes(seed, sizeBytes), { onProgress });
-      upload.outcome = 'acknowledged';
-    } catch (thrown) {
-      assert.ok(thrown instanceof CollectiveError, `an upload fails with a CollectiveError: ${String(thrown)}`);
-      upload.outcome = thrown;
-    }
-  }
-}
-
-/** Acknowledged: there, byte for byte. Failed: not there, or whole; a name never shows a part. */
-async function checkUploads(session: Member, uploads: readonly Upload[]): Promise<void> {
-  for (const { path, seed, sizeBytes, outcome } of uploads) {
-    if (outcome !== 'acknowledged' && !(await session.files.exists(path))) continue;
-    const attributes = await session.files.stat(path);
-    assert.equal(attributes.sizeBytes, sizeBytes, `size of ${path}`);
-    const stored = await sha256Of(session.files.read(path));
-    assert.equal(stored, await sha256Of(seededBytes(seed, sizeBytes)), `SHA-256 of ${path}`);
-  }
-}
 
 const nodesReady = (status: { nodes: readonly { state: string }[] }): boolean =>
   status.nodes.length > 0 && status.nodes.every(({ state }) => state === 'ready');
