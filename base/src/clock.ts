@@ -33,10 +33,6 @@ export function wallMs(clock: Clock): number {
   return seconds * 1000 + Math.floor(nanos / 1e6);
 }
 
-export function compareTimestamps(a: Timestamp, b: Timestamp): number {
-  return a.seconds === b.seconds ? a.nanos - b.nanos : a.seconds - b.seconds;
-}
-
 /** Waits; rejects with the signal's reason as soon as it is aborted. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

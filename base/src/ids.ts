@@ -44,7 +44,8 @@ export function chunkIdOf(epoch: Epoch, number: number): ChunkId {
 }
 
 export function chunkIdFromBytes(bytes: Uint8Array): ChunkId {
-  if (bytes.length !== 16) throw new CollectiveError('invalid_argument', `Read a chunk id of ${bytes.length} bytes; it has 16`);
+  if (bytes.length !== 16)
+    throw new CollectiveError('invalid_argument', `Read a chunk id of ${bytes.length} bytes; it has 16`);
   return Buffer.from(bytes.buffer, bytes.byteOffset, 16).toString('hex') as ChunkId;
 }
 
@@ -57,14 +58,9 @@ export function chunkIdEpoch(id: ChunkId): Epoch {
 }
 
 export function parseChunkId(text: string): ChunkId {
-  if (!/^[0-9a-f]{32}$/.test(text)) throw new CollectiveError('invalid_argument', `Read '${text}' as a chunk id: it has 32 hex digits`);
+  if (!/^[0-9a-f]{32}$/.test(text))
+    throw new CollectiveError('invalid_argument', `Read '${text}' as a chunk id: it has 32 hex digits`);
   return text as ChunkId;
-}
-
-export function parseInodeNumber(value: number): InodeNumber {
-  if (!Number.isInteger(value) || value < 1 || value > INODE_NUMBER_MAX)
-    throw new CollectiveError('invalid_argument', `Read ${value} as an inode number: it lies between 1 and 2^48-1`);
-  return value as InodeNumber;
 }
 
 const DNS_LABEL = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;

@@ -70,6 +70,8 @@ interface Fate {
   answer: Answer | undefined;
   answeredAt: number;
   stable: boolean;
+  /** A power loss may have taken it; its client lives and will send it again. */
+  awaitsReplay: boolean;
 }
 
 /** An open operation that has begun to take effect; `expected` is set when all its steps are done. */
@@ -137,7 +139,14 @@ export class History {
 
   invoke(operation: ModelOperation): void {
     const invokedAt = ++this.#serial;
-    const fate: Fate = { operation, invokedAt, answer: undefined, answeredAt: NOT_SEEN, stable: false };
+    const fate: Fate = {
+      operation,
+      invokedAt,
+      answer: undefined,
+      answeredAt: NOT_SEEN,
+      stable: false,
+      awaitsReplay: false,
+    };
     this.#open.set(operation.id, fate);
     this.#fates.set(operation.id, fate);
   }
@@ -163,7 +172,12 @@ export class History {
     fate.answeredAt = search.at;
     fate.stable = stable;
     // The log is stable up to a position: whatever had been answered before this was called lies below it.
-    if (stable) for (const other of this.#fates.values()) if (other.answeredAt < fate.invokedAt) other.stable = true;
+    for (const other of this.#fates.values()) {
+      if (other.answeredAt >= fate.invokedAt) continue;
+      // What a client has to send again comes before anything new of it.
+      if (other.operation.client === fate.operation.client && !isFromCache(fate.operation)) other.awaitsReplay = false;
+      if (stable && !other.awaitsReplay) other.stable = true;
+    }
     this.#open.delete(id);
     this.#explanations = [...search.found.values()];
     this.#trim();
@@ -189,14 +203,32 @@ export class History {
    * live come again in their order, and those that had been answered must have the same outcome.
    */
   lostPower(lives: (client: string) => boolean): void {
+    this.#lose((explanation) => this.#possibleLosses(explanation), lives);
+    for (const fate of this.#fates.values())
+      fate.awaitsReplay = !fate.stable && fate.answer !== undefined && lives(fate.operation.client);
+  }
+
+  /** The client died. What the coordinator had lost before and this client had not sent again yet is lost for good. */
+  clientDied(client: string): void {
+    const mine = [...this.#fates.values()].filter((fate) => fate.awaitsReplay && fate.operation.client === client);
+    if (mine.length === 0) return;
+    const ids = mine.map(({ operation }) => operation.id);
+    this.#lose(
+      () => Array.from({ length: mine.length + 1 }, (_, kept) => new Set(ids.slice(kept))),
+      () => false,
+    );
+    for (const fate of mine) fate.awaitsReplay = false;
+  }
+
+  #lose(losses: (explanation: Explanation) => Set<string>[], lives: (client: string) => boolean): void {
     const found: Explanation[] = [];
     for (const explanation of this.#explanations)
-      for (const lost of this.#possibleLosses(explanation)) {
+      for (const lost of losses(explanation)) {
         const replayed = this.#replay(explanation, lost, lives);
         if (replayed !== undefined) found.push(replayed);
       }
     if (found.length === 0)
-      throw new Unexplained('After the power loss no beginning of the log lets all answered operations come again');
+      throw new Unexplained('After the loss no beginning of the log lets all answered operations come again');
     this.#explanations = this.#distinct(found);
   }
 
@@ -282,7 +314,7 @@ export class History {
       return;
     }
     // Whoever reads its own cache has seen nothing that others may not miss.
-    const sees = fate.operation.cached && fate.operation.reads.every(Boolean) ? -1 : at;
+    const sees = isFromCache(fate.operation) ? -1 : at;
     const last = explanation.moments.length - 1;
     const explained: Explanation = {
       moments: explanation.moments.map((moment, i) => ({
@@ -422,7 +454,7 @@ export class History {
         all.every(
           (kept) =>
             loss.has(kept.operation.id) ||
-            all.every((gone) => !loss.has(gone.operation.id) || gone.answeredAt >= kept.invokedAt),
+            all.every((gone) => !loss.has(gone.operation.id) || gone.awaitsReplay || gone.answeredAt >= kept.invokedAt),
         ),
       );
   }
@@ -543,6 +575,11 @@ interface Search {
   readonly found: Map<string, Explanation>;
   readonly seen: Set<string>;
   readonly wrong: Set<string>;
+}
+
+/** Answered without the coordinator, perhaps. */
+function isFromCache({ cached, reads }: ModelOperation): boolean {
+  return cached && reads.every(Boolean);
 }
 
 function disturb(a: Touch, b: Touch): boolean {

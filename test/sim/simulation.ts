@@ -319,6 +319,7 @@ class Simulation {
     if (living === undefined) return;
     this.#trace.add(living.life.name, 'dies');
     this.#endLife(living.life, how);
+    this.#history.clientDied(living.life.name);
     this.#clients.delete(name);
     this.#startClient(name);
   }

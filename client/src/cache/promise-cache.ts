@@ -138,7 +138,7 @@ export class PromiseCache {
     for (const inode of changedInodes(body)) this.#touch(inode);
     switch (body.$case) {
       case 'makeNode':
-        this.#dropName(body.value.parent, body.value.name, body.value.existing === Existing.REPLACE);
+        this.#dropName(body.value.parent, body.value.name, replaces(body.value.existing));
         break;
       case 'unlink':
         this.#dropName(body.value.parent, body.value.name, true);
@@ -366,4 +366,8 @@ function nameKey(name: Uint8Array): string {
 
 function absent(name: Uint8Array): Failure {
   return { code: 'not_found', message: `Look up '${Buffer.from(name).toString()}'`, details: {} };
+}
+
+function replaces(existing: Existing): boolean {
+  return existing === Existing.REPLACE || existing === Existing.REPLACE_WITH_MODE;
 }

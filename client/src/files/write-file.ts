@@ -30,7 +30,6 @@ import {
 } from '../transfer/upload.ts';
 import { type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
 import type { ResolvedEntry } from './path-resolver.ts';
-import { wireChanges } from './set-attributes.ts';
 
 const DEFAULT_MODE = 0o644;
 const SOURCE_XATTR = 'user.collective.source';
@@ -115,11 +114,11 @@ class FileWriting {
 
   async #createWhole(blocks: readonly StoredBlock[]): Promise<WireAttributes> {
     const size = sizeOf(blocks);
-    const attributes = await commitBlocks(
+    return await commitBlocks(
       this.#context.upload,
       blocks,
       (slices, chunks) =>
-        this.#create(this.#entry.name, this.#mode, this.#options.replace === false ? Existing.FAIL : Existing.REPLACE, {
+        this.#create(this.#entry.name, this.#mode, this.#existing(), {
           size,
           slices,
           chunks,
@@ -128,11 +127,12 @@ class FileWriting {
         }),
       this.#signal,
     );
-    if (this.#options.mode === undefined || attributes.mode === this.#options.mode) return attributes;
-    // A file that takes the place of an older one keeps that one's mode.
-    const value = wireChanges(attributes.inode, { mode: this.#options.mode });
-    const reply = await this.#context.session.call({ $case: 'setAttributes', value }, settingsOf(this.#options));
-    return expectResult(reply, 'attributes');
+  }
+
+  /** A file that takes the place of an older one keeps that one's mode, unless another is asked for: then in the same step. */
+  #existing(): Existing {
+    if (this.#options.replace === false) return Existing.FAIL;
+    return this.#options.mode === undefined ? Existing.REPLACE : Existing.REPLACE_WITH_MODE;
   }
 
   async #grow(
@@ -302,7 +302,7 @@ class FileWriting {
           linkTarget: Buffer.alloc(0),
           existing,
           content,
-          targetHeld: existing === Existing.REPLACE && this.#context.open.hold(this.#entry.existing?.inode),
+          targetHeld: existing !== Existing.FAIL && this.#context.open.hold(this.#entry.existing?.inode),
         },
       },
       settingsOf(this.#options),

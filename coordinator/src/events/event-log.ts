@@ -29,14 +29,12 @@ export class EventLog {
     const rows = await parts.engine.run((tx) =>
       tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), EVENTS_KEPT * 2),
     );
-    const latest = rows
-      .slice(-LATEST)
-      .map(({ value }) => ({
-        time: value.time ?? { seconds: 0, nanos: 0 },
-        kind: value.kind,
-        message: value.message,
-        details: value.details,
-      }));
+    const latest = rows.slice(-LATEST).map(({ value }) => ({
+      time: value.time ?? { seconds: 0, nanos: 0 },
+      kind: value.kind,
+      message: value.message,
+      details: value.details,
+    }));
     return new EventLog(parts, latest.reverse());
   }
 

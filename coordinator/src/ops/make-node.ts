@@ -14,6 +14,7 @@ import {
   attributesOf,
   checkName,
   inheritsGroup,
+  isOwner,
   loadDirectory,
   MAY_WRITE,
   requireAccess,
@@ -49,14 +50,17 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   }
   requireEntryChange(context, parent.row, `Replace '${request.name}' in directory ${parent.inode}`);
   requireAccess(context, old.row, MAY_WRITE, `Replace '${request.name}'`);
+  if (request.existing === Existing.REPLACE_WITH_MODE && !isOwner(context, old.row))
+    throw new CollectiveError('not_permitted', `Give '${request.name}' another mode: only the owner may`);
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
   dropLink(context, old.inode, old.row, request.targetHeld);
   // As a write into the old file would: mode and owner stay, set-id bits fall.
   const { uid } = context.caller.credential;
-  const mode = uid === 0 ? old.row.mode : withoutSetId(old.row);
-  const row = { ...newRow(context, request, parent), mode, uid: old.row.uid, gid: old.row.gid };
-  return attach(context, request, without, name, row);
+  const kept = uid === 0 ? old.row.mode : withoutSetId(old.row);
+  const fresh = newRow(context, request, parent);
+  const mode = request.existing === Existing.REPLACE_WITH_MODE ? fresh.mode : kept;
+  return attach(context, request, without, name, { ...fresh, mode, uid: old.row.uid, gid: old.row.gid });
 }
 
 function checkRequest(context: OperationContext, request: MakeNode): void {

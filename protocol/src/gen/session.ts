@@ -134,6 +134,8 @@ export const Existing = {
   OPEN: 1,
   /** REPLACE - files only: the new file takes the name, mode and owner; the old one is unlinked in the same batch */
   REPLACE: 2,
+  /** REPLACE_WITH_MODE - the same, but with the request's mode: its owner only */
+  REPLACE_WITH_MODE: 3,
 } as const;
 
 export type Existing = typeof Existing[keyof typeof Existing];
@@ -142,6 +144,7 @@ export namespace Existing {
   export type FAIL = typeof Existing.FAIL;
   export type OPEN = typeof Existing.OPEN;
   export type REPLACE = typeof Existing.REPLACE;
+  export type REPLACE_WITH_MODE = typeof Existing.REPLACE_WITH_MODE;
 }
 
 export function existingToJSON(object: Existing): string {
@@ -152,6 +155,8 @@ export function existingToJSON(object: Existing): string {
       return "EXISTING_OPEN";
     case Existing.REPLACE:
       return "EXISTING_REPLACE";
+    case Existing.REPLACE_WITH_MODE:
+      return "EXISTING_REPLACE_WITH_MODE";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Existing");
   }
