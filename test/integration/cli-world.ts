@@ -131,6 +131,9 @@ export class CliWorld implements AsyncDisposable {
   }
 }
 
+/** All of the welcome: it may arrive line by line. */
+const WELCOMED = /Try:\n(?:.*\n)*.*collective status.*\n/;
+
 export class UpProcess {
   readonly child: ChildProcess;
   #err = '';
@@ -138,12 +141,12 @@ export class UpProcess {
   static async ready(child: ChildProcess): Promise<UpProcess> {
     const up = new UpProcess(child);
     await until(
-      () => up.#err.includes('Try:') || up.hasEnded,
+      () => WELCOMED.test(up.#err) || up.hasEnded,
       'the member is ready',
       60_000,
       () => up.#err,
     );
-    assert.ok(up.#err.includes('Try:'), `collective up ended with ${child.exitCode}:\n${up.#err}`);
+    assert.ok(WELCOMED.test(up.#err), `collective up ended with ${child.exitCode}:\n${up.#err}`);
     return up;
   }
 
