@@ -2,11 +2,10 @@
  * A machine of the simulated member: a disk, a clock, and one program on it that is started again whenever it ends. It is killed,
  * loses power, or is stopped before some disk operation; the program's end is felt by everybody through the network.
  */
-import { wallMs } from '@collective/base/clock';
 import { type DiskOperation, type DiskVerdict, FakeDisk } from '@collective/base/disk/fake-disk';
 import { FakePlatter } from '@collective/base/disk/fake-platter';
 import { CollectiveError, errorChain } from '@collective/base/errors';
-import type { FakeClock, ProcessClock } from '@collective/base/fake-clock';
+import type { FakeClock } from '@collective/base/fake-clock';
 import { type Random, randomBelow, randomUnit } from '@collective/base/random';
 import type { Endpoint, Network } from './network.ts';
 import type { Trace } from './trace.ts';
@@ -141,7 +140,6 @@ export class Machine {
     this.#stopBefore = Number.POSITIVE_INFINITY;
     this.#failSyncs = 0;
     this.#downUntilMs = 0;
-    if (this.#life !== undefined) setWallRight(this.#life.clock, this.#options.world);
     this.start();
   }
 
@@ -185,9 +183,4 @@ export class Machine {
     const ms = kind === 'sync' || kind === 'syncDirectory' ? 0.4 + unit * 2 : 0.02 + unit * 0.1 + bytes / 1_000_000;
     return ms * (this.slowness ?? this.usualSlowness);
   }
-}
-
-/** Somebody sets the clock, as NTP would. */
-export function setWallRight(clock: ProcessClock, world: FakeClock): void {
-  clock.jumpWall(wallMs(world) - wallMs(clock));
 }

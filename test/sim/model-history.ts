@@ -85,8 +85,6 @@ interface Progress {
 interface Moment {
   readonly fs: FileSystem;
   readonly operation: string;
-  /** How many of its steps were done then. */
-  readonly steps: number;
   /** When somebody had been answered who had seen this moment or a later one: nobody who asks after that may see an earlier one. */
   readonly seenAt: number;
 }
@@ -214,19 +212,15 @@ export class History {
   clientDied(client: string): void {
     const mine = [...this.#fates.values()].filter((fate) => fate.awaitsReplay && fate.operation.client === client);
     if (mine.length === 0) return;
+    const ids = mine.map(({ operation }) => operation.id);
     this.#lose(
-      ({ moments }) => {
-        const changes = moments.flatMap(({ operation }, at) =>
-          mine.some((fate) => fate.operation.id === operation) ? [at] : [],
-        );
-        return Array.from({ length: changes.length + 1 }, (_, kept) => new Set(changes.slice(kept)));
-      },
+      () => Array.from({ length: mine.length + 1 }, (_, kept) => new Set(ids.slice(kept))),
       () => false,
     );
     for (const fate of mine) fate.awaitsReplay = false;
   }
 
-  #lose(losses: (explanation: Explanation) => Set<number>[], lives: (client: string) => boolean): void {
+  #lose(losses: (explanation: Explanation) => Set<string>[], lives: (client: string) => boolean): void {
     const found: Explanation[] = [];
     for (const explanation of this.#explanations)
       for (const lost of losses(explanation)) {
@@ -326,7 +320,6 @@ export class History {
       moments: explanation.moments.map((moment, i) => ({
         fs: i === last ? fs : moment.fs,
         operation: moment.operation,
-        steps: moment.steps,
         seenAt: i <= sees ? Math.min(moment.seenAt, seenAt) : moment.seenAt,
       })),
       progress: without(explanation.progress, fate.operation.id),
@@ -389,10 +382,7 @@ export class History {
             ? { step: step + 1, bound: outcome.bound, expected: undefined }
             : { step: step + 1, bound, expected: outcome.expected };
         results.push({
-          moments: [
-            ...explanation.moments,
-            { fs: outcome.fs, operation: operation.id, steps: next.step, seenAt: NOT_SEEN },
-          ],
+          moments: [...explanation.moments, { fs: outcome.fs, operation: operation.id, seenAt: NOT_SEEN }],
           progress: new Map([...explanation.progress, [operation.id, next]]),
         });
         // What is left of it may also change nothing.
@@ -441,73 +431,81 @@ export class History {
    * Sets of operations that a power loss can have taken together. Operations that ran at once may lie in the log in another order
    * than here; but one that was called after another had been answered lies behind it.
    */
-  #possibleLosses({ moments }: Explanation): Set<number>[] {
-    const unstable = new Map<string, number[]>();
-    const fates = moments.map(({ operation }) => this.#fates.get(operation));
-    for (const [at, fate] of fates.entries()) {
-      if (at === 0 || fate === undefined || fate.stable) continue;
+  #possibleLosses({ moments }: Explanation): Set<string>[] {
+    const unstable = new Map<string, string[]>();
+    const all: Fate[] = [];
+    for (const { operation } of moments.slice(1)) {
+      const fate = this.#fates.get(operation);
+      if (fate === undefined || all.includes(fate)) continue;
+      all.push(fate);
+      if (fate.stable) continue;
       const { client } = fate.operation;
-      unstable.set(client, [...(unstable.get(client) ?? []), at]);
+      unstable.set(client, [...(unstable.get(client) ?? []), operation]);
     }
-    let losses: number[][] = [[]];
-    for (const changes of unstable.values())
+    let losses: string[][] = [[]];
+    for (const operations of unstable.values())
       losses = losses.flatMap((loss) =>
-        Array.from({ length: changes.length + 1 }, (_, kept) => [...loss, ...changes.slice(kept)]),
+        Array.from({ length: operations.length + 1 }, (_, kept) => [...loss, ...operations.slice(kept)]),
       );
     if (losses.length > EXPLANATIONS_MAX) throw new Undecided(`A power loss with ${losses.length} possible outcomes`);
-    const mayLieBehind = (gone: Fate | undefined, kept: Fate | undefined): boolean =>
-      gone === undefined || kept === undefined || gone.awaitsReplay || gone.answeredAt >= kept.invokedAt;
     return losses
       .map((loss) => new Set(loss))
       .filter((loss) =>
-        fates.every((kept, at) => loss.has(at) || [...loss].every((gone) => mayLieBehind(fates[gone], kept))),
+        all.every(
+          (kept) =>
+            loss.has(kept.operation.id) ||
+            all.every((gone) => !loss.has(gone.operation.id) || gone.awaitsReplay || gone.answeredAt >= kept.invokedAt),
+        ),
       );
   }
 
-  /** Makes the changes again without the lost ones; those of the living come after, in their order. */
   #replay(
     { moments, progress }: Explanation,
-    lost: ReadonlySet<number>,
+    lost: ReadonlySet<string>,
     lives: (client: string) => boolean,
   ): Explanation | undefined {
     const [base] = moments;
     if (base === undefined) return undefined;
+    const left = new Map(progress);
     const replayed = [base];
-    const reached = new Map<string, Progress>();
-    let { fs } = base;
-    const again = ({ operation: id, steps, seenAt }: Moment): boolean => {
+    let fs: FileSystem = base.fs;
+    const again = (id: string, seenAt: number): boolean => {
       const fate = this.#fates.get(id);
       if (fate === undefined) return true;
-      let { step, bound, expected } = reached.get(id) ?? NOT_BEGUN;
-      for (; step < steps && expected === undefined; step++) {
-        const outcome: StepOutcome | undefined = fate.operation.steps[step]?.(fs, bound);
-        if (outcome === undefined) return false;
+      const { operation, answer } = fate;
+      const stepsDone = progress.get(id)?.step ?? operation.steps.length;
+      let bound = '';
+      let expected: Expected | undefined;
+      for (const step of operation.steps.slice(0, stepsDone)) {
+        const outcome: StepOutcome = step(fs, bound);
         fs = outcome.fs;
         if ('bound' in outcome) bound = outcome.bound;
-        else expected = outcome.expected;
+        else {
+          expected = outcome.expected;
+          break;
+        }
       }
-      reached.set(id, { step, bound, expected });
-      if (fate.answer !== undefined && expected !== undefined) {
-        const matched = match(fs, expected, fate.answer);
+      if (answer !== undefined) {
+        const matched: FileSystem | string = expected === undefined ? 'unfinished' : match(fs, expected, answer);
         if (typeof matched === 'string') return false;
         fs = matched;
-      }
-      replayed.push({ fs, operation: id, steps, seenAt });
+      } else left.set(id, { step: stepsDone, bound, expected });
+      replayed.push({ fs, operation: id, seenAt });
       return true;
     };
-    const comesAgain: Moment[] = [];
-    const left = new Map(progress);
-    for (const [at, moment] of moments.entries()) {
-      if (at === 0) continue;
-      const fate = this.#fates.get(moment.operation);
-      if (!lost.has(at)) {
-        if (!again(moment)) return undefined;
-      } else if (fate?.answer !== undefined && lives(fate.operation.client)) comesAgain.push(moment);
+    const comesAgain: { id: string; seenAt: number }[] = [];
+    for (const { operation: id, seenAt } of moments.slice(1)) {
+      if (replayed.some(({ operation }) => operation === id)) continue;
+      if (!lost.has(id)) {
+        if (!again(id, seenAt)) return undefined;
+        continue;
+      }
+      left.delete(id);
+      const fate = this.#fates.get(id);
       // Not answered: whoever lives sends it again, and it takes effect when it does.
-      if (fate?.answer === undefined) left.delete(moment.operation);
+      if (fate?.answer !== undefined && lives(fate.operation.client)) comesAgain.push({ id, seenAt });
     }
-    for (const moment of comesAgain) if (!again(moment)) return undefined;
-    for (const [id, at] of reached) if (this.#fates.get(id)?.answer === undefined) left.set(id, at);
+    for (const { id, seenAt } of comesAgain) if (!again(id, seenAt)) return undefined;
     return { moments: replayed, progress: left };
   }
 
@@ -595,7 +593,7 @@ function tipOf({ moments }: Explanation): Moment {
 }
 
 function firstMoment(fs: FileSystem): Moment {
-  return { fs, operation: '', steps: 0, seenAt: 0 };
+  return { fs, operation: '', seenAt: 0 };
 }
 
 function without(progress: ReadonlyMap<string, Progress>, id: string): ReadonlyMap<string, Progress> {

@@ -9,7 +9,7 @@ import { pickOne, type Random, randomBelow, SeededRandom } from '@collective/bas
 import type { Durability } from './actions.ts';
 import { type BreakName, Breaks } from './breaks.ts';
 import { type Fault, FaultPlan } from './faults.ts';
-import { Machine, setWallRight } from './machine.ts';
+import { Machine } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
 import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
@@ -43,7 +43,6 @@ const ROUND_STEPS_MAX = 60;
 const OBSERVED_FOLDER = '/observed';
 /** Calls without an answer multiply the explanations: a round ends when there are so many. */
 const OPEN_CALLS_MAX = 2;
-const EXPLANATIONS_OF_A_ROUND_MAX = 50;
 /** The longest that anything may wait: a session lease, a reconnect and some retries. */
 const REST_WITHIN_MS = 240_000;
 const START_WITHIN_MS = 60_000;
@@ -189,10 +188,7 @@ class Simulation {
     this.#roundLeft = Math.min(this.#stepsLeft, 10 + randomBelow(this.#random, ROUND_STEPS_MAX));
     let faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
     const busy = (): number => [...this.#clients.values()].filter(({ client }) => client.isCalling).length;
-    const over = (): boolean =>
-      this.#roundLeft === 0 ||
-      this.#history.open - busy() > OPEN_CALLS_MAX ||
-      this.#history.explanations > EXPLANATIONS_OF_A_ROUND_MAX;
+    const over = (): boolean => this.#roundLeft === 0 || this.#history.open - busy() > OPEN_CALLS_MAX;
     const untilMs = this.#clock.elapsedMs + 120_000;
     while (!over() && !this.#isOver && this.#clock.elapsedMs < untilMs) {
       if (this.#clock.elapsedMs >= faultAtMs) {
@@ -210,7 +206,6 @@ class Simulation {
     this.#trace.add('run', `rests, ${this.#history.explanations} explanations, ${this.#history.open} open calls`);
     this.#afterAnswer = undefined;
     for (const machine of this.#machines) machine.heal();
-    for (const { life } of this.#clients.values()) setWallRight(life.clock, this.#clock);
     await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
     const clients = (): LivingClient[] => [...this.#clients.values()];
     await this.#until(
