@@ -13,9 +13,12 @@ import type { Log as EventsLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { CoordinatorCore } from './core.ts';
 import { EventLog } from './events/event-log.ts';
+import { Maintenance } from './jobs/maintenance.ts';
+import type { NodeOrders } from './jobs/node-orders.ts';
 import { ReplicaSettler } from './jobs/settle-replicas.ts';
 import { FileLog } from './log/file-log.ts';
 import { AccessKeys } from './membership/access-keys.ts';
+import { LinkOrders } from './membership/link-orders.ts';
 import { MemberData } from './membership/member-data.ts';
 import { NodeLinks } from './membership/node-link.ts';
 import { NodeTable } from './membership/node-table.ts';
@@ -43,6 +46,8 @@ export interface MemberState extends AsyncDisposable {
   readonly keys: AccessKeys;
   readonly data: MemberData;
   readonly events: EventLog;
+  readonly maintenance: Maintenance;
+  readonly orders: NodeOrders;
   readonly log: FileLog;
 }
 
@@ -108,6 +113,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       },
       onFailure: (node, error) => logger.warn({ node, err: error }, 'replicas of node not settled'),
     });
+    const maintenance = await Maintenance.load(core.engine);
     const links = new NodeLinks({
       clock,
       epoch: core.engine.epoch,
@@ -115,6 +121,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       nodes,
       keys,
       onReport: (node, report) => settler.reported(node, report),
+      scrubPeriodSeconds: () => maintenance.current.scrubPeriodSeconds,
       onNewerEpoch: (node, epoch) =>
         options.onFatal(
           new CollectiveError(
@@ -125,6 +132,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       log: ({ node, error }, message) =>
         error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message),
     });
+    const orders = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: `${member}.${collective}` });
     const keyTimer = everyHour(clock, () =>
       keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
     );
@@ -135,6 +143,8 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       keys,
       data,
       events,
+      maintenance,
+      orders,
       log,
       [Symbol.asyncDispose]: async () => {
         keyTimer();

@@ -153,6 +153,9 @@ export class StorageNode implements AsyncDisposable {
       wireVersion: WIRE_VERSION,
       highestEpoch: this.#access.highestEpoch,
       time: this.#options.clock.now(),
+      damaged: [],
+      scrub: undefined,
+      deadBytes: 0,
     };
   }
 }

@@ -101,6 +101,7 @@ export class CoordinatorProgram implements Program {
       onFailure: () => undefined,
     });
     const links = new NodeLinks({
+      scrubPeriodSeconds: () => 0,
       clock,
       epoch: core.engine.epoch,
       member: 'sim',
@@ -183,6 +184,9 @@ export class NodeProgram implements Program {
           bundleHash: '',
           time: clock.now(),
           certificateExpires: undefined,
+          damaged: [],
+          scrub: undefined,
+          deadBytes: 0,
         };
       },
       store,

@@ -275,6 +275,9 @@ function report(facts: Partial<NodeReport> = {}): NodeReport {
     bundleHash: '',
     time: undefined,
     certificateExpires: undefined,
+    damaged: [],
+    scrub: undefined,
+    deadBytes: 0,
     ...facts,
   };
 }
@@ -391,6 +394,7 @@ class World {
     this.#disk = parts.disk;
     this.#view = parts.view;
     this.links = new NodeLinks({
+      scrubPeriodSeconds: () => 0,
       clock,
       epoch: engine.epoch,
       member: 'alice',

@@ -9,6 +9,7 @@ import { HEARTBEAT_INTERVAL_MS, WIRE_VERSION } from '@collective/base/limits';
 import type { CoordinatorMessage, NodeMessage, NodeReport, SigningKey, Welcome } from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
 import type { NodeTable } from './node-table.ts';
+import { type AnswerBody, type OrderBody, OrderDesk } from './order-desk.ts';
 
 export interface NodeLinkParts {
   readonly clock: Clock;
@@ -25,6 +26,8 @@ export interface NodeLinkParts {
   /** M2a: a node has seen a newer coordinator than this one, which must not go on. */
   onNewerEpoch(node: NodeName, epoch: Epoch): void;
   log(fields: { node: NodeName; error?: unknown }, message: string): void;
+  /** Every chunk is read once within it; 0: no scrub. */
+  scrubPeriodSeconds(): number;
 }
 
 const QUESTION_WITHIN_MS = 10_000;
@@ -77,6 +80,19 @@ export class NodeLinks {
       return Promise.reject(new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`));
     return link.ask(chunks);
   }
+
+  /** Maintenance (D8). Throws what the node answered; `unavailable` when it has no link or does not answer in time. */
+  order(node: NodeName, what: string, order: OrderBody, options: OrderOptions): Promise<AnswerBody> {
+    const link = this.#links.get(node);
+    if (link === undefined)
+      return Promise.reject(new CollectiveError('unavailable', `${what} on node ${node}: it is not connected`));
+    return link.orders.give(`${what} on node ${node}`, order, options);
+  }
+}
+
+interface OrderOptions {
+  readonly withinMs: number;
+  readonly signal: AbortSignal;
 }
 
 interface Question {
@@ -86,6 +102,7 @@ interface Question {
 }
 
 class NodeLink {
+  readonly orders: OrderDesk;
   readonly #link: Link<CoordinatorMessage, NodeMessage>;
   readonly #node: NodeName;
   readonly #parts: NodeLinkParts;
@@ -97,6 +114,7 @@ class NodeLink {
     this.#link = link;
     this.#node = node;
     this.#parts = parts;
+    this.orders = new OrderDesk(parts.clock, (message) => link.send(message));
   }
 
   async serve(signal: AbortSignal, steps: { registered(): void; welcomed(): void }): Promise<void> {
@@ -119,6 +137,7 @@ class NodeLink {
       const { message } = received;
       if (message?.$case === 'heartbeat') await this.#report(message.value, 'update');
       else if (message?.$case === 'chunksHeld') this.#answered(message.value.question, message.value.held);
+      else if (message?.$case === 'answer') this.orders.answered(message.value);
       else if (message?.$case === 'register')
         throw new CollectiveError('invalid_argument', `Serve node ${this.#node}: it registered twice on one link`);
     }
@@ -169,6 +188,7 @@ class NodeLink {
       reject(new CollectiveError('unavailable', `Ask node ${this.#node} for its chunks: its link ended`));
     }
     this.#questions.clear();
+    this.orders.linkEnded();
     this.#link.close();
   }
 
@@ -215,6 +235,7 @@ class NodeLink {
       nodes: nodes.routes('internal'),
       member,
       time: clock.now(),
+      scrubPeriodSeconds: this.#parts.scrubPeriodSeconds(),
     };
   }
 

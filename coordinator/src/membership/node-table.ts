@@ -79,6 +79,7 @@ export class NodeTable {
       lastHeartbeat: this.#clock.now(),
       version: report.version,
       addresses: report.addresses,
+      duty: before?.row.duty ?? 0,
       lostDisks: [...(before?.row.lostDisks ?? []), ...(lostDisk === undefined ? [] : [lostDisk])],
     };
     const nowMs = this.#clock.bootMs();

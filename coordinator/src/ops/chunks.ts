@@ -6,10 +6,10 @@ import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/limits';
 import type { ChunkCommit } from '@collective/protocol/gen/session';
-import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
-import { CHUNKS, GARBAGE, REALMS, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { CHUNKS, GARBAGE, REALMS, UNSTABLE } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
+import { noLongerForRepair, noteIfShort, soundReplicas } from './replica-places.ts';
 
 const REPLICAS_DEFAULT = 2;
 const MIN_REPLICAS_DEFAULT = 1;
@@ -106,6 +106,7 @@ export class ChunkCommits {
         stable,
         incarnation,
         sequence,
+        damaged: false,
       })),
       wanted: this.#rule.wanted,
       references: 0,
@@ -155,7 +156,7 @@ export class ChunkCommits {
       if (before !== undefined) {
         if (tx.get(GARBAGE, id) === undefined) continue;
         tx.remove(GARBAGE, id);
-        noteUnderReplicated(tx, id, row);
+        noteIfShort(tx, id, row);
         continue;
       }
       for (const replica of row.replicas)
@@ -169,7 +170,7 @@ export class ChunkCommits {
             replica.sequence,
             id,
           );
-      noteUnderReplicated(tx, id, row);
+      noteIfShort(tx, id, row);
     }
   }
 }
@@ -185,10 +186,6 @@ export function releaseChunk(context: OperationContext, piece: SlicePiece): void
   if (row.references > 1) return;
   tx.put(GARBAGE, { since: tx.now, condemned: false }, id);
   // Nobody misses replicas of garbage.
-  if (row.replicas.length < row.wanted) tx.remove(UNDER_REPLICATED, id);
-}
-
-/** D8: repaired first, shown in status. */
-export function noteUnderReplicated(tx: OperationRun, id: ChunkId, row: ChunkRow): void {
-  if (row.replicas.length < row.wanted) tx.put(UNDER_REPLICATED, { since: tx.now, condemned: false }, id);
+  // What the picture of the nodes found short is taken off by the repair itself.
+  if (soundReplicas(row) < row.wanted) noLongerForRepair(tx, id);
 }

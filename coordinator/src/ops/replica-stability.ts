@@ -6,9 +6,9 @@
 import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import { readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, GARBAGE, INODES, UNDER_REPLICATED, UNSTABLE, unstablePrefix } from '../tables/tables.ts';
+import { BLOCKS, CHUNKS, GARBAGE, INODES, UNSTABLE, unstablePrefix } from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
-import { noteUnderReplicated } from './chunks.ts';
+import { noLongerForRepair, noteIfShort } from './replica-places.ts';
 
 export const STABILITY_STEP = 500;
 
@@ -109,7 +109,7 @@ export function settleDoubt(
     const replicas = row.replicas.filter((each) => each.node !== node || each.disk !== disk);
     const left = { ...row, replicas };
     tx.put(CHUNKS, left, replica.chunk);
-    if (replicas.length > 0 && row.references > 0) noteUnderReplicated(tx, replica.chunk, left);
+    if (replicas.length > 0 && row.references > 0) noteIfShort(tx, replica.chunk, left);
     if (replicas.length === 0) reverted.push(...revertBlock(tx, replica.chunk));
   }
   return reverted;
@@ -136,7 +136,7 @@ function revertBlock(tx: OperationRun, chunk: ChunkId): RevertedFile[] {
   const row = tx.get(CHUNKS, chunk);
   if (row === undefined) return [];
   tx.put(GARBAGE, { since: tx.now, condemned: true }, chunk);
-  tx.remove(UNDER_REPLICATED, chunk);
+  noLongerForRepair(tx, chunk);
   tx.put(CHUNKS, { ...row, references: 0 }, chunk);
   const inode = tx.get(INODES, row.inode as InodeNumber);
   if (inode === undefined) return [];

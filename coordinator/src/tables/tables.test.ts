@@ -51,11 +51,13 @@ const {
   GARBAGE,
   INODES,
   LOCKS,
+  MAINTENANCE,
   MEMBER,
   NODES,
   ORPHANS,
   RANGES,
   REALMS,
+  REPAIR_ORDER,
   SESSIONS,
   SUBJECTS,
   TOKENS,
@@ -146,14 +148,14 @@ const GOLDENS: readonly Golden[] = [
       length: 1,
       storedLength: 2,
       digest: bytes('aa'),
-      replicas: [{ node: 'n1', disk: 'd1', stable: true, incarnation: 3, sequence: 4 }],
+      replicas: [{ node: 'n1', disk: 'd1', stable: true, incarnation: 3, sequence: 4, damaged: true }],
       wanted: 2,
       references: 1,
       inode: 5,
       block: 6,
       realm: 7,
     },
-    '080110021a01aa220e0a026e311202643118012003280428023001380540064807',
+    '080110021a01aa22100a026e3112026431180120032804300128023001380540064807',
   ),
   golden(
     GARBAGE,
@@ -166,8 +168,15 @@ const GOLDENS: readonly Golden[] = [
     UNDER_REPLICATED,
     [chunk],
     '5500112233445566778899aabbccddeeff',
-    { since: stamp, condemned: false },
-    '0a0c0880f2d6ca0610ff93ebdc03',
+    { since: stamp, sound: 1 },
+    '0a0c0880f2d6ca0610ff93ebdc031801',
+  ),
+  golden(
+    REPAIR_ORDER,
+    [1, chunk],
+    '590100112233445566778899aabbccddeeff',
+    { since: stamp, sound: 1 },
+    '0a0c0880f2d6ca0610ff93ebdc031801',
   ),
   golden(
     UNSTABLE,
@@ -226,8 +235,9 @@ const GOLDENS: readonly Golden[] = [
       version: '0.1.0',
       addresses: [{ listener: 'internal', host: '10.0.0.1', port: 8002 }],
       lostDisks: ['e', 'f'],
+      duty: 2,
     },
-    '0a01641080a094a58d1d1a017a20022803320c0880f2d6ca0610ff93ebdc033a05302e312e3042170a08696e7465726e616c120831302e302e302e3118c23e4a01654a0166',
+    '0a01641080a094a58d1d1a017a20022803320c0880f2d6ca0610ff93ebdc033a05302e312e3042170a08696e7465726e616c120831302e302e302e3118c23e4a01654a01665002',
   ),
   golden(
     EPOCHS,
@@ -237,6 +247,21 @@ const GOLDENS: readonly Golden[] = [
     '0880f2d6ca0610021a0c0880f2d6ca0610ff93ebdc03204d',
   ),
   golden(RANGES, ['inode'], '5a696e6f6465', { reservedTo: 66_560 }, '08808804'),
+  golden(
+    MAINTENANCE,
+    [],
+    '6d',
+    {
+      repairAfterSeconds: 600,
+      repairBytesPerSecond: 1,
+      scrubPeriodSeconds: -1,
+      garbageGraceSeconds: 2,
+      garbageWaits: true,
+      rebalancePercent: 10,
+      rebalanceHours: '01-05',
+    },
+    '08d804100118ffffffffffffffffff0120022801300a3a0530312d3035',
+  ),
   golden(
     MEMBER,
     [],
@@ -257,7 +282,7 @@ test('every table has a golden row, and a letter of its own', () => {
   const tables = Object.values(TABLES).filter((value) => typeof value === 'object');
   assert.deepEqual(GOLDENS.map(({ name }) => name).sort(), tables.map(({ name }) => name).sort());
   assert.equal(new Set(tables.map(({ prefix }) => prefix)).size, tables.length);
-  for (const { prefix } of tables) assert.match(prefix, /^[A-Z]$/);
+  for (const { prefix } of tables) assert.match(prefix, /^[A-Za-z]$/);
 });
 
 for (const { name, table, key, value, keyHex, rowHex } of GOLDENS) {

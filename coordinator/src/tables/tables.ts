@@ -15,11 +15,13 @@ import {
   GarbageRow,
   InodeRow,
   LockRow,
+  MaintenanceRow,
   MemberRow,
   NodeRow,
   OrphanRow,
   RangeRow,
   RealmRow,
+  RepairRow,
   SessionRow,
   SubjectRow,
   TokenRow,
@@ -72,8 +74,15 @@ export const BLOCKS = defineTable(
 export const DOOMED = defineTable('doomed', 'F', DoomedRow, (data: DataNumber) => bigEndian(data, 6));
 export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => chunkKey(chunk));
 export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
-/** Chunks with fewer replicas than wanted: repaired first (D8). */
-export const UNDER_REPLICATED = defineTable('under-replicated', 'U', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
+/** Chunks that have not the replicas that they should (D8). */
+export const UNDER_REPLICATED = defineTable('under-replicated', 'U', RepairRow, (chunk: ChunkId) => chunkKey(chunk));
+/** The same by how many sound replicas they have: the most endangered is repaired first. */
+export const REPAIR_ORDER = defineTable(
+  'repair-order',
+  'Y',
+  RepairRow,
+  (sound: number, chunk: ChunkId) => String.fromCharCode(Math.min(sound, 255)) + chunkKey(chunk),
+);
 /** Replicas not yet reported stable (D3), by node and disk: another disk's incarnations and sequences say nothing. The value names the chunk. */
 export const UNSTABLE = defineTable(
   'unstable',
@@ -113,6 +122,7 @@ export const EPOCHS = defineTable(
 /** Reserved number ranges by kind: 'inode', 'session', 'fence', 'promise', 'event' (M2a). */
 export const RANGES = defineTable('range', 'Z', RangeRow, (kind: string) => utf8(kind));
 export const MEMBER = defineTable('member', 'M', MemberRow, () => '');
+export const MAINTENANCE = defineTable('maintenance', 'm', MaintenanceRow, () => '');
 export const EVENTS = defineTable('event', 'V', EventRow, (number: number) => bigEndian(number, 8));
 
 /** The name of a dentry from its key. */

@@ -117,6 +117,9 @@ class World {
       bundleHash: '',
       time: undefined,
       certificateExpires: undefined,
+      damaged: [],
+      scrub: undefined,
+      deadBytes: 0,
     };
   }
 }

@@ -86,6 +86,7 @@ export class ScratchCoordinator {
       nodes: nodes.map(({ name, host, port }) => ({ name, host, port, state: 1, zone: '' })),
       member: 'alice',
       time: undefined,
+      scrubPeriodSeconds: 0,
     };
   }
 }

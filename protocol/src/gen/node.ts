@@ -49,6 +49,7 @@ export interface NodeMessage {
     { $case: "register"; value: NodeReport }
     | { $case: "heartbeat"; value: NodeReport }
     | { $case: "chunksHeld"; value: ChunksHeld }
+    | { $case: "answer"; value: Answer }
     | undefined;
 }
 
@@ -78,7 +79,33 @@ export interface NodeReport {
   bundleHash: string;
   /** the node's clock */
   time: Time | undefined;
-  certificateExpires: Time | undefined;
+  certificateExpires:
+    | Time
+    | undefined;
+  /** Chunks whose bytes were found damaged on this disk, at most 1,000; reported until they are replaced or forgotten. */
+  damaged: Buffer[];
+  scrub:
+    | ScrubReport
+    | undefined;
+  /** in segments: of chunks that were forgotten, until compaction gives them back */
+  deadBytes: number;
+}
+
+/** How far the node is with reading all that it holds. */
+export interface ScrubReport {
+  /** of the pass under way; unset: none is */
+  passBegan:
+    | Time
+    | undefined;
+  /** of this pass */
+  verifiedBytes: number;
+  totalBytes: number;
+  /** of the last whole pass; unset: none yet */
+  lastEnded:
+    | Time
+    | undefined;
+  /** found since the disk was first used */
+  damaged: number;
 }
 
 export interface CoordinatorMessage {
@@ -88,7 +115,9 @@ export interface CoordinatorMessage {
   /** D3: which of these do you have? */
   { $case: "askChunks"; value: AskChunks } | //
   /** last message */
-  { $case: "refused"; value: NodeRefused } | undefined;
+  { $case: "refused"; value: NodeRefused } | //
+  /** maintenance; answered by `answer` */
+  { $case: "order"; value: Order } | undefined;
 }
 
 export interface Welcome {
@@ -102,7 +131,11 @@ export interface Welcome {
   /** internal listener */
   nodes: NodeRoute[];
   member: string;
-  time: Time | undefined;
+  time:
+    | Time
+    | undefined;
+  /** every chunk is read once within it; 0: no scrub */
+  scrubPeriodSeconds: number;
 }
 
 export interface SigningKey {
@@ -123,6 +156,149 @@ export interface ChunksHeld {
 
 export interface NodeRefused {
   failure: Failure | undefined;
+}
+
+export interface Order {
+  number: number;
+  order:
+    | { $case: "list"; value: ListChunks }
+    | { $case: "fetch"; value: FetchChunks }
+    | { $case: "forget"; value: ForgetChunks }
+    | { $case: "verify"; value: VerifyChunks }
+    | { $case: "fold"; value: FoldBlock }
+    | { $case: "scrub"; value: Scrub }
+    | { $case: "compact"; value: Compact }
+    | //
+    /** not answered itself */
+    { $case: "cancel"; value: CancelOrder }
+    | undefined;
+}
+
+export interface Answer {
+  /** of the order */
+  number: number;
+  answer:
+    | //
+    /** of the order as a whole */
+    { $case: "failure"; value: Failure }
+    | { $case: "list"; value: ChunkList }
+    | //
+    /** fetch, verify: one a chunk, in order */
+    { $case: "outcomes"; value: ChunkOutcomes }
+    | //
+    /** forget, scrub, compact */
+    { $case: "done"; value: Done }
+    | { $case: "folded"; value: Folded }
+    | undefined;
+}
+
+export interface Done {
+}
+
+export interface CancelOrder {
+  number: number;
+}
+
+/** Ids in order, as the inventory is compared page by page. */
+export interface ListChunks {
+  /** 16 bytes; empty: from the start */
+  after: Buffer;
+  limit: number;
+}
+
+export interface ChunkList {
+  /** ids of 16 bytes, one behind the other */
+  chunks: Buffer;
+  end: boolean;
+  /** everything that was put before the list was made is at or below it */
+  sequence: number;
+  incarnation: number;
+}
+
+/** Gets the chunks from other nodes, as they are stored there, and answers when they are stable here. */
+export interface FetchChunks {
+  /** SignedAccess of the coordinator, to read */
+  token: Buffer;
+  chunks: FetchChunk[];
+}
+
+export interface FetchChunk {
+  chunk: Buffer;
+  /** raw bytes */
+  length: number;
+  digest: Buffer;
+  /** hints */
+  inode: number;
+  block: number;
+  /** tried in order */
+  sources: ChunkSource[];
+  /** the copy here is damaged: a verified one takes its place */
+  replace: boolean;
+}
+
+export interface ChunkSource {
+  node: string;
+  ticket: Buffer;
+  ticketExpires: Time | undefined;
+}
+
+/** Answered when it is stable that they are gone. What is not here is forgotten already. */
+export interface ForgetChunks {
+  chunks: Buffer[];
+}
+
+/** Reads them from the disk, every checksum compared. */
+export interface VerifyChunks {
+  chunks: Buffer[];
+}
+
+export interface ChunkOutcomes {
+  outcomes: ChunkOutcome[];
+}
+
+export interface ChunkOutcome {
+  chunk: Buffer;
+  /** its failure: chunk_missing, chunk_corrupt, no_space, ... */
+  replica: ReplicaOutcome | undefined;
+  digest: Buffer;
+  storedLength: number;
+}
+
+/** Makes one chunk of many pieces (D8). The result lies on this node, stable; other nodes fetch it from here. */
+export interface FoldBlock {
+  token: Buffer;
+  /** the new one */
+  chunk: Buffer;
+  inode: number;
+  block: number;
+  compress: boolean;
+  /** behind each other in the new chunk */
+  pieces: FoldPiece[];
+}
+
+export interface FoldPiece {
+  length: number;
+  /** empty: zeros */
+  chunk: Buffer;
+  chunkOffset: number;
+  /** without this node: read here if the chunk is here */
+  sources: ChunkSource[];
+}
+
+export interface Folded {
+  outcome:
+    | ChunkOutcome
+    | undefined;
+  /** raw bytes */
+  length: number;
+}
+
+/** Begins a pass at once. */
+export interface Scrub {
+}
+
+/** Gives the room of forgotten chunks back at once, whatever share of a segment they are. */
+export interface Compact {
 }
 
 export interface AccessClaims {
@@ -226,6 +402,9 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "chunksHeld":
         ChunksHeld.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
+      case "answer":
+        Answer.encode(message.message.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -267,6 +446,14 @@ export const NodeMessage: MessageFns<NodeMessage> = {
             message.message = { $case: "chunksHeld", value: ChunksHeld.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.message = { $case: "answer", value: Answer.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -287,6 +474,8 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       obj.heartbeat = NodeReport.toJSON(message.message.value);
     } else if (message.message?.$case === "chunksHeld") {
       obj.chunksHeld = ChunksHeld.toJSON(message.message.value);
+    } else if (message.message?.$case === "answer") {
+      obj.answer = Answer.toJSON(message.message.value);
     }
     return obj;
   },
@@ -315,6 +504,12 @@ export const NodeMessage: MessageFns<NodeMessage> = {
         }
         break;
       }
+      case "answer": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "answer", value: Answer.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -339,6 +534,9 @@ function createBaseNodeReport(): NodeReport {
     bundleHash: "",
     time: undefined,
     certificateExpires: undefined,
+    damaged: [],
+    scrub: undefined,
+    deadBytes: 0,
   };
 }
 
@@ -394,6 +592,15 @@ export const NodeReport: MessageFns<NodeReport> = {
     }
     if (message.certificateExpires !== undefined) {
       Time.encode(message.certificateExpires, writer.uint32(138).fork()).join();
+    }
+    for (const v of message.damaged) {
+      writer.uint32(146).bytes(v!);
+    }
+    if (message.scrub !== undefined) {
+      ScrubReport.encode(message.scrub, writer.uint32(154).fork()).join();
+    }
+    if (message.deadBytes !== 0) {
+      writer.uint32(160).uint64(message.deadBytes);
     }
     return writer;
   },
@@ -547,6 +754,30 @@ export const NodeReport: MessageFns<NodeReport> = {
             message.certificateExpires = Time.decode(reader, reader.uint32());
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.damaged.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.scrub = ScrubReport.decode(reader, reader.uint32());
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.deadBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -612,6 +843,15 @@ export const NodeReport: MessageFns<NodeReport> = {
     if (message.certificateExpires !== undefined) {
       obj.certificateExpires = Time.toJSON(message.certificateExpires);
     }
+    if (message.damaged?.length) {
+      obj.damaged = message.damaged.map((e) => base64FromBytes(e));
+    }
+    if (message.scrub !== undefined) {
+      obj.scrub = ScrubReport.toJSON(message.scrub);
+    }
+    if (message.deadBytes !== 0) {
+      obj.deadBytes = Math.round(message.deadBytes);
+    }
     return obj;
   },
 
@@ -641,6 +881,138 @@ export const NodeReport: MessageFns<NodeReport> = {
     message.certificateExpires = (object.certificateExpires !== undefined && object.certificateExpires !== null)
       ? Time.fromPartial(object.certificateExpires)
       : undefined;
+    message.damaged = object.damaged?.map((e) => e) || [];
+    message.scrub = (object.scrub !== undefined && object.scrub !== null)
+      ? ScrubReport.fromPartial(object.scrub)
+      : undefined;
+    message.deadBytes = object.deadBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseScrubReport(): ScrubReport {
+  return { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, lastEnded: undefined, damaged: 0 };
+}
+
+export const ScrubReport: MessageFns<ScrubReport> = {
+  encode(message: ScrubReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.passBegan !== undefined) {
+      Time.encode(message.passBegan, writer.uint32(10).fork()).join();
+    }
+    if (message.verifiedBytes !== 0) {
+      writer.uint32(16).uint64(message.verifiedBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(24).uint64(message.totalBytes);
+    }
+    if (message.lastEnded !== undefined) {
+      Time.encode(message.lastEnded, writer.uint32(34).fork()).join();
+    }
+    if (message.damaged !== 0) {
+      writer.uint32(40).uint64(message.damaged);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScrubReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScrubReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.passBegan = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.verifiedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lastEnded = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.damaged = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ScrubReport): unknown {
+    const obj: any = {};
+    if (message.passBegan !== undefined) {
+      obj.passBegan = Time.toJSON(message.passBegan);
+    }
+    if (message.verifiedBytes !== 0) {
+      obj.verifiedBytes = Math.round(message.verifiedBytes);
+    }
+    if (message.totalBytes !== 0) {
+      obj.totalBytes = Math.round(message.totalBytes);
+    }
+    if (message.lastEnded !== undefined) {
+      obj.lastEnded = Time.toJSON(message.lastEnded);
+    }
+    if (message.damaged !== 0) {
+      obj.damaged = Math.round(message.damaged);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ScrubReport>): ScrubReport {
+    return ScrubReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ScrubReport>): ScrubReport {
+    const message = createBaseScrubReport();
+    message.passBegan = (object.passBegan !== undefined && object.passBegan !== null)
+      ? Time.fromPartial(object.passBegan)
+      : undefined;
+    message.verifiedBytes = object.verifiedBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    message.lastEnded = (object.lastEnded !== undefined && object.lastEnded !== null)
+      ? Time.fromPartial(object.lastEnded)
+      : undefined;
+    message.damaged = object.damaged ?? 0;
     return message;
   },
 };
@@ -663,6 +1035,9 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
         break;
       case "refused":
         NodeRefused.encode(message.message.value, writer.uint32(34).fork()).join();
+        break;
+      case "order":
+        Order.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
     }
     return writer;
@@ -713,6 +1088,14 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
             message.message = { $case: "refused", value: NodeRefused.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = { $case: "order", value: Order.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -735,6 +1118,8 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
       obj.askChunks = AskChunks.toJSON(message.message.value);
     } else if (message.message?.$case === "refused") {
       obj.refused = NodeRefused.toJSON(message.message.value);
+    } else if (message.message?.$case === "order") {
+      obj.order = Order.toJSON(message.message.value);
     }
     return obj;
   },
@@ -769,6 +1154,12 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
         }
         break;
       }
+      case "order": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "order", value: Order.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -784,6 +1175,7 @@ function createBaseWelcome(): Welcome {
     nodes: [],
     member: "",
     time: undefined,
+    scrubPeriodSeconds: 0,
   };
 }
 
@@ -812,6 +1204,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.time !== undefined) {
       Time.encode(message.time, writer.uint32(66).fork()).join();
+    }
+    if (message.scrubPeriodSeconds !== 0) {
+      writer.uint32(72).uint32(message.scrubPeriodSeconds);
     }
     return writer;
   },
@@ -893,6 +1288,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.time = Time.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.scrubPeriodSeconds = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -931,6 +1334,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.time !== undefined) {
       obj.time = Time.toJSON(message.time);
     }
+    if (message.scrubPeriodSeconds !== 0) {
+      obj.scrubPeriodSeconds = Math.round(message.scrubPeriodSeconds);
+    }
     return obj;
   },
 
@@ -947,6 +1353,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.nodes = object.nodes?.map((e) => NodeRoute.fromPartial(e)) || [];
     message.member = object.member ?? "";
     message.time = (object.time !== undefined && object.time !== null) ? Time.fromPartial(object.time) : undefined;
+    message.scrubPeriodSeconds = object.scrubPeriodSeconds ?? 0;
     return message;
   },
 };
@@ -1246,6 +1653,1741 @@ export const NodeRefused: MessageFns<NodeRefused> = {
     message.failure = (object.failure !== undefined && object.failure !== null)
       ? Failure.fromPartial(object.failure)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseOrder(): Order {
+  return { number: 0, order: undefined };
+}
+
+export const Order: MessageFns<Order> = {
+  encode(message: Order, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    switch (message.order?.$case) {
+      case "list":
+        ListChunks.encode(message.order.value, writer.uint32(18).fork()).join();
+        break;
+      case "fetch":
+        FetchChunks.encode(message.order.value, writer.uint32(26).fork()).join();
+        break;
+      case "forget":
+        ForgetChunks.encode(message.order.value, writer.uint32(34).fork()).join();
+        break;
+      case "verify":
+        VerifyChunks.encode(message.order.value, writer.uint32(42).fork()).join();
+        break;
+      case "fold":
+        FoldBlock.encode(message.order.value, writer.uint32(50).fork()).join();
+        break;
+      case "scrub":
+        Scrub.encode(message.order.value, writer.uint32(58).fork()).join();
+        break;
+      case "compact":
+        Compact.encode(message.order.value, writer.uint32(66).fork()).join();
+        break;
+      case "cancel":
+        CancelOrder.encode(message.order.value, writer.uint32(74).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Order {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.order = { $case: "list", value: ListChunks.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.order = { $case: "fetch", value: FetchChunks.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.order = { $case: "forget", value: ForgetChunks.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.order = { $case: "verify", value: VerifyChunks.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.order = { $case: "fold", value: FoldBlock.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.order = { $case: "scrub", value: Scrub.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.order = { $case: "compact", value: Compact.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.order = { $case: "cancel", value: CancelOrder.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Order): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.order?.$case === "list") {
+      obj.list = ListChunks.toJSON(message.order.value);
+    } else if (message.order?.$case === "fetch") {
+      obj.fetch = FetchChunks.toJSON(message.order.value);
+    } else if (message.order?.$case === "forget") {
+      obj.forget = ForgetChunks.toJSON(message.order.value);
+    } else if (message.order?.$case === "verify") {
+      obj.verify = VerifyChunks.toJSON(message.order.value);
+    } else if (message.order?.$case === "fold") {
+      obj.fold = FoldBlock.toJSON(message.order.value);
+    } else if (message.order?.$case === "scrub") {
+      obj.scrub = Scrub.toJSON(message.order.value);
+    } else if (message.order?.$case === "compact") {
+      obj.compact = Compact.toJSON(message.order.value);
+    } else if (message.order?.$case === "cancel") {
+      obj.cancel = CancelOrder.toJSON(message.order.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Order>): Order {
+    return Order.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Order>): Order {
+    const message = createBaseOrder();
+    message.number = object.number ?? 0;
+    switch (object.order?.$case) {
+      case "list": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "list", value: ListChunks.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "fetch": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "fetch", value: FetchChunks.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "forget": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "forget", value: ForgetChunks.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "verify": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "verify", value: VerifyChunks.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "fold": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "fold", value: FoldBlock.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "scrub": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "scrub", value: Scrub.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "compact": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "compact", value: Compact.fromPartial(object.order.value) };
+        }
+        break;
+      }
+      case "cancel": {
+        if (object.order?.value !== undefined && object.order?.value !== null) {
+          message.order = { $case: "cancel", value: CancelOrder.fromPartial(object.order.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseAnswer(): Answer {
+  return { number: 0, answer: undefined };
+}
+
+export const Answer: MessageFns<Answer> = {
+  encode(message: Answer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    switch (message.answer?.$case) {
+      case "failure":
+        Failure.encode(message.answer.value, writer.uint32(18).fork()).join();
+        break;
+      case "list":
+        ChunkList.encode(message.answer.value, writer.uint32(26).fork()).join();
+        break;
+      case "outcomes":
+        ChunkOutcomes.encode(message.answer.value, writer.uint32(34).fork()).join();
+        break;
+      case "done":
+        Done.encode(message.answer.value, writer.uint32(42).fork()).join();
+        break;
+      case "folded":
+        Folded.encode(message.answer.value, writer.uint32(50).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Answer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.answer = { $case: "failure", value: Failure.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.answer = { $case: "list", value: ChunkList.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.answer = { $case: "outcomes", value: ChunkOutcomes.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.answer = { $case: "done", value: Done.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.answer = { $case: "folded", value: Folded.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Answer): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.answer?.$case === "failure") {
+      obj.failure = Failure.toJSON(message.answer.value);
+    } else if (message.answer?.$case === "list") {
+      obj.list = ChunkList.toJSON(message.answer.value);
+    } else if (message.answer?.$case === "outcomes") {
+      obj.outcomes = ChunkOutcomes.toJSON(message.answer.value);
+    } else if (message.answer?.$case === "done") {
+      obj.done = Done.toJSON(message.answer.value);
+    } else if (message.answer?.$case === "folded") {
+      obj.folded = Folded.toJSON(message.answer.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Answer>): Answer {
+    return Answer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Answer>): Answer {
+    const message = createBaseAnswer();
+    message.number = object.number ?? 0;
+    switch (object.answer?.$case) {
+      case "failure": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "failure", value: Failure.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "list": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "list", value: ChunkList.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "outcomes": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "outcomes", value: ChunkOutcomes.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "done": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "done", value: Done.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "folded": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "folded", value: Folded.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseDone(): Done {
+  return {};
+}
+
+export const Done: MessageFns<Done> = {
+  encode(_: Done, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Done {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDone();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: Done): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<Done>): Done {
+    return Done.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Done>): Done {
+    const message = createBaseDone();
+    return message;
+  },
+};
+
+function createBaseCancelOrder(): CancelOrder {
+  return { number: 0 };
+}
+
+export const CancelOrder: MessageFns<CancelOrder> = {
+  encode(message: CancelOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CancelOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancelOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: CancelOrder): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CancelOrder>): CancelOrder {
+    return CancelOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CancelOrder>): CancelOrder {
+    const message = createBaseCancelOrder();
+    message.number = object.number ?? 0;
+    return message;
+  },
+};
+
+function createBaseListChunks(): ListChunks {
+  return { after: Buffer.alloc(0), limit: 0 };
+}
+
+export const ListChunks: MessageFns<ListChunks> = {
+  encode(message: ListChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.after.length !== 0) {
+      writer.uint32(10).bytes(message.after);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(16).uint32(message.limit);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.after = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListChunks): unknown {
+    const obj: any = {};
+    if (message.after.length !== 0) {
+      obj.after = base64FromBytes(message.after);
+    }
+    if (message.limit !== 0) {
+      obj.limit = Math.round(message.limit);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListChunks>): ListChunks {
+    return ListChunks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListChunks>): ListChunks {
+    const message = createBaseListChunks();
+    message.after = object.after ?? Buffer.alloc(0);
+    message.limit = object.limit ?? 0;
+    return message;
+  },
+};
+
+function createBaseChunkList(): ChunkList {
+  return { chunks: Buffer.alloc(0), end: false, sequence: 0, incarnation: 0 };
+}
+
+export const ChunkList: MessageFns<ChunkList> = {
+  encode(message: ChunkList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunks.length !== 0) {
+      writer.uint32(10).bytes(message.chunks);
+    }
+    if (message.end !== false) {
+      writer.uint32(16).bool(message.end);
+    }
+    if (message.sequence !== 0) {
+      writer.uint32(24).uint64(message.sequence);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(32).uint32(message.incarnation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunkList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunkList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunks = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.incarnation = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunkList): unknown {
+    const obj: any = {};
+    if (message.chunks.length !== 0) {
+      obj.chunks = base64FromBytes(message.chunks);
+    }
+    if (message.end !== false) {
+      obj.end = message.end;
+    }
+    if (message.sequence !== 0) {
+      obj.sequence = Math.round(message.sequence);
+    }
+    if (message.incarnation !== 0) {
+      obj.incarnation = Math.round(message.incarnation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunkList>): ChunkList {
+    return ChunkList.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunkList>): ChunkList {
+    const message = createBaseChunkList();
+    message.chunks = object.chunks ?? Buffer.alloc(0);
+    message.end = object.end ?? false;
+    message.sequence = object.sequence ?? 0;
+    message.incarnation = object.incarnation ?? 0;
+    return message;
+  },
+};
+
+function createBaseFetchChunks(): FetchChunks {
+  return { token: Buffer.alloc(0), chunks: [] };
+}
+
+export const FetchChunks: MessageFns<FetchChunks> = {
+  encode(message: FetchChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token.length !== 0) {
+      writer.uint32(10).bytes(message.token);
+    }
+    for (const v of message.chunks) {
+      FetchChunk.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunks.push(FetchChunk.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchChunks): unknown {
+    const obj: any = {};
+    if (message.token.length !== 0) {
+      obj.token = base64FromBytes(message.token);
+    }
+    if (message.chunks?.length) {
+      obj.chunks = message.chunks.map((e) => FetchChunk.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchChunks>): FetchChunks {
+    return FetchChunks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchChunks>): FetchChunks {
+    const message = createBaseFetchChunks();
+    message.token = object.token ?? Buffer.alloc(0);
+    message.chunks = object.chunks?.map((e) => FetchChunk.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFetchChunk(): FetchChunk {
+  return {
+    chunk: Buffer.alloc(0),
+    length: 0,
+    digest: Buffer.alloc(0),
+    inode: 0,
+    block: 0,
+    sources: [],
+    replace: false,
+  };
+}
+
+export const FetchChunk: MessageFns<FetchChunk> = {
+  encode(message: FetchChunk, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    if (message.length !== 0) {
+      writer.uint32(16).uint32(message.length);
+    }
+    if (message.digest.length !== 0) {
+      writer.uint32(26).bytes(message.digest);
+    }
+    if (message.inode !== 0) {
+      writer.uint32(32).uint64(message.inode);
+    }
+    if (message.block !== 0) {
+      writer.uint32(40).uint32(message.block);
+    }
+    for (const v of message.sources) {
+      ChunkSource.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.replace !== false) {
+      writer.uint32(56).bool(message.replace);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchChunk {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchChunk();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.block = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.sources.push(ChunkSource.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.replace = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchChunk): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.length !== 0) {
+      obj.length = Math.round(message.length);
+    }
+    if (message.digest.length !== 0) {
+      obj.digest = base64FromBytes(message.digest);
+    }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.block !== 0) {
+      obj.block = Math.round(message.block);
+    }
+    if (message.sources?.length) {
+      obj.sources = message.sources.map((e) => ChunkSource.toJSON(e));
+    }
+    if (message.replace !== false) {
+      obj.replace = message.replace;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchChunk>): FetchChunk {
+    return FetchChunk.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchChunk>): FetchChunk {
+    const message = createBaseFetchChunk();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.length = object.length ?? 0;
+    message.digest = object.digest ?? Buffer.alloc(0);
+    message.inode = object.inode ?? 0;
+    message.block = object.block ?? 0;
+    message.sources = object.sources?.map((e) => ChunkSource.fromPartial(e)) || [];
+    message.replace = object.replace ?? false;
+    return message;
+  },
+};
+
+function createBaseChunkSource(): ChunkSource {
+  return { node: "", ticket: Buffer.alloc(0), ticketExpires: undefined };
+}
+
+export const ChunkSource: MessageFns<ChunkSource> = {
+  encode(message: ChunkSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.ticket.length !== 0) {
+      writer.uint32(18).bytes(message.ticket);
+    }
+    if (message.ticketExpires !== undefined) {
+      Time.encode(message.ticketExpires, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunkSource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunkSource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ticket = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ticketExpires = Time.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunkSource): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.ticket.length !== 0) {
+      obj.ticket = base64FromBytes(message.ticket);
+    }
+    if (message.ticketExpires !== undefined) {
+      obj.ticketExpires = Time.toJSON(message.ticketExpires);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunkSource>): ChunkSource {
+    return ChunkSource.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunkSource>): ChunkSource {
+    const message = createBaseChunkSource();
+    message.node = object.node ?? "";
+    message.ticket = object.ticket ?? Buffer.alloc(0);
+    message.ticketExpires = (object.ticketExpires !== undefined && object.ticketExpires !== null)
+      ? Time.fromPartial(object.ticketExpires)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseForgetChunks(): ForgetChunks {
+  return { chunks: [] };
+}
+
+export const ForgetChunks: MessageFns<ForgetChunks> = {
+  encode(message: ForgetChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.chunks) {
+      writer.uint32(10).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunks.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ForgetChunks): unknown {
+    const obj: any = {};
+    if (message.chunks?.length) {
+      obj.chunks = message.chunks.map((e) => base64FromBytes(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ForgetChunks>): ForgetChunks {
+    return ForgetChunks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForgetChunks>): ForgetChunks {
+    const message = createBaseForgetChunks();
+    message.chunks = object.chunks?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseVerifyChunks(): VerifyChunks {
+  return { chunks: [] };
+}
+
+export const VerifyChunks: MessageFns<VerifyChunks> = {
+  encode(message: VerifyChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.chunks) {
+      writer.uint32(10).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifyChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifyChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunks.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: VerifyChunks): unknown {
+    const obj: any = {};
+    if (message.chunks?.length) {
+      obj.chunks = message.chunks.map((e) => base64FromBytes(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<VerifyChunks>): VerifyChunks {
+    return VerifyChunks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VerifyChunks>): VerifyChunks {
+    const message = createBaseVerifyChunks();
+    message.chunks = object.chunks?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseChunkOutcomes(): ChunkOutcomes {
+  return { outcomes: [] };
+}
+
+export const ChunkOutcomes: MessageFns<ChunkOutcomes> = {
+  encode(message: ChunkOutcomes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.outcomes) {
+      ChunkOutcome.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunkOutcomes {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunkOutcomes();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.outcomes.push(ChunkOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunkOutcomes): unknown {
+    const obj: any = {};
+    if (message.outcomes?.length) {
+      obj.outcomes = message.outcomes.map((e) => ChunkOutcome.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunkOutcomes>): ChunkOutcomes {
+    return ChunkOutcomes.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunkOutcomes>): ChunkOutcomes {
+    const message = createBaseChunkOutcomes();
+    message.outcomes = object.outcomes?.map((e) => ChunkOutcome.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseChunkOutcome(): ChunkOutcome {
+  return { chunk: Buffer.alloc(0), replica: undefined, digest: Buffer.alloc(0), storedLength: 0 };
+}
+
+export const ChunkOutcome: MessageFns<ChunkOutcome> = {
+  encode(message: ChunkOutcome, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    if (message.replica !== undefined) {
+      ReplicaOutcome.encode(message.replica, writer.uint32(18).fork()).join();
+    }
+    if (message.digest.length !== 0) {
+      writer.uint32(26).bytes(message.digest);
+    }
+    if (message.storedLength !== 0) {
+      writer.uint32(32).uint32(message.storedLength);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunkOutcome {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunkOutcome();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.replica = ReplicaOutcome.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.storedLength = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunkOutcome): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.replica !== undefined) {
+      obj.replica = ReplicaOutcome.toJSON(message.replica);
+    }
+    if (message.digest.length !== 0) {
+      obj.digest = base64FromBytes(message.digest);
+    }
+    if (message.storedLength !== 0) {
+      obj.storedLength = Math.round(message.storedLength);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunkOutcome>): ChunkOutcome {
+    return ChunkOutcome.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunkOutcome>): ChunkOutcome {
+    const message = createBaseChunkOutcome();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.replica = (object.replica !== undefined && object.replica !== null)
+      ? ReplicaOutcome.fromPartial(object.replica)
+      : undefined;
+    message.digest = object.digest ?? Buffer.alloc(0);
+    message.storedLength = object.storedLength ?? 0;
+    return message;
+  },
+};
+
+function createBaseFoldBlock(): FoldBlock {
+  return { token: Buffer.alloc(0), chunk: Buffer.alloc(0), inode: 0, block: 0, compress: false, pieces: [] };
+}
+
+export const FoldBlock: MessageFns<FoldBlock> = {
+  encode(message: FoldBlock, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token.length !== 0) {
+      writer.uint32(10).bytes(message.token);
+    }
+    if (message.chunk.length !== 0) {
+      writer.uint32(18).bytes(message.chunk);
+    }
+    if (message.inode !== 0) {
+      writer.uint32(24).uint64(message.inode);
+    }
+    if (message.block !== 0) {
+      writer.uint32(32).uint32(message.block);
+    }
+    if (message.compress !== false) {
+      writer.uint32(40).bool(message.compress);
+    }
+    for (const v of message.pieces) {
+      FoldPiece.encode(v!, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FoldBlock {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFoldBlock();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.block = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.compress = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.pieces.push(FoldPiece.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FoldBlock): unknown {
+    const obj: any = {};
+    if (message.token.length !== 0) {
+      obj.token = base64FromBytes(message.token);
+    }
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.block !== 0) {
+      obj.block = Math.round(message.block);
+    }
+    if (message.compress !== false) {
+      obj.compress = message.compress;
+    }
+    if (message.pieces?.length) {
+      obj.pieces = message.pieces.map((e) => FoldPiece.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FoldBlock>): FoldBlock {
+    return FoldBlock.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FoldBlock>): FoldBlock {
+    const message = createBaseFoldBlock();
+    message.token = object.token ?? Buffer.alloc(0);
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.inode = object.inode ?? 0;
+    message.block = object.block ?? 0;
+    message.compress = object.compress ?? false;
+    message.pieces = object.pieces?.map((e) => FoldPiece.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFoldPiece(): FoldPiece {
+  return { length: 0, chunk: Buffer.alloc(0), chunkOffset: 0, sources: [] };
+}
+
+export const FoldPiece: MessageFns<FoldPiece> = {
+  encode(message: FoldPiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.length !== 0) {
+      writer.uint32(8).uint32(message.length);
+    }
+    if (message.chunk.length !== 0) {
+      writer.uint32(18).bytes(message.chunk);
+    }
+    if (message.chunkOffset !== 0) {
+      writer.uint32(24).uint32(message.chunkOffset);
+    }
+    for (const v of message.sources) {
+      ChunkSource.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FoldPiece {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFoldPiece();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.chunkOffset = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sources.push(ChunkSource.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FoldPiece): unknown {
+    const obj: any = {};
+    if (message.length !== 0) {
+      obj.length = Math.round(message.length);
+    }
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.chunkOffset !== 0) {
+      obj.chunkOffset = Math.round(message.chunkOffset);
+    }
+    if (message.sources?.length) {
+      obj.sources = message.sources.map((e) => ChunkSource.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FoldPiece>): FoldPiece {
+    return FoldPiece.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FoldPiece>): FoldPiece {
+    const message = createBaseFoldPiece();
+    message.length = object.length ?? 0;
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.chunkOffset = object.chunkOffset ?? 0;
+    message.sources = object.sources?.map((e) => ChunkSource.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFolded(): Folded {
+  return { outcome: undefined, length: 0 };
+}
+
+export const Folded: MessageFns<Folded> = {
+  encode(message: Folded, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.outcome !== undefined) {
+      ChunkOutcome.encode(message.outcome, writer.uint32(10).fork()).join();
+    }
+    if (message.length !== 0) {
+      writer.uint32(16).uint32(message.length);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Folded {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFolded();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.outcome = ChunkOutcome.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Folded): unknown {
+    const obj: any = {};
+    if (message.outcome !== undefined) {
+      obj.outcome = ChunkOutcome.toJSON(message.outcome);
+    }
+    if (message.length !== 0) {
+      obj.length = Math.round(message.length);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Folded>): Folded {
+    return Folded.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Folded>): Folded {
+    const message = createBaseFolded();
+    message.outcome = (object.outcome !== undefined && object.outcome !== null)
+      ? ChunkOutcome.fromPartial(object.outcome)
+      : undefined;
+    message.length = object.length ?? 0;
+    return message;
+  },
+};
+
+function createBaseScrub(): Scrub {
+  return {};
+}
+
+export const Scrub: MessageFns<Scrub> = {
+  encode(_: Scrub, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Scrub {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScrub();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: Scrub): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<Scrub>): Scrub {
+    return Scrub.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Scrub>): Scrub {
+    const message = createBaseScrub();
+    return message;
+  },
+};
+
+function createBaseCompact(): Compact {
+  return {};
+}
+
+export const Compact: MessageFns<Compact> = {
+  encode(_: Compact, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Compact {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompact();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: Compact): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<Compact>): Compact {
+    return Compact.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Compact>): Compact {
+    const message = createBaseCompact();
     return message;
   },
 };

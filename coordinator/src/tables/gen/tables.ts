@@ -74,6 +74,8 @@ export interface ReplicaPlace {
   stable: boolean;
   incarnation: number;
   sequence: number;
+  /** its node found wrong bytes: it counts as none and is replaced */
+  damaged: boolean;
 }
 
 export interface ChunkRow {
@@ -93,6 +95,15 @@ export interface ChunkRow {
 export interface GarbageRow {
   since: Stamp | undefined;
   condemned: boolean;
+}
+
+/** A chunk that has not the replicas that it should (D8). */
+export interface RepairRow {
+  since:
+    | Stamp
+    | undefined;
+  /** replicas that count: its place in the order of repair */
+  sound: number;
 }
 
 export interface RealmRow {
@@ -189,6 +200,8 @@ export interface NodeRow {
   addresses: NodeAddressRow[];
   /** earlier uuids under this name (D10) */
   lostDisks: string[];
+  /** 0: takes chunks; 1: cordoned, takes no new ones; 2: draining, its chunks move away */
+  duty: number;
 }
 
 export interface NodeAddressRow {
@@ -229,6 +242,18 @@ export interface EventRow {
 export interface EventRow_DetailsEntry {
   key: string;
   value: string;
+}
+
+/** How the member looks after itself. 0: the default; -1: none. */
+export interface MaintenanceRow {
+  repairAfterSeconds: number;
+  repairBytesPerSecond: number;
+  scrubPeriodSeconds: number;
+  garbageGraceSeconds: number;
+  /** after a restore, until a person confirms (D9) */
+  garbageWaits: boolean;
+  rebalancePercent: number;
+  rebalanceHours: string;
 }
 
 function createBaseStamp(): Stamp {
@@ -1098,7 +1123,7 @@ export const BlockRow: MessageFns<BlockRow> = {
 };
 
 function createBaseReplicaPlace(): ReplicaPlace {
-  return { node: "", disk: "", stable: false, incarnation: 0, sequence: 0 };
+  return { node: "", disk: "", stable: false, incarnation: 0, sequence: 0, damaged: false };
 }
 
 export const ReplicaPlace: MessageFns<ReplicaPlace> = {
@@ -1117,6 +1142,9 @@ export const ReplicaPlace: MessageFns<ReplicaPlace> = {
     }
     if (message.sequence !== 0) {
       writer.uint32(40).uint64(message.sequence);
+    }
+    if (message.damaged !== false) {
+      writer.uint32(48).bool(message.damaged);
     }
     return writer;
   },
@@ -1174,6 +1202,14 @@ export const ReplicaPlace: MessageFns<ReplicaPlace> = {
             message.sequence = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.damaged = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1203,6 +1239,9 @@ export const ReplicaPlace: MessageFns<ReplicaPlace> = {
     if (message.sequence !== 0) {
       obj.sequence = Math.round(message.sequence);
     }
+    if (message.damaged !== false) {
+      obj.damaged = message.damaged;
+    }
     return obj;
   },
 
@@ -1216,6 +1255,7 @@ export const ReplicaPlace: MessageFns<ReplicaPlace> = {
     message.stable = object.stable ?? false;
     message.incarnation = object.incarnation ?? 0;
     message.sequence = object.sequence ?? 0;
+    message.damaged = object.damaged ?? false;
     return message;
   },
 };
@@ -1487,6 +1527,84 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     const message = createBaseGarbageRow();
     message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
     message.condemned = object.condemned ?? false;
+    return message;
+  },
+};
+
+function createBaseRepairRow(): RepairRow {
+  return { since: undefined, sound: 0 };
+}
+
+export const RepairRow: MessageFns<RepairRow> = {
+  encode(message: RepairRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== undefined) {
+      Stamp.encode(message.since, writer.uint32(10).fork()).join();
+    }
+    if (message.sound !== 0) {
+      writer.uint32(24).uint32(message.sound);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepairRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepairRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sound = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RepairRow): unknown {
+    const obj: any = {};
+    if (message.since !== undefined) {
+      obj.since = Stamp.toJSON(message.since);
+    }
+    if (message.sound !== 0) {
+      obj.sound = Math.round(message.sound);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepairRow>): RepairRow {
+    return RepairRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepairRow>): RepairRow {
+    const message = createBaseRepairRow();
+    message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
+    message.sound = object.sound ?? 0;
     return message;
   },
 };
@@ -2712,6 +2830,7 @@ function createBaseNodeRow(): NodeRow {
     version: "",
     addresses: [],
     lostDisks: [],
+    duty: 0,
   };
 }
 
@@ -2743,6 +2862,9 @@ export const NodeRow: MessageFns<NodeRow> = {
     }
     for (const v of message.lostDisks) {
       writer.uint32(74).string(v!);
+    }
+    if (message.duty !== 0) {
+      writer.uint32(80).uint32(message.duty);
     }
     return writer;
   },
@@ -2832,6 +2954,14 @@ export const NodeRow: MessageFns<NodeRow> = {
             message.lostDisks.push(reader.string());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.duty = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2873,6 +3003,9 @@ export const NodeRow: MessageFns<NodeRow> = {
     if (message.lostDisks?.length) {
       obj.lostDisks = message.lostDisks;
     }
+    if (message.duty !== 0) {
+      obj.duty = Math.round(message.duty);
+    }
     return obj;
   },
 
@@ -2892,6 +3025,7 @@ export const NodeRow: MessageFns<NodeRow> = {
     message.version = object.version ?? "";
     message.addresses = object.addresses?.map((e) => NodeAddressRow.fromPartial(e)) || [];
     message.lostDisks = object.lostDisks?.map((e) => e) || [];
+    message.duty = object.duty ?? 0;
     return message;
   },
 };
@@ -3471,6 +3605,167 @@ export const EventRow_DetailsEntry: MessageFns<EventRow_DetailsEntry> = {
     const message = createBaseEventRow_DetailsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseMaintenanceRow(): MaintenanceRow {
+  return {
+    repairAfterSeconds: 0,
+    repairBytesPerSecond: 0,
+    scrubPeriodSeconds: 0,
+    garbageGraceSeconds: 0,
+    garbageWaits: false,
+    rebalancePercent: 0,
+    rebalanceHours: "",
+  };
+}
+
+export const MaintenanceRow: MessageFns<MaintenanceRow> = {
+  encode(message: MaintenanceRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repairAfterSeconds !== 0) {
+      writer.uint32(8).uint32(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== 0) {
+      writer.uint32(16).uint64(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== 0) {
+      writer.uint32(24).int32(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== 0) {
+      writer.uint32(32).int32(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== false) {
+      writer.uint32(40).bool(message.garbageWaits);
+    }
+    if (message.rebalancePercent !== 0) {
+      writer.uint32(48).int32(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== "") {
+      writer.uint32(58).string(message.rebalanceHours);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MaintenanceRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMaintenanceRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.repairAfterSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.repairBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.scrubPeriodSeconds = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.garbageGraceSeconds = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.garbageWaits = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.rebalancePercent = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.rebalanceHours = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: MaintenanceRow): unknown {
+    const obj: any = {};
+    if (message.repairAfterSeconds !== 0) {
+      obj.repairAfterSeconds = Math.round(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== 0) {
+      obj.repairBytesPerSecond = Math.round(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== 0) {
+      obj.scrubPeriodSeconds = Math.round(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== 0) {
+      obj.garbageGraceSeconds = Math.round(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== false) {
+      obj.garbageWaits = message.garbageWaits;
+    }
+    if (message.rebalancePercent !== 0) {
+      obj.rebalancePercent = Math.round(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== "") {
+      obj.rebalanceHours = message.rebalanceHours;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MaintenanceRow>): MaintenanceRow {
+    return MaintenanceRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MaintenanceRow>): MaintenanceRow {
+    const message = createBaseMaintenanceRow();
+    message.repairAfterSeconds = object.repairAfterSeconds ?? 0;
+    message.repairBytesPerSecond = object.repairBytesPerSecond ?? 0;
+    message.scrubPeriodSeconds = object.scrubPeriodSeconds ?? 0;
+    message.garbageGraceSeconds = object.garbageGraceSeconds ?? 0;
+    message.garbageWaits = object.garbageWaits ?? false;
+    message.rebalancePercent = object.rebalancePercent ?? 0;
+    message.rebalanceHours = object.rebalanceHours ?? "";
     return message;
   },
 };
