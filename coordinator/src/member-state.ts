@@ -60,7 +60,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
   const lock = await disk.lock('');
   try {
     await claimFolder(disk, folder, member, collective);
-    const log = await FileLog.open({ disk, clock, folder: 'log' });
+    const log = await FileLog.open({ disk, clock, random, folder: 'log' });
     const store = await SqliteStore.open(join(folder, 'metadata.db'));
     const parts: { nodes?: NodeTable; keys?: AccessKeys; data?: MemberData; events?: EventLog } = {};
     const core = await CoordinatorCore.start({

@@ -32,7 +32,7 @@ export class LivingLog implements LivingProgram {
     const open = async (): Promise<FileLog> => {
       await disk.makeFolder(FOLDER);
       await disk.syncDirectory('');
-      const log = await FileLog.open({ disk, clock, folder: FOLDER, segmentBytes: SEGMENT_BYTES });
+      const log = await FileLog.open({ disk, clock, random, folder: FOLDER, segmentBytes: SEGMENT_BYTES });
       for await (const { position, payload } of log.read(0 as LogPosition))
         found.push({ position, payload: payload.toString() });
       return log;

@@ -71,7 +71,7 @@ export class CoordinatorProgram implements Program {
     await disk.lock('');
     await disk.makeFolder('log');
     await disk.syncDirectory('');
-    const log = await FileLog.open({ disk, clock, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
+    const log = await FileLog.open({ disk, clock, random, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
     const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
     const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
     let nodes: NodeTable | undefined;

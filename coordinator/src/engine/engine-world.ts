@@ -44,6 +44,7 @@ export class EngineWorld {
   readonly clock = new FakeClock();
   readonly platter = new FakePlatter();
   view = new MemoryStoreDisk();
+  readonly #random = new SeededRandom(1);
   #disk: FakeDisk | undefined;
 
   async start(options: LifeOptions = {}): Promise<EngineLife> {
@@ -61,7 +62,8 @@ export class EngineWorld {
       ...(options.before && { before: options.before }),
     });
     this.#disk = disk;
-    const log = await FileLog.open({ disk, clock, folder: 'log', segmentBytes: options.segmentBytes ?? 1 << 20 });
+    const segmentBytes = options.segmentBytes ?? 1 << 20;
+    const log = await FileLog.open({ disk, clock, random: this.#random, folder: 'log', segmentBytes });
     const pause = (): Promise<void> =>
       options.storeMs === undefined
         ? Promise.resolve()

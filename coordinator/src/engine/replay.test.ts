@@ -12,7 +12,7 @@ import { randomBelow, SeededRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { FileLog } from '../log/file-log.ts';
 import { Reported } from '../log/log-contract.ts';
-import { decodeRecord, SEGMENT_HEADER_BYTES } from '../log/log-record.ts';
+import { decodeRecord, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../log/log-record.ts';
 import { type Change, encodeBatch } from '../store/batch-codec.ts';
 import { SqliteStore } from '../store/sqlite-store.ts';
 import { contentOf, position } from '../store/store-contract.ts';
@@ -34,7 +34,12 @@ const models: Map<string, string>[] = [new Map()];
 before(async () => {
   root = await mkdtemp(join(tmpdir(), 'collective-replay-'));
   const live = join(root, 'live');
-  const log = await FileLog.open({ disk: await FileDisk.at(live), clock: new SystemClock(), folder: 'log' });
+  const log = await FileLog.open({
+    disk: await FileDisk.at(live),
+    clock: new SystemClock(),
+    random: new SeededRandom(2),
+    folder: 'log',
+  });
   const store = await SqliteStore.open(join(live, 'metadata.db'));
   const reported = new Reported();
   log.begin({ generation: 1, start: 1 }, reported);
@@ -86,7 +91,12 @@ interface Recovered {
 
 /** A start on the folder: log, view, replay. */
 async function recover(folder: string): Promise<Recovered> {
-  const log = await FileLog.open({ disk: await FileDisk.at(folder), clock: new SystemClock(), folder: 'log' });
+  const log = await FileLog.open({
+    disk: await FileDisk.at(folder),
+    clock: new SystemClock(),
+    random: new SeededRandom(2),
+    folder: 'log',
+  });
   const store = await SqliteStore.open(join(folder, 'metadata.db'));
   try {
     const { applied } = store;
@@ -103,10 +113,11 @@ async function recover(folder: string): Promise<Recovered> {
 async function recordEnds(): Promise<number[]> {
   const bytes = await readFile(logFile(crashed));
   const ends = [SEGMENT_HEADER_BYTES];
+  const { salt } = decodeSegmentHeader(bytes, 'the crashed log') ?? assert.fail('no header');
   for (
-    let record = decodeRecord(bytes, SEGMENT_HEADER_BYTES);
+    let record = decodeRecord(bytes, SEGMENT_HEADER_BYTES, salt);
     record !== undefined;
-    record = decodeRecord(bytes, record.end)
+    record = decodeRecord(bytes, record.end, salt)
   )
     ends.push(record.end);
   assert.equal(ends.length, BATCHES + 1);

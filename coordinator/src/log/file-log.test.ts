@@ -8,16 +8,28 @@ import { type DiskOperation, FakeDisk, type FakeDiskOptions } from '@collective/
 import { type FakeContent, FakePlatter } from '@collective/base/disk/fake-platter';
 import { FileDisk } from '@collective/base/disk/file-disk';
 import { FakeClock } from '@collective/base/fake-clock';
-import { SeededRandom } from '@collective/base/random';
+import { SeededRandom, SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { FileLog } from './file-log.ts';
 import { logContract, payloadsOf, position, Reported } from './log-contract.ts';
-import { encodeSegmentHeader, RECORD_PAYLOAD_BYTES_MAX } from './log-record.ts';
+import {
+  decodeSegmentHeader,
+  encodeRecord,
+  encodeSegmentHeader,
+  RECORD_PAYLOAD_BYTES_MAX,
+  SEGMENT_HEADER_BYTES,
+} from './log-record.ts';
 
 const folder = 'data/log';
 
 function openOn(disk: Disk, segmentBytes?: number): Promise<FileLog> {
-  return FileLog.open({ disk, clock: new SystemClock(), folder, ...(segmentBytes !== undefined && { segmentBytes }) });
+  return FileLog.open({
+    disk,
+    clock: new SystemClock(),
+    random: new SystemRandom(),
+    folder,
+    ...(segmentBytes !== undefined && { segmentBytes }),
+  });
 }
 
 for (const segmentBytes of [undefined, 300]) {
@@ -43,7 +55,7 @@ async function livingLog(options: FakeDiskOptions & { segmentBytes?: number } = 
   };
   const disk = new FakeDisk({ clock, ...options, before });
   const segmentBytes = options.segmentBytes ?? 1 << 20;
-  const log = await clock.finish(FileLog.open({ disk, clock, folder, segmentBytes }));
+  const log = await clock.finish(FileLog.open({ disk, clock, random: new SystemRandom(), folder, segmentBytes }));
   const reported = new Reported();
   log.begin({ generation: 1, start: 1 }, reported);
   operations.length = 0;
@@ -52,9 +64,9 @@ async function livingLog(options: FakeDiskOptions & { segmentBytes?: number } = 
 
 /** What a start after this one finds. */
 async function found(disk: FakeDisk): Promise<string[]> {
-  const again = disk.again({ before: () => 'go', latencyMs: () => 0 });
+  const again = new FakeDisk({ platter: disk.again({ before: () => 'go', latencyMs: () => 0 }).platter });
   const clock = new FakeClock();
-  const log = await clock.finish(FileLog.open({ disk: new FakeDisk({ platter: again.platter }), clock, folder }));
+  const log = await clock.finish(FileLog.open({ disk: again, clock, random: new SystemRandom(), folder }));
   return payloadsOf(log);
 }
 
@@ -228,7 +240,7 @@ test('M2: a start that is stopped before any disk operation loses nothing, by SI
       const random = new SeededRandom(stopAt);
       const next = disk.again({ random, before: () => (operations++ === stopAt ? 'stop' : 'go') });
       let opened: FileLog | undefined;
-      void FileLog.open({ disk: next, clock, folder }).then((log) => {
+      void FileLog.open({ disk: next, clock, random, folder }).then((log) => {
         opened = log;
       });
       await clock.until(() => opened !== undefined || next.dead);
@@ -282,12 +294,12 @@ async function tenBatches(): Promise<{ disk: FakeDisk; content: FakeContent }> {
   return { disk, content };
 }
 
-const BYTES_OF_A_RECORD = 40;
+const BYTES_OF_A_RECORD = 48;
 
 test('M2: a flipped bit in any record but the last is damage: the log refuses to start', async () => {
   for (let record = 0; record < 10; record++) {
     const { disk, content } = await tenBatches();
-    content.flipBit(24 + record * BYTES_OF_A_RECORD + 32, 3);
+    content.flipBit(SEGMENT_HEADER_BYTES + record * BYTES_OF_A_RECORD + 40, 3);
     if (record < 9) await assert.rejects(found(disk), { code: 'store_damaged', message: /0000000001\.log/ });
     else assert.equal((await found(disk)).length, 9, 'no later record tells that the last was stable');
   }
@@ -295,14 +307,14 @@ test('M2: a flipped bit in any record but the last is damage: the log refuses to
 
 test('M2: a log that was cut at any byte holds the whole records before the cut', async () => {
   const { disk: whole, content } = await tenBatches();
-  const bytes = await readWhole(new FakeDisk({ platter: whole.platter }), `${folder}/0000000001.log`);
-  assert.ok(bytes !== undefined && bytes.length === content.size);
-  for (let length = 0; length <= bytes.length; length += length < 30 ? 1 : 4) {
+  const bytes = await segmentBytes(whole, 1);
+  assert.equal(bytes.length, content.size);
+  for (let length = 0; length <= bytes.length; length += length < 40 ? 1 : 4) {
     const disk = new FakeDisk();
     await disk.makeFolder(folder);
     await (await disk.open(`${folder}/0000000001.log`, 'create')).write(0, [bytes.subarray(0, length)]);
     // A record counts without its padding, which holds nothing.
-    const wanted = Math.max(0, Math.floor((length - 24 + 7) / BYTES_OF_A_RECORD));
+    const wanted = Math.max(0, Math.floor((length - SEGMENT_HEADER_BYTES + 7) / BYTES_OF_A_RECORD));
     assert.equal((await found(disk)).length, wanted, `cut to ${length} bytes`);
   }
 });
@@ -313,7 +325,7 @@ test('M2: a damaged header is damage when records follow, and an unfinished segm
   await assert.rejects(found(disk), { code: 'store_damaged', message: /header/ });
   const torn = (await tenBatches()).disk;
   const file = await new FakeDisk({ platter: torn.platter }).open(`${folder}/0000000002.log`, 'create');
-  await file.write(0, [encodeSegmentHeader(position(11)).subarray(0, 20)]);
+  await file.write(0, [encodeSegmentHeader({ first: position(11), salt: Buffer.alloc(8) }).subarray(0, 20)]);
   assert.equal((await found(torn)).length, 10);
 });
 
@@ -328,6 +340,68 @@ test('M2: a missing segment between two others is damage', async () => {
   const [, second] = disk.platter.files();
   disk.platter.remove(second?.path ?? '');
   await assert.rejects(found(disk), { code: 'store_damaged', message: /ends at position 2, but the next begins at 5/ });
+});
+
+async function segmentBytes(disk: FakeDisk, index: number): Promise<Buffer> {
+  const path = `${folder}/${String(index).padStart(10, '0')}.log`;
+  return (await readWhole(new FakeDisk({ platter: disk.platter }), path)) ?? assert.fail(`no ${path}`);
+}
+
+/** Bytes of records of positions 1 to 30, each of which says that all before it was stable. */
+function forgedRecords(salt: Buffer): Buffer {
+  return Buffer.concat(
+    Array.from({ length: 30 }, (_unused, i) => {
+      const fields = { position: position(i + 1), stableMark: position(i), epoch: { generation: 1, start: 1 } };
+      return Buffer.concat(encodeRecord(salt, fields, Buffer.from('forged')));
+    }),
+  );
+}
+
+/** A log that was killed with `a` stable, then a record that the power loss tore, then a value with the bytes of records. */
+async function tornBeforeForgery(forge: (salt: Buffer) => Buffer): Promise<FakeDisk> {
+  const { clock, disk, log, reported } = await livingLog();
+  appendAll(log, 'a');
+  log.hurry();
+  await clock.until(() => reported.stableThrough === 1);
+  const content = disk.platter.files().at(-1)?.content ?? assert.fail('no segment');
+  const torn = content.size;
+  appendAll(log, 'b');
+  const { salt } = decodeSegmentHeader(await segmentBytes(disk, 1), 'own') ?? assert.fail('no header');
+  log.append(forge(salt));
+  await clock.until(() => reported.writtenThrough === 3);
+  content.flipBit(torn + 40, 0);
+  disk.kill();
+  return disk;
+}
+
+test('M2: bytes of records in a stored value are no records behind a torn one', async () => {
+  for (const salt of [Buffer.alloc(8), new SystemRandom().bytes(8)])
+    assert.deepEqual(await found(await tornBeforeForgery(() => forgedRecords(salt))), ['1 a']);
+  // The same bytes with the segment's own salt, which no user can know, are what the start refuses.
+  await assert.rejects(found(await tornBeforeForgery(forgedRecords)), { code: 'store_damaged' });
+});
+
+test('M2: a stored copy of an older segment is no record behind a torn one', async () => {
+  const older = await segmentBytes((await tenBatches()).disk, 1);
+  const disk = await tornBeforeForgery(() => older.subarray(SEGMENT_HEADER_BYTES));
+  assert.deepEqual(await found(disk), ['1 a']);
+});
+
+test('M2: bytes that an older segment left on the disk do not bring back a batch that was lost', async () => {
+  const { disk } = await tenBatches();
+  const end = SEGMENT_HEADER_BYTES + 6 * BYTES_OF_A_RECORD;
+  const lost = (await segmentBytes(disk, 1)).subarray(end);
+  const left = new FakeDisk({ platter: disk.platter });
+  await (await left.open(`${folder}/0000000001.log`, 'write')).truncate(end);
+  assert.equal((await found(disk)).length, 6);
+  // The start has copied record 6 to a segment of its own; where the next will lie, the old record 7 shows up.
+  const { length } = await segmentBytes(disk, 2);
+  assert.equal(length, SEGMENT_HEADER_BYTES + BYTES_OF_A_RECORD);
+  await (await left.open(`${folder}/0000000002.log`, 'write')).write(length, [lost]);
+  assert.deepEqual(
+    await found(disk),
+    [...'abcdef'].map((name, i) => `${i + 1} ${name}`),
+  );
 });
 
 test('a segment of a newer format is refused, and nothing is changed', async () => {

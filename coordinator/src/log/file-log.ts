@@ -11,6 +11,7 @@ import type { Disk, DiskFile } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import { compareEpochs, type Epoch, type LogPosition } from '@collective/base/ids';
 import { LOG_SYNC_WITHIN_MS } from '@collective/base/limits';
+import type { Random } from '@collective/base/random';
 import type { Log, LogEvents, LogRecord } from './log.ts';
 import { encodeRecord, encodeSegmentHeader, RECORD_PAYLOAD_BYTES_MAX, recordBytes } from './log-record.ts';
 import { newSegment, type RecoveredLog, recoverLog, type Segment } from './log-recovery.ts';
@@ -20,6 +21,8 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 export interface FileLogOptions {
   readonly disk: Disk;
   readonly clock: Clock;
+  /** For the salts of segments: not to be foreseen by who stores data. */
+  readonly random: Random;
   /** Folder on the disk. */
   readonly folder: string;
   readonly segmentBytes?: number;
@@ -33,6 +36,7 @@ interface Waiting {
 export class FileLog implements Log {
   readonly #disk: Disk;
   readonly #clock: Clock;
+  readonly #random: Random;
   readonly #folder: string;
   readonly #segmentBytes: number;
   readonly #segments: Segment[];
@@ -55,6 +59,7 @@ export class FileLog implements Log {
   private constructor(options: FileLogOptions, recovered: RecoveredLog) {
     this.#disk = options.disk;
     this.#clock = options.clock;
+    this.#random = options.random;
     this.#folder = options.folder;
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
     this.#segments = recovered.segments;
@@ -67,7 +72,7 @@ export class FileLog implements Log {
 
   /** Recovers what is there and makes it stable. Throws `store_damaged`, `version_too_new`. */
   static async open(options: FileLogOptions): Promise<FileLog> {
-    return new FileLog(options, await recoverLog(options.disk, options.folder));
+    return new FileLog(options, await recoverLog(options.disk, options.folder, options.random));
   }
 
   get last(): LogPosition {
@@ -149,7 +154,9 @@ export class FileLog implements Log {
         const pieces: Uint8Array[] = [];
         let bytes = 0;
         for (const { position, payload } of batch) {
-          pieces.push(...encodeRecord({ position, stableMark: this.#stable, epoch: this.#epoch }, payload));
+          pieces.push(
+            ...encodeRecord(segment.salt, { position, stableMark: this.#stable, epoch: this.#epoch }, payload),
+          );
           bytes += recordBytes(payload.length);
         }
         await this.#file.write(segment.bytes, pieces);
@@ -206,9 +213,10 @@ export class FileLog implements Log {
     if (this.#failure !== undefined) throw this.#failure;
     await this.#sync();
     if (this.#failure !== undefined) throw this.#failure;
-    const segment = newSegment((this.#segments.at(-1)?.index ?? 0) + 1, (this.#written + 1) as LogPosition);
+    const index = (this.#segments.at(-1)?.index ?? 0) + 1;
+    const segment = newSegment(index, (this.#written + 1) as LogPosition, this.#random);
     const file = await this.#disk.open(`${this.#folder}/${segment.name}`, 'create');
-    await file.write(0, [encodeSegmentHeader(segment.first)]);
+    await file.write(0, [encodeSegmentHeader(segment)]);
     await file.sync();
     await this.#disk.syncDirectory(this.#folder);
     const old = this.#file;

@@ -9,15 +9,17 @@
 import type { Disk, DiskFile } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
+import type { Random } from '@collective/base/random';
 import {
-  anyRecordIn,
   type DecodedRecord,
   decodeRecord,
   decodeSegmentHeader,
   encodeRecord,
   encodeSegmentHeader,
   recordBytes,
+  SALT_BYTES,
   SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
   wasStableAfter,
 } from './log-record.ts';
 
@@ -25,12 +27,17 @@ export interface Segment {
   readonly index: number;
   readonly name: string;
   readonly first: LogPosition;
+  readonly salt: Buffer;
   /** Up to the end of its last record. */
   bytes: number;
 }
 
-export function newSegment(index: number, first: LogPosition): Segment {
-  return { index, name: `${String(index).padStart(10, '0')}.log`, first, bytes: SEGMENT_HEADER_BYTES };
+export function newSegment(index: number, first: LogPosition, random: Random): Segment {
+  return segmentOf(index, { first, salt: random.bytes(SALT_BYTES) });
+}
+
+function segmentOf(index: number, header: SegmentHeader): Segment {
+  return { index, name: `${String(index).padStart(10, '0')}.log`, ...header, bytes: SEGMENT_HEADER_BYTES };
 }
 
 export interface RecoveredLog {
@@ -42,13 +49,13 @@ export interface RecoveredLog {
 }
 
 /** Throws `store_damaged`, `version_too_new`, and what the disk throws. */
-export async function recoverLog(disk: Disk, folder: string): Promise<RecoveredLog> {
+export async function recoverLog(disk: Disk, folder: string, random: Random): Promise<RecoveredLog> {
   await makeStableFolder(disk, folder);
   const { found, indexMax } = await readSegments(disk, folder);
   const { records, last } = joinSegments(found);
   const stableMark = records.reduce((mark, record) => Math.max(mark, record.stableMark), 0) as LogPosition;
   const tail = records.filter((record) => record.position > stableMark);
-  const segment = newSegment(indexMax + 1, tail[0]?.position ?? ((last + 1) as LogPosition));
+  const segment = newSegment(indexMax + 1, tail[0]?.position ?? ((last + 1) as LogPosition), random);
   const file = await copyTail(disk, folder, segment, tail, stableMark);
   return { segments: [...found.map((each) => each.segment), segment], file, records, last };
 }
@@ -67,9 +74,9 @@ async function copyTail(
   tail: readonly DecodedRecord[],
   stableMark: LogPosition,
 ): Promise<DiskFile> {
-  const pieces: Uint8Array[] = [encodeSegmentHeader(segment.first)];
+  const pieces: Uint8Array[] = [encodeSegmentHeader(segment)];
   for (const record of tail) {
-    pieces.push(...encodeRecord({ ...record, stableMark }, record.payload));
+    pieces.push(...encodeRecord(segment.salt, { ...record, stableMark }, record.payload));
     segment.bytes += recordBytes(record.payload.length);
   }
   const path = `${folder}/${segment.name}`;
@@ -100,10 +107,10 @@ async function readSegments(disk: Disk, folder: string): Promise<{ found: FoundS
     const file = await disk.open(`${folder}/${name}`, 'read');
     const bytes = await file.read(0, await file.size());
     await file.close();
-    const first = decodeSegmentHeader(bytes, name);
-    if (first !== undefined) found.push({ segment: newSegment(index, first), bytes });
+    const header = decodeSegmentHeader(bytes, name);
+    if (header !== undefined) found.push({ segment: segmentOf(index, header), bytes });
     // Without a header it was created but never written to: the header is stable before the first record.
-    else if (anyRecordIn(bytes)) throw damaged(name, 'its header is damaged, but records follow');
+    else if (bytes.length > SEGMENT_HEADER_BYTES) throw damaged(name, 'its header is damaged, but bytes follow');
   }
   return { found, indexMax };
 }
@@ -113,15 +120,15 @@ function joinSegments(found: readonly FoundSegment[]): { records: DecodedRecord[
   const records: DecodedRecord[] = [];
   let last = ((found[0]?.segment.first ?? 1) - 1) as LogPosition;
   for (const [at, { segment, bytes }] of found.entries()) {
-    const { name, first } = segment;
+    const { name, first, salt } = segment;
     const next = found[at + 1]?.segment.first;
     while ((records.at(-1)?.position ?? 0) >= first) records.pop();
     last = (first - 1) as LogPosition;
     while (next === undefined || last < next - 1) {
-      const record = decodeRecord(bytes, segment.bytes);
+      const record = decodeRecord(bytes, segment.bytes, salt);
       if (record === undefined || record.position !== last + 1) {
         if (next !== undefined) throw damaged(name, `it ends at position ${last}, but the next begins at ${next}`);
-        if (wasStableAfter(bytes, segment.bytes, last))
+        if (wasStableAfter(bytes, segment.bytes, salt, last))
           throw damaged(name, `the record at byte ${segment.bytes} is bad, but a later one tells that it was stable`);
         break;
       }

@@ -346,7 +346,7 @@ class World {
       (async () => {
         const random = new SeededRandom(1);
         await disk.makeFolder('log');
-        const log = await FileLog.open({ disk, clock, folder: 'log' });
+        const log = await FileLog.open({ disk, clock, random, folder: 'log' });
         const fail = (error: Error): never => {
           throw error;
         };

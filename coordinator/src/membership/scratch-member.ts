@@ -50,8 +50,9 @@ export interface ScratchMember extends AsyncDisposable {
 
 export async function openScratchMember(signer: Signer, clock = new MovableClock()): Promise<ScratchMember> {
   const disk = new FakeDisk();
+  const random = new SystemRandom();
   await disk.makeFolder('log');
-  const log = await FileLog.open({ disk, clock, folder: 'log' });
+  const log = await FileLog.open({ disk, clock, random, folder: 'log' });
   const engine = await Engine.start({
     clock,
     log,
@@ -61,6 +62,6 @@ export async function openScratchMember(signer: Signer, clock = new MovableClock
     },
   });
   await engine.run((tx) => makeRoot(tx, { uid: 0, gid: 0 }));
-  const enrolment = new Enrolment({ engine, signer, random: new SystemRandom(), trustDomain: ALICE });
+  const enrolment = new Enrolment({ engine, signer, random, trustDomain: ALICE });
   return { clock, engine, enrolment, [Symbol.asyncDispose]: () => engine.close() };
 }

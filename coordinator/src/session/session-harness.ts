@@ -173,7 +173,7 @@ export class SessionWorld {
     const start = async (): Promise<CoordinatorCore> =>
       CoordinatorCore.start({
         clock,
-        log: await FileLog.open({ disk: this.#disk, clock, folder: 'log' }),
+        log: await FileLog.open({ disk: this.#disk, clock, random: this.random, folder: 'log' }),
         store: new MemoryStore(this.#storeDisk, storeMs === 0 ? undefined : () => sleep(clock, storeMs)),
         data: () => this.nodes,
         member: { name: 'alice', trustDomain: 'alice.home' },
