@@ -8,7 +8,7 @@ import { SeededRandom } from '@collective/base/random';
 import { failsWith } from './chunk-store-contract.ts';
 import { FileChunkStore } from './file-chunk-store.ts';
 import { readRaw, type ScratchChunk, scratchChunk } from './scratch-chunk.ts';
-import { SEGMENT_HEADER_BYTES, segmentPath, sidecarPath } from './segment.ts';
+import { decodeSidecar, encodeSidecar, SEGMENT_HEADER_BYTES, segmentPath, sidecarPath } from './segment.ts';
 
 const MiB = 1024 * 1024;
 
@@ -191,12 +191,39 @@ describe('damage in the chunk store', () => {
   });
 
   test('a scan finds records behind any amount of rubbish', async () => {
-    const disk = await killedDisk(chunks, 0);
-    const whole = await segmentBytes(disk);
-    const rubbish = new SeededRandom(9).bytes(1_500_000 - (1_500_000 % 8));
-    await replace(disk, segmentPath(1), Buffer.concat([whole.subarray(0, third), rubbish, whole.subarray(third)]));
+    const large = [scratchChunk(1, 900), scratchChunk(2, 3_000_000), scratchChunk(3, 300)] as const;
+    const disk = await killedDisk(large, 0);
+    const bytes = await segmentBytes(disk);
+    new SeededRandom(9).bytes(3_000_000).copy(bytes, starts[1]);
+    await replace(disk, segmentPath(1), bytes);
     const store = await openStore(disk);
-    for (const { facts, raw } of chunks) assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+    assert.equal(store.has(large[1].facts.chunk), false);
+    for (const { facts, raw } of [large[0], large[2]])
+      assert.ok((await readRaw(store, facts.chunk, 0, raw.length)).equals(raw));
+  });
+
+  test('D4: a segment whose header and first record are both damaged stops the start: nothing tells what is its own', async () => {
+    const disk = await killedDisk(chunks, 0);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, 0, SEGMENT_HEADER_BYTES + 8);
+    await replace(disk, segmentPath(1), bytes);
+    await failsWith('store_damaged', openStore(disk));
+    assert.ok(bytes.equals(await segmentBytes(disk)), 'nothing was changed');
+  });
+
+  test('D4: a record that lies elsewhere than it says is not served', async () => {
+    const twins = [scratchChunk(1, 900), scratchChunk(2, 900)] as const;
+    const disk = await closedDisk(twins);
+    const sidecar = decodeSidecar((await readWhole(disk, sidecarPath(1))) ?? Buffer.alloc(0));
+    const [first, second] = sidecar?.entries ?? [];
+    assert.ok(sidecar !== undefined && first !== undefined && second !== undefined);
+    // What a disk leaves that put the first record's bytes to the second's place, too.
+    const bytes = await segmentBytes(disk);
+    bytes.copy(bytes, second.offset, first.offset, second.offset);
+    await replace(disk, segmentPath(1), bytes);
+    await replace(disk, sidecarPath(1), encodeSidecar({ ...sidecar, entries: [{ ...first, offset: second.offset }] }));
+    const store = await openStore(disk);
+    await failsWith('chunk_corrupt', readRaw(store, twins[0].facts.chunk, 0, 900));
   });
 
   async function killedDiskOfOther(): Promise<Buffer> {

@@ -85,7 +85,7 @@ export class FileChunkStore implements ChunkStore {
     try {
       const identity = await openIdentity(disk, random);
       const index = new ChunkIndex();
-      const { segments, nextSegment } = await recoverSegments(disk, identity, index, log);
+      const { segments, nextSegment } = await recoverSegments(disk, identity, index, random, log);
       const { freeBytes } = await disk.space();
       return new FileChunkStore(options, { identity, lock, index, segments, nextSegment, freeBytes });
     } catch (error) {
@@ -105,7 +105,7 @@ export class FileChunkStore implements ChunkStore {
       freeBytes: number;
     },
   ) {
-    const { disk, clock, log = silentLog, capacityBytes } = options;
+    const { disk, clock, random, log = silentLog, capacityBytes } = options;
     this.#disk = disk;
     this.#clock = clock;
     this.#measuredAtMs = clock.bootMs();
@@ -121,6 +121,7 @@ export class FileChunkStore implements ChunkStore {
     this.#writer = new SegmentWriter({
       disk,
       clock,
+      random,
       log,
       identity: opened.identity,
       nextSegment: opened.nextSegment,
@@ -309,7 +310,8 @@ export class FileChunkStore implements ChunkStore {
     const frameCount = Math.ceil(place.rawLength / FRAME_BYTES);
     try {
       const header = decodeRecordHeader(await readExactly(file, place.offset, recordHeaderBytes(frameCount)));
-      if (header.chunk === chunk && header.storedLength === place.storedLength) return header;
+      const { storedLength, offset } = header;
+      if (header.chunk === chunk && storedLength === place.storedLength && offset === place.offset) return header;
     } catch (cause) {
       throw this.#corrupt(chunk, 'its record header is damaged', cause);
     }

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import {
   decodeRecordHeader,
   encodeRecordHeader,
+  looksLikeRecord,
   plainStoredLength,
   RECORD_HEADER_BYTES_MAX,
   RECORD_HEADER_BYTES_MIN,
@@ -30,6 +31,8 @@ const RECORD: RecordHeader = {
   stableSequence: 9 * 2 ** 32 + 2,
   diskId: Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex'),
   frameLengths: [131_072, 3],
+  salt: Buffer.from('a1a2a3a4a5a6a7a8', 'hex'),
+  offset: 0x01020304 * 8,
 };
 
 const GOLDEN = [
@@ -44,7 +47,7 @@ const GOLDEN = [
   '07000000', // block
   '03000200', // raw length: 131075
   '33000200', // stored length: 131123
-  '00000000', // reserved
+  '04030201', // offset / 8
   'd1d2d3d4d5d6d7d8', // digest
   '01f1536500000000', // seconds
   '05000000', // nanoseconds
@@ -54,7 +57,7 @@ const GOLDEN = [
   '0400000009000000', // sequence
   '0200000009000000', // stable sequence
   '000102030405060708090a0b0c0d0e0f', // disk
-  '0000000000000000', // reserved
+  'a1a2a3a4a5a6a7a8', // salt of the segment
   '00000200', // stored bytes of frame 0
   '03000000', // stored bytes of frame 1
 ];
@@ -62,7 +65,7 @@ const GOLDEN = [
 describe('chunk record', () => {
   test('D4: a record header has the golden bytes', () => {
     const bytes = encodeRecordHeader(RECORD);
-    const want = GOLDEN.join('').replace('CRC_____', '9a48a523');
+    const want = GOLDEN.join('').replace('CRC_____', '3bfbf939');
     assert.equal(bytes.toString('hex'), want);
   });
 
@@ -70,6 +73,18 @@ describe('chunk record', () => {
     const bytes = encodeRecordHeader(RECORD);
     assert.deepEqual(decodeRecordHeader(bytes), RECORD);
     assert.deepEqual(decodeRecordHeader(Buffer.concat([bytes, Buffer.alloc(500, 0xff)])), RECORD);
+  });
+
+  test('D4: a record is looked at only where it says that it lies', () => {
+    const bytes = Buffer.concat([Buffer.alloc(8), encodeRecordHeader(RECORD)]);
+    const { salt, offset } = RECORD;
+    assert.equal(looksLikeRecord(bytes, 8, { salt, offset }), true);
+    assert.equal(looksLikeRecord(bytes, 8, { salt, offset: offset + 8 }), false);
+    for (let bit = 0; bit < 64; bit++) {
+      const other = Buffer.from(salt);
+      other[bit >> 3] = (other[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      assert.equal(looksLikeRecord(bytes, 8, { salt: other, offset }), false, `bit ${bit}`);
+    }
   });
 
   test('D4: every truncation is refused politely', () => {

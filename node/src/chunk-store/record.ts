@@ -4,6 +4,10 @@
  *
  * A record also says up to which sequence the store was stable when it was written: after a crash this tells a tail that
  * was never stable, and may be gone, from damage.
+ *
+ * And it says where it lies: its offset, and the salt that was drawn at random for its segment. Bytes of a record anywhere else,
+ * in the content of a chunk or left by an older segment, are no record. A record that is moved gets a new header; its
+ * frames and their checksums stay as they are.
  */
 import { assert } from '@collective/base/assert';
 import type { Timestamp } from '@collective/base/clock';
@@ -22,13 +26,24 @@ const KIND_CHUNK = 1;
 /** Byte 4 has the value 2 in the record of a chunk's removal, which no version writes yet. */
 const FIXED_BYTES = 128;
 const CRC_AT = 12;
+/** Both keep their places in every version: they are looked at before it. */
+const OFFSET_AT = 52;
+const SALT_AT = 120;
 export const RECORD_ALIGN_BYTES = 8;
 export const RECORD_HEADER_BYTES_MIN = align(FIXED_BYTES + 4);
 export const RECORD_HEADER_BYTES_MAX = align(FIXED_BYTES + 4 * CHUNK_FRAMES_MAX);
 export const RECORD_BYTES_MAX = RECORD_HEADER_BYTES_MAX + BLOCK_BYTES + CHUNK_FRAMES_MAX * FRAME_HEADER_BYTES;
 export const UUID_BYTES = 16;
+export const SALT_BYTES = 8;
 
-export interface RecordHeader extends StoredChunk {
+/** Where a record lies. */
+export interface RecordPlace {
+  /** Of its segment. */
+  readonly salt: Buffer;
+  readonly offset: number;
+}
+
+export interface RecordHeader extends StoredChunk, RecordPlace {
   /** Stored payload bytes of each frame. */
   readonly frameLengths: readonly number[];
   /** The store's stable sequence when the record was written. */
@@ -59,9 +74,10 @@ export function encodeRecordHeader(record: RecordHeader): Buffer {
   const length = recordHeaderBytes(record.frameLengths.length);
   const bytes = Buffer.alloc(length);
   assert(
-    record.digest.length === DIGEST_BYTES && record.diskId.length === UUID_BYTES,
-    'digest and disk id have their lengths',
+    record.digest.length === DIGEST_BYTES && record.diskId.length === UUID_BYTES && record.salt.length === SALT_BYTES,
+    'digest, disk id and salt have their lengths',
   );
+  assert(record.offset % RECORD_ALIGN_BYTES === 0, 'records are aligned');
   bytes.writeUInt32LE(RECORD_MAGIC, 0);
   bytes.writeUInt8(KIND_CHUNK, 4);
   bytes.writeUInt8(RECORD_VERSION, 5);
@@ -72,6 +88,7 @@ export function encodeRecordHeader(record: RecordHeader): Buffer {
   bytes.writeUInt32LE(record.block, 40);
   bytes.writeUInt32LE(record.rawLength, 44);
   bytes.writeUInt32LE(record.storedLength, 48);
+  bytes.writeUInt32LE(record.offset / RECORD_ALIGN_BYTES, OFFSET_AT);
   record.digest.copy(bytes, 56);
   bytes.writeBigInt64LE(BigInt(record.time.seconds), 64);
   bytes.writeUInt32LE(record.time.nanos, 72);
@@ -81,6 +98,7 @@ export function encodeRecordHeader(record: RecordHeader): Buffer {
   bytes.writeBigUInt64LE(BigInt(record.sequence), 88);
   bytes.writeBigUInt64LE(BigInt(record.stableSequence), 96);
   record.diskId.copy(bytes, 104);
+  record.salt.copy(bytes, SALT_AT);
   record.frameLengths.forEach((frameLength, i) => {
     bytes.writeUInt32LE(frameLength, FIXED_BYTES + 4 * i);
   });
@@ -114,6 +132,7 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader {
     block: header.readUInt32LE(40),
     rawLength: header.readUInt32LE(44),
     storedLength: header.readUInt32LE(48),
+    offset: header.readUInt32LE(OFFSET_AT) * RECORD_ALIGN_BYTES,
     digest: Buffer.from(header.subarray(56, 64)),
     time: readTime(header),
     epoch: { generation: header.readUInt32LE(76), start: header.readUInt32LE(80) },
@@ -121,13 +140,18 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader {
     sequence: number64(header, 88),
     stableSequence: number64(header, 96),
     diskId: Buffer.from(header.subarray(104, 120)),
+    salt: Buffer.from(header.subarray(SALT_AT, SALT_AT + SALT_BYTES)),
     frameLengths: Array.from({ length: frameCount }, (_unused, i) => header.readUInt32LE(FIXED_BYTES + 4 * i)),
   });
 }
 
-/** True if a record may begin here: worth a closer look. */
-export function looksLikeRecord(bytes: Buffer, at: number): boolean {
-  return bytes.readUInt32LE(at) === RECORD_MAGIC;
+/** True if the bytes at `at`, at least RECORD_HEADER_BYTES_MIN, may begin a record that was written to this place. */
+export function looksLikeRecord(bytes: Buffer, at: number, { salt, offset }: RecordPlace): boolean {
+  return (
+    bytes.readUInt32LE(at) === RECORD_MAGIC &&
+    bytes.readUInt32LE(at + OFFSET_AT) === offset / RECORD_ALIGN_BYTES &&
+    bytes.compare(salt, 0, SALT_BYTES, at + SALT_AT, at + SALT_AT + SALT_BYTES) === 0
+  );
 }
 
 /** The stored length of a chunk none of whose frames is compressed: then its frames lie where arithmetic says. */

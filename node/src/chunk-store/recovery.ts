@@ -7,28 +7,31 @@
  * A crash may take any bytes that were never stable, in any order. Bytes that cannot be read where something was stable are
  * damage, and the store refuses to start rather than forget a chunk in silence. A record whose header is whole but whose
  * frames are not is kept when it was stable: reading it fails, and the other replicas serve.
+ *
+ * A copied record gets a header for its new place; its frames are copied as they lie, with the checksums that they have.
  */
 import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
+import type { Random } from '@collective/base/random';
 import { FRAME_HEADER_BYTES, readFrame } from '@collective/protocol/bulk/frame';
 import type { ChunkIndex } from './chunk-index.ts';
 import type { DiskIdentity } from './disk-identity.ts';
-import { type RecordHeader, recordHeaderBytes } from './record.ts';
+import { encodeRecordHeader, type RecordHeader, recordHeaderBytes, SALT_BYTES } from './record.ts';
 import {
-  decodeSegmentHeader,
   decodeSidecar,
   encodeSegmentHeader,
   encodeSidecar,
   parseSegmentName,
   SEGMENT_FOLDER,
   SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
   type SidecarEntry,
   segmentPath,
   sidecarPath,
   unfinishedPath,
 } from './segment.ts';
-import { scanSegment } from './segment-scan.ts';
+import { readSegmentHeader, scanSegment } from './segment-scan.ts';
 
 /** A sidecar of a segment full of the smallest records stays well below this. */
 export const SIDECAR_BYTES_MAX = 256 * 1024 * 1024;
@@ -43,6 +46,7 @@ export async function recoverSegments(
   disk: Disk,
   identity: DiskIdentity,
   index: ChunkIndex,
+  random: Random,
   log: Log,
 ): Promise<Recovered> {
   const names = await listFiles(disk, log);
@@ -55,7 +59,7 @@ export async function recoverSegments(
   }
   let nextSegment = names.highest + 1;
   for (const segment of unsealed) {
-    const copied = await copyUnsealed(disk, identity, segment, nextSegment, index, log);
+    const copied = await copyUnsealed(disk, identity, segment, nextSegment, index, random, log);
     if (copied > 0) segments.set(nextSegment, copied);
     nextSegment++;
   }
@@ -117,9 +121,10 @@ export async function rebuildSidecar(disk: Disk, identity: DiskIdentity, segment
   const file = await disk.open(segmentPath(segment), 'read');
   try {
     const size = await file.size();
+    const header = await headerOf(file, segment, identity);
     const entries: SidecarEntry[] = [];
     let end = SEGMENT_HEADER_BYTES;
-    for await (const step of scanSegment(file, size)) {
+    for await (const step of scanSegment(file, size, header.salt)) {
       if (step.kind === 'gap')
         throw new CollectiveError(
           'store_damaged',
@@ -139,6 +144,19 @@ export async function rebuildSidecar(disk: Disk, identity: DiskIdentity, segment
   }
 }
 
+/** Throws `store_damaged` when it is not known whose the segment is. */
+async function headerOf(file: DiskFile, segment: number, identity: DiskIdentity): Promise<SegmentHeader> {
+  const header = await readSegmentHeader(file, segment);
+  if (header === undefined)
+    throw new CollectiveError(
+      'store_damaged',
+      `Scan segment ${segmentPath(segment)}: its header and its first record are damaged`,
+    );
+  if (!header.diskId.equals(identity.diskId))
+    throw new CollectiveError('store_damaged', `Scan segment ${segmentPath(segment)}: it belongs to another disk`);
+  return header;
+}
+
 function entryOf(header: RecordHeader, offset: number): SidecarEntry {
   return { chunk: header.chunk, offset, rawLength: header.rawLength, storedLength: header.storedLength };
 }
@@ -150,6 +168,7 @@ async function copyUnsealed(
   from: number,
   to: number,
   index: ChunkIndex,
+  random: Random,
   log: Log,
 ): Promise<number> {
   const source = await disk.open(segmentPath(from), 'read');
@@ -157,7 +176,7 @@ async function copyUnsealed(
   let segmentBytes = 0;
   try {
     const keep = (await judge(source, from, identity, log)).filter((record) => !index.has(record.header.chunk));
-    entries = keep.length === 0 ? [] : await copyRecords(disk, source, keep, identity, to);
+    entries = keep.length === 0 ? [] : await copyRecords(disk, source, keep, identity, to, random.bytes(SALT_BYTES));
     const last = keep.at(-1);
     const lastEntry = entries.at(-1);
     if (last !== undefined && lastEntry !== undefined) segmentBytes = lastEntry.offset + last.bytes;
@@ -190,31 +209,26 @@ interface FoundRecord {
 /** The records worth keeping. Throws `store_damaged` for damage that no crash explains. */
 async function judge(source: DiskFile, segment: number, identity: DiskIdentity, log: Log): Promise<FoundRecord[]> {
   const size = await source.size();
-  const segmentHeader = decodeSegmentHeader(await source.read(0, SEGMENT_HEADER_BYTES));
+  // The header is stable before the first record is written.
+  if (size <= SEGMENT_HEADER_BYTES) return [];
+  const { salt, firstSequence } = await headerOf(source, segment, identity);
   const found: FoundRecord[] = [];
   /** `firstMissing`: the lowest sequence that can have been in the gap. */
-  const gaps: { readonly from: number; readonly to: number; readonly firstMissing: number | undefined }[] = [];
-  let nextSequence = segmentHeader?.firstSequence;
+  const gaps: { readonly from: number; readonly to: number; readonly firstMissing: number }[] = [];
+  let nextSequence = firstSequence;
   let stableSequence = 0;
-  for await (const step of scanSegment(source, size)) {
+  for await (const step of scanSegment(source, size, salt)) {
     if (step.kind === 'gap') {
       gaps.push({ from: step.from, to: step.to, firstMissing: nextSequence });
       continue;
     }
     const { header, offset, bytes } = step;
-    if (!header.diskId.equals(identity.diskId))
-      throw new CollectiveError(
-        'store_damaged',
-        `Scan segment ${segmentPath(segment)}: the record of chunk ${header.chunk} belongs to another disk`,
-      );
     found.push({ header, offset, bytes, whole: await framesAreWhole(source, header, offset) });
     nextSequence = header.sequence + 1;
     stableSequence = Math.max(stableSequence, header.stableSequence);
   }
   for (const gap of gaps) {
-    // Without a segment header the first gap's place is not known; then it is judged by the first record.
-    const firstMissing = gap.firstMissing ?? found[0]?.header.sequence ?? Number.POSITIVE_INFINITY;
-    if (firstMissing <= stableSequence)
+    if (gap.firstMissing <= stableSequence)
       throw new CollectiveError(
         'store_damaged',
         `Scan segment ${segmentPath(segment)}: bytes ${gap.from} to ${gap.to} hold no record, but what was there was stable`,
@@ -249,18 +263,20 @@ async function copyRecords(
   keep: readonly FoundRecord[],
   identity: DiskIdentity,
   to: number,
+  salt: Buffer,
 ): Promise<SidecarEntry[]> {
   const path = unfinishedPath(segmentPath(to));
   const firstSequence = keep.reduce((lowest, { header }) => Math.min(lowest, header.sequence), Number.MAX_SAFE_INTEGER);
   const file = await disk.open(path, 'create');
   try {
-    await file.write(0, [
-      encodeSegmentHeader({ segment: to, diskId: identity.diskId, firstSequence, incarnation: identity.incarnation }),
-    ]);
+    const { diskId, incarnation } = identity;
+    await file.write(0, [encodeSegmentHeader({ segment: to, diskId, firstSequence, incarnation, salt })]);
     const entries: SidecarEntry[] = [];
     let offset = SEGMENT_HEADER_BYTES;
     for (const record of keep) {
-      await file.write(offset, [await source.read(record.offset, record.bytes)]);
+      const header = encodeRecordHeader({ ...record.header, salt, offset });
+      const frames = await source.read(record.offset + header.length, record.bytes - header.length);
+      await file.write(offset, [header, frames]);
       entries.push(entryOf(record.header, offset));
       offset += record.bytes;
     }

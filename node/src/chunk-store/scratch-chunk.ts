@@ -25,8 +25,12 @@ export function scratchChunk(
   content: 'noise' | 'text' = 'noise',
   seed = number,
 ): ScratchChunk {
-  const raw = content === 'noise' ? noise(seed, length) : Buffer.alloc(length, `chunk ${seed} `);
-  const encoded = encodeChunk([raw], { compress: true });
+  return scratchChunkOf(number, content === 'noise' ? noise(seed, length) : Buffer.alloc(length, `chunk ${seed} `));
+}
+
+export function scratchChunkOf(number: number, raw: Buffer, compress = true): ScratchChunk {
+  const { length } = raw;
+  const encoded = encodeChunk([raw], { compress });
   const frames = splitFrames(Buffer.concat(encoded.frames));
   const facts = {
     chunk: scratchId(number),

@@ -1,6 +1,9 @@
 /**
  * Finds the records of a segment by reading it: to rebuild a sidecar, and after a crash. Where no record begins, it looks for
  * the next one and reports the bytes between; whether a crash explains them is for `recovery.ts` to judge.
+ *
+ * It looks through the content of chunks then, so a record must carry the segment's salt and its own offset. Both are compared
+ * before a checksum is computed: content that was made to look like records costs no more than a read.
  */
 import type { DiskFile } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
@@ -13,7 +16,7 @@ import {
   type RecordHeader,
   recordBytes,
 } from './record.ts';
-import { SEGMENT_HEADER_BYTES } from './segment.ts';
+import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 
 const WINDOW_BYTES = 1024 * 1024;
 
@@ -22,44 +25,69 @@ export type ScanStep =
   /** Bytes in which no whole record lies; `to` is where the next begins, or the end. */
   | { readonly kind: 'gap'; readonly from: number; readonly to: number };
 
+/**
+ * The header of a segment that is to be scanned. If it is damaged, the first record, which is always right behind it, tells the
+ * same; undefined when both are damaged, or nothing was written yet.
+ */
+export async function readSegmentHeader(file: DiskFile, segment: number): Promise<SegmentHeader | undefined> {
+  const bytes = await file.read(0, SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES_MAX);
+  const header = decodeSegmentHeader(bytes);
+  if (header !== undefined) return header;
+  const first = decodeIfWhole(bytes.subarray(SEGMENT_HEADER_BYTES));
+  if (first === undefined || first.offset !== SEGMENT_HEADER_BYTES) return undefined;
+  const { diskId, sequence, incarnation, salt } = first;
+  return { segment, diskId, firstSequence: sequence, incarnation, salt };
+}
+
 /** Steps in order, from behind the segment's header to its end. Throws `version_too_new` for a whole record of a newer program. */
-export async function* scanSegment(file: DiskFile, size: number): AsyncGenerator<ScanStep, void, undefined> {
+export async function* scanSegment(
+  file: DiskFile,
+  size: number,
+  salt: Buffer,
+): AsyncGenerator<ScanStep, void, undefined> {
   const window = new Window(file, size);
   let offset = SEGMENT_HEADER_BYTES;
   while (offset < size) {
-    const header = await recordAt(window, offset, size);
+    const header = await recordAt(window, offset, size, salt);
     if (header !== undefined) {
       const bytes = recordBytes(header.frameLengths.length, header.storedLength);
       yield { kind: 'record', header, offset, bytes };
       offset += bytes;
       continue;
     }
-    const next = await findRecord(window, offset + RECORD_ALIGN_BYTES, size);
+    const next = await findRecord(window, offset + RECORD_ALIGN_BYTES, size, salt);
     yield { kind: 'gap', from: offset, to: next };
     offset = next;
   }
 }
 
 /** The record at `offset` if it lies whole in the segment; its frames are not looked at. */
-async function recordAt(window: Window, offset: number, size: number): Promise<RecordHeader | undefined> {
+async function recordAt(window: Window, offset: number, size: number, salt: Buffer): Promise<RecordHeader | undefined> {
   const bytes = await window.read(offset, RECORD_HEADER_BYTES_MAX);
-  if (bytes.length < RECORD_HEADER_BYTES_MIN || !looksLikeRecord(bytes, 0)) return undefined;
+  if (bytes.length < RECORD_HEADER_BYTES_MIN || !looksLikeRecord(bytes, 0, { salt, offset })) return undefined;
+  const header = decodeIfWhole(bytes);
+  if (header === undefined) return undefined;
+  return offset + recordBytes(header.frameLengths.length, header.storedLength) <= size ? header : undefined;
+}
+
+function decodeIfWhole(bytes: Buffer): RecordHeader | undefined {
   try {
-    const header = decodeRecordHeader(bytes);
-    return offset + recordBytes(header.frameLengths.length, header.storedLength) <= size ? header : undefined;
+    return decodeRecordHeader(bytes);
   } catch (error) {
     if (error instanceof CollectiveError && error.code === 'store_damaged') return undefined;
     throw error;
   }
 }
 
-async function findRecord(window: Window, from: number, size: number): Promise<number> {
+async function findRecord(window: Window, from: number, size: number, salt: Buffer): Promise<number> {
   for (let offset = from; offset + RECORD_HEADER_BYTES_MIN <= size; ) {
     const bytes = await window.read(offset, WINDOW_BYTES);
-    for (let at = 0; at + 4 <= bytes.length; at += RECORD_ALIGN_BYTES) {
-      if (looksLikeRecord(bytes, at) && (await recordAt(window, offset + at, size)) !== undefined) return offset + at;
+    let at = 0;
+    for (; at + RECORD_HEADER_BYTES_MIN <= bytes.length; at += RECORD_ALIGN_BYTES) {
+      if (!looksLikeRecord(bytes, at, { salt, offset: offset + at })) continue;
+      if ((await recordAt(window, offset + at, size, salt)) !== undefined) return offset + at;
     }
-    offset += Math.max(RECORD_ALIGN_BYTES, bytes.length - (bytes.length % RECORD_ALIGN_BYTES));
+    offset += at;
   }
   return size;
 }

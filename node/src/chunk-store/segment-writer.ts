@@ -11,9 +11,10 @@ import { type Disk, type DiskFile, replaceWhole } from '@collective/base/disk';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { CHUNK_SYNC_WITHIN_MS } from '@collective/base/limits';
 import type { Log } from '@collective/base/log';
+import type { Random } from '@collective/base/random';
 import type { ChunkFacts } from './chunk-store.ts';
 import type { DiskIdentity } from './disk-identity.ts';
-import { encodeRecordHeader, recordBytes, recordPadding } from './record.ts';
+import { encodeRecordHeader, recordBytes, recordPadding, SALT_BYTES } from './record.ts';
 import {
   encodeSegmentHeader,
   encodeSidecar,
@@ -54,6 +55,7 @@ interface Append {
 interface OpenSegment {
   readonly segment: number;
   readonly file: DiskFile;
+  readonly salt: Buffer;
   tail: number;
   readonly entries: SidecarEntry[];
   /** No more writes: may be sealed after the next sync. */
@@ -68,6 +70,8 @@ interface StableWaiter {
 export interface SegmentWriterOptions {
   readonly disk: Disk;
   readonly clock: Clock;
+  /** For the salts of segments: not to be foreseen by who stores chunks. */
+  readonly random: Random;
   readonly log: Log;
   readonly identity: DiskIdentity;
   readonly nextSegment: number;
@@ -219,6 +223,8 @@ export class SegmentWriter {
           sequence,
           stableSequence: this.#stableSequence,
           diskId: identity.diskId,
+          salt: segment.salt,
+          offset,
         }),
       );
       buffers.push(...frames);
@@ -274,7 +280,8 @@ export class SegmentWriter {
   }
 
   async #createSegment(): Promise<OpenSegment> {
-    const { disk, identity } = this.#options;
+    const { disk, identity, random } = this.#options;
+    const salt = random.bytes(SALT_BYTES);
     const segment = this.#nextSegment++;
     const path = segmentPath(segment);
     const file = await disk.open(path, 'create');
@@ -284,8 +291,11 @@ export class SegmentWriter {
         diskId: identity.diskId,
         firstSequence: this.#lastSequence + 1,
         incarnation: identity.incarnation,
+        salt,
       };
       await file.write(0, [encodeSegmentHeader(header)]);
+      // Before there is a record: without the salt none could be found again.
+      await file.sync();
       // Before a record in it can be called stable its name must be.
       await disk.syncDirectory(SEGMENT_FOLDER);
     } catch (error) {
@@ -294,7 +304,7 @@ export class SegmentWriter {
       throw error;
     }
     this.#options.onSegmentSize(segment, SEGMENT_HEADER_BYTES);
-    return { segment, file, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
+    return { segment, file, salt, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
   }
 
   #retire(): void {

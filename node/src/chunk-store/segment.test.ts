@@ -14,7 +14,13 @@ import {
 } from './segment.ts';
 
 const DISK_ID = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex');
-const HEADER = { segment: 5, diskId: DISK_ID, firstSequence: 9 * 2 ** 32 + 1, incarnation: 9 };
+const HEADER = {
+  segment: 5,
+  diskId: DISK_ID,
+  firstSequence: 9 * 2 ** 32 + 1,
+  incarnation: 9,
+  salt: Buffer.from('a1a2a3a4a5a6a7a8', 'hex'),
+};
 const SIDECAR = {
   segment: 5,
   diskId: DISK_ID,
@@ -36,8 +42,10 @@ describe('segment files', () => {
         '000102030405060708090a0b0c0d0e0f', // disk
         '0100000009000000', // first sequence
         '09000000', // incarnation
-        '00000000000000000000000000000000', // reserved
-        '068b48b9', // CRC-32 of the 60 bytes before
+        '00000000', // reserved
+        'a1a2a3a4a5a6a7a8', // salt
+        '00000000', // reserved
+        '77e8b58a', // CRC-32 of the 60 bytes before
       ].join(''),
     );
   });

@@ -7,7 +7,7 @@ import { assert } from '@collective/base/assert';
 import { crc32 } from '@collective/base/crc';
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, chunkIdToBytes } from '@collective/base/ids';
-import { RECORD_ALIGN_BYTES, UUID_BYTES } from './record.ts';
+import { RECORD_ALIGN_BYTES, SALT_BYTES, UUID_BYTES } from './record.ts';
 
 export const SEGMENT_FOLDER = 'segments';
 export const SEGMENT_HEADER_BYTES = 64;
@@ -19,6 +19,7 @@ const SIDECAR_MAGIC = 0x31584943;
 const SIDECAR_VERSION = 1;
 const SIDECAR_HEADER_BYTES = 64;
 const SIDECAR_ENTRY_BYTES = 28;
+const SALT_AT = 48;
 const CRC_AT = 60;
 
 export function segmentPath(segment: number): string {
@@ -45,9 +46,12 @@ export interface SegmentHeader {
   readonly diskId: Buffer;
   readonly firstSequence: number;
   readonly incarnation: number;
+  /** Drawn at random; every record of the segment carries it. */
+  readonly salt: Buffer;
 }
 
 export function encodeSegmentHeader(header: SegmentHeader): Buffer {
+  assert(header.salt.length === SALT_BYTES, 'a salt has its length');
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   bytes.writeUInt32LE(SEGMENT_MAGIC, 0);
   bytes.writeUInt32LE(SEGMENT_VERSION, 4);
@@ -55,11 +59,12 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   header.diskId.copy(bytes, 16, 0, UUID_BYTES);
   bytes.writeBigUInt64LE(BigInt(header.firstSequence), 32);
   bytes.writeUInt32LE(header.incarnation, 40);
+  header.salt.copy(bytes, SALT_AT);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, CRC_AT)), CRC_AT);
   return bytes;
 }
 
-/** Undefined when the bytes are not a whole header: then the segment was never synced, or it is damaged. */
+/** Undefined when the bytes are not a whole header: then nothing was written behind it yet, or it is damaged. */
 export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   if (bytes.length < SEGMENT_HEADER_BYTES || bytes.readUInt32LE(0) !== SEGMENT_MAGIC) return undefined;
   if (crc32(bytes.subarray(0, CRC_AT)) !== bytes.readUInt32LE(CRC_AT)) return undefined;
@@ -69,6 +74,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
     diskId: Buffer.from(bytes.subarray(16, 32)),
     firstSequence: Number(bytes.readBigUInt64LE(32)),
     incarnation: bytes.readUInt32LE(40),
+    salt: Buffer.from(bytes.subarray(SALT_AT, SALT_AT + SALT_BYTES)),
   };
 }
 
