@@ -23,6 +23,8 @@ export interface SliceCommit {
   readonly row: InodeRow;
   readonly slices: readonly Slice[];
   readonly chunks: readonly ChunkCommit[];
+  /** The file is made by this operation: it has no blocks yet, and none need be looked for. */
+  readonly fresh?: boolean;
 }
 
 const EMPTY_BLOCK: BlockRow = { version: 0, slices: [] };
@@ -32,7 +34,7 @@ export function commitSlices(
   context: OperationContext,
   commit: SliceCommit,
 ): { row: InodeRow; blocks: ExpectedBlock[] } {
-  const { inode, row, slices } = commit;
+  const { inode, row, slices, fresh = false } = commit;
   const { tx } = context;
   if (slices.length > COMMIT_SLICES_MAX)
     throw new CollectiveError(
@@ -41,19 +43,21 @@ export function commitSlices(
     );
   for (const slice of slices) checkSlice(slice);
   const chunks = new ChunkCommits(context, row.realm, commit.chunks, inode);
-  tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
+  if (!fresh) tx.need([...new Set(slices.map((slice) => BLOCKS.key(row.data, blockOf(slice.offset))))]);
   // Referenced before anything is dropped, so that a slice which replaces one of the same chunk keeps it alive.
   for (const slice of slices) if (slice.chunk.length === 16) chunks.reference(pieceOf(slice), blockOf(slice.offset));
-  needCovering(context, row, slices);
+  if (!fresh) needCovering(context, row, slices);
   const dropped: SlicePiece[] = [];
   let bytes = row.storedBytes;
   let size = row.size;
   // The version of the data as a whole: it never comes back, also not when a block is cut away and written anew.
   const version = row.version + 1;
   const touched = new Map<number, number>();
+  const blockAt = (index: number): BlockRow =>
+    (fresh && !touched.has(index) ? undefined : tx.get(BLOCKS, row.data, index)) ?? EMPTY_BLOCK;
   for (const slice of slices) {
     const index = blockOf(slice.offset);
-    const block = tx.get(BLOCKS, row.data, index) ?? EMPTY_BLOCK;
+    const block = blockAt(index);
     const added = addSlice(block.slices, pieceOf(slice), (piece) => chunks.isFirm(piece));
     if (added.slices.length > BLOCK_SLICES_MAX)
       throw new CollectiveError(

@@ -143,7 +143,7 @@ function attach(
         `Make a file of ${content.size} bytes: at most ${FILE_BYTES_MAX} (16 TiB)`,
       );
     if (content.mtime !== undefined) requireTime(content.mtime);
-    row = commitSlices(context, { inode, row, slices: content.slices, chunks: content.chunks }).row;
+    row = commitSlices(context, { inode, row, slices: content.slices, chunks: content.chunks, fresh: true }).row;
     row = { ...row, size: Math.max(row.size, content.size), mtime: content.mtime ?? row.mtime };
     if (content.xattrs.length > 0) row = setFirstXattrs(context, inode, row, content.xattrs);
   }

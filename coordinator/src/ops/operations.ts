@@ -2,9 +2,9 @@
  * The table of operations: for each kind of request, whether it changes anything, which inodes it touches (operations of
  * one session on one inode keep their order, M3), which keys it will surely need (fetched ahead), and the function.
  */
-import type { InodeNumber } from '@collective/base/ids';
-import type { Operation, Reply } from '@collective/protocol/gen/session';
-import { DENTRIES, INODES, LOCKS, nameKey } from '../tables/tables.ts';
+import { chunkIdFromBytes, type InodeNumber } from '@collective/base/ids';
+import type { ChunkCommit, Operation, Reply } from '@collective/protocol/gen/session';
+import { CHUNKS, DENTRIES, GARBAGE, INODES, LOCKS, nameKey } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
 import { link } from './link.ts';
 import { getLock } from './locks.ts';
@@ -50,6 +50,13 @@ const entryKeys = (parent: number, name: Uint8Array): string[] => [
   DENTRIES.key(parent as InodeNumber, nameKey(name)),
 ];
 
+/** Whether a chunk is known, and whether it is garbage, is asked for each that a commit describes. */
+const chunkKeys = (chunks: readonly ChunkCommit[]): string[] =>
+  chunks.flatMap(({ chunk }) => {
+    const id = chunkIdFromBytes(chunk);
+    return [CHUNKS.key(id), GARBAGE.key(id)];
+  });
+
 function reads<R extends { inode: number }>(run: PlainOperation<R>['run']): PlainOperation<R> {
   return { mutates: false, inodes: (request) => [request.inode], hints: (request) => [inodeKey(request.inode)], run };
 }
@@ -84,13 +91,16 @@ export const PLAIN_OPERATIONS: { readonly [Name in PlainOperationName]: PlainOpe
   setAttributes: changes((context, request) => ({ $case: 'attributes', value: setAttributes(context, request) })),
   setXattr: changes((context, request) => ({ $case: 'attributes', value: setXattr(context, request) })),
   removeXattr: changes((context, request) => ({ $case: 'attributes', value: removeXattr(context, request) })),
-  commitSlices: changes((context, request) => ({ $case: 'committed', value: commit(context, request) })),
+  commitSlices: {
+    ...changes((context, request) => ({ $case: 'committed', value: commit(context, request) })),
+    hints: ({ inode, chunks }) => [inodeKey(inode), ...chunkKeys(chunks)],
+  },
   fallocate: changes((context, request) => ({ $case: 'committed', value: fallocate(context, request) })),
   release: changes((context, request) => ({ $case: 'empty', value: release(context, request) })),
   makeNode: {
     mutates: true,
     inodes: ({ parent }) => [parent],
-    hints: ({ parent, name }) => entryKeys(parent, name),
+    hints: ({ parent, name, content }) => [...entryKeys(parent, name), ...chunkKeys(content?.chunks ?? [])],
     run: (context, request) => ({ $case: 'attributes', value: makeNode(context, request) }),
   },
   link: {

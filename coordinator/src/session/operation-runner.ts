@@ -175,7 +175,7 @@ export class OperationRunner {
       operation,
       op,
       mutates: kind.mutates,
-      turn: this.#order(session.id).enter(kind.inodes(op.value as never)),
+      turn: this.#order(session.id).enter(kind.inodes(op.value as never), !kind.mutates),
       draws:
         replay === undefined ? fresh : { now: replay.time ?? fresh.now, inodes: [...replay.inodes] as InodeNumber[] },
       abort: new AbortController(),
