@@ -91,6 +91,8 @@ function checkRequest(context: OperationContext, request: MakeNode): void {
     throw new CollectiveError('invalid_argument', 'Make something with content that is not a file');
 }
 
+const NO_NAME = Buffer.alloc(0);
+
 function newRow(context: OperationContext, request: MakeNode, parent: Parent): InodeRow {
   const { tx, caller } = context;
   const directory = request.type === InodeType.DIRECTORY;
@@ -117,6 +119,7 @@ function newRow(context: OperationContext, request: MakeNode, parent: Parent): I
     entries: 0,
     nextCookie: directory ? FIRST_COOKIE : 0,
     parent: directory ? parent.inode : 0,
+    name: directory ? request.name : NO_NAME,
     linkTarget: request.linkTarget,
     xattrs: 0,
     data: 0,

@@ -25,7 +25,7 @@ export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }):
   );
   tx.put(
     INODES,
-    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, uid: owner.uid, gid: owner.gid, parent: ROOT_INODE }),
+    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, uid: owner.uid, gid: owner.gid, parent: ROOT_INODE, name: '' }),
     ROOT_INODE,
   );
   tx.addUsage(ROOT_REALM, { inodes: 1, directories: 1 });
@@ -82,7 +82,8 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
       },
       parent,
     );
-    tx.put(INODES, directoryRow(tx, { realm, mode: 0o755, uid: parentRow.uid, gid: parentRow.gid, parent }), root);
+    const { uid, gid } = parentRow;
+    tx.put(INODES, directoryRow(tx, { realm, mode: 0o755, uid, gid, parent, name: last }), root);
   }
   tx.addUsage(realm, { inodes: 1, directories: 1 });
   const row: RealmRow = {
@@ -147,7 +148,7 @@ function missing(path: string, name: string): never {
 
 function directoryRow(
   tx: OperationRun,
-  from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber },
+  from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber; name: string },
 ): InodeRow {
   return {
     realm: from.realm,
@@ -169,5 +170,6 @@ function directoryRow(
     linkTarget: Buffer.alloc(0),
     xattrs: 0,
     data: 0,
+    name: Buffer.from(from.name),
   };
 }

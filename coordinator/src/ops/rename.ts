@@ -6,7 +6,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { type InodeNumber, type RealmId, ROOT_INODE } from '@collective/base/ids';
 import { type Empty, InodeType, type Rename, RenameMode } from '@collective/protocol/gen/session';
 import type { DentryRow, InodeRow } from '../tables/gen/tables.ts';
-import { DENTRIES, INODES, type NameKey, REALMS } from '../tables/tables.ts';
+import { DENTRIES, INODES, type NameKey, nameBytes, REALMS } from '../tables/tables.ts';
 import { ATTRIBUTES, type OperationContext } from './context.ts';
 import { addEntry, dropEntry, type Parent, requireEntry } from './entries.ts';
 import { checkName, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, requireRemovable } from './inode.ts';
@@ -101,7 +101,7 @@ function move(
     dropLink(context, target.inode, target.row, targetHeld);
   }
   tx.put(INODES, addEntry(context, parent, to.name, { inode: source.inode, type: source.row.type }), parent.inode);
-  settle(context, source, to.parent.inode);
+  settle(context, source, to);
 }
 
 function exchange(context: OperationContext, from: Side, to: Side, source: Found, target: Found): Empty {
@@ -119,16 +119,16 @@ function exchange(context: OperationContext, from: Side, to: Side, source: Found
   ] as const) {
     const parent = { inode: side.parent.inode, row: requireRow(context, side.parent.inode) };
     tx.put(INODES, addEntry(context, parent, side.name, { inode: found.inode, type: found.row.type }), parent.inode);
-    settle(context, found, parent.inode);
+    settle(context, found, side);
   }
   return {};
 }
 
-/** The moved inode itself: its change time and, for a directory, its parent. */
-function settle(context: OperationContext, moved: Found, parent: InodeNumber): void {
-  const row = requireRow(context, moved.inode);
-  const directory = row.type === InodeType.DIRECTORY;
-  context.tx.put(INODES, { ...row, ctime: context.tx.now, parent: directory ? parent : row.parent }, moved.inode);
+/** The moved inode itself: its change time and, for a directory, where it is. */
+function settle(context: OperationContext, moved: Found, to: Side): void {
+  const row = { ...requireRow(context, moved.inode), ctime: context.tx.now };
+  const place = { parent: to.parent.inode, name: nameBytes(to.name) };
+  context.tx.put(INODES, row.type === InodeType.DIRECTORY ? { ...row, ...place } : row, moved.inode);
   context.changed(moved.inode, ATTRIBUTES);
 }
 

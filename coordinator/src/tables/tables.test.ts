@@ -87,6 +87,7 @@ const INODE = {
   linkTarget: bytes('2e2e'),
   xattrs: 10,
   data: 11,
+  name: bytes('6e'),
 };
 const SUBJECT = {
   uri: 'spiffe://alice.home/user/ann',
@@ -107,7 +108,7 @@ const GOLDENS: readonly Golden[] = [
     [inode],
     '49010203040506',
     INODE,
-    '0801100218ed0320e80728e9073003388180808080204080204a0c0880f2d6ca0610ff93ebdc03520c0880f2d6ca0610ff93ebdc035a0c0880f2d6ca0610ff93ebdc0360056806700778088001098a01022e2e90010a98010b',
+    '0801100218ed0320e80728e9073003388180808080204080204a0c0880f2d6ca0610ff93ebdc03520c0880f2d6ca0610ff93ebdc035a0c0880f2d6ca0610ff93ebdc0360056806700778088001098a01022e2e90010a98010ba201016e',
   ),
   golden(DENTRIES, [inode, 'n\xff'], '440102030405066eff', { inode: 5, type: 1, cookie: 9 }, '080510011809'),
   golden(

@@ -35,6 +35,8 @@ export interface InodeRow {
   xattrs: number;
   /** names the file's blocks; drawn anew when a file is emptied, so that this costs one row */
   data: number;
+  /** directory: its name in `parent`, so that a path is found from below; empty: the root, or a row older than this field */
+  name: Buffer;
 }
 
 export interface DentryRow {
@@ -355,6 +357,7 @@ function createBaseInodeRow(): InodeRow {
     linkTarget: Buffer.alloc(0),
     xattrs: 0,
     data: 0,
+    name: Buffer.alloc(0),
   };
 }
 
@@ -416,6 +419,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     }
     if (message.data !== 0) {
       writer.uint32(152).uint64(message.data);
+    }
+    if (message.name.length !== 0) {
+      writer.uint32(162).bytes(message.name);
     }
     return writer;
   },
@@ -585,6 +591,14 @@ export const InodeRow: MessageFns<InodeRow> = {
             message.data = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.name = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -656,6 +670,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     if (message.data !== 0) {
       obj.data = Math.round(message.data);
     }
+    if (message.name.length !== 0) {
+      obj.name = base64FromBytes(message.name);
+    }
     return obj;
   },
 
@@ -683,6 +700,7 @@ export const InodeRow: MessageFns<InodeRow> = {
     message.linkTarget = object.linkTarget ?? Buffer.alloc(0);
     message.xattrs = object.xattrs ?? 0;
     message.data = object.data ?? 0;
+    message.name = object.name ?? Buffer.alloc(0);
     return message;
   },
 };
