@@ -13,6 +13,7 @@ import type { Log as EventsLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { CoordinatorCore } from './core.ts';
 import { EventLog } from './events/event-log.ts';
+import { Background } from './jobs/background.ts';
 import { Maintenance } from './jobs/maintenance.ts';
 import type { NodeOrders } from './jobs/node-orders.ts';
 import { ReplicaSettler } from './jobs/settle-replicas.ts';
@@ -48,6 +49,7 @@ export interface MemberState extends AsyncDisposable {
   readonly events: EventLog;
   readonly maintenance: Maintenance;
   readonly orders: NodeOrders;
+  readonly background: Background;
   readonly log: FileLog;
 }
 
@@ -133,6 +135,11 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
         error === undefined ? logger.info({ node }, message) : logger.warn({ node, err: error }, message),
     });
     const orders = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: `${member}.${collective}` });
+    const background = new Background({
+      clock,
+      engine: core.engine,
+      onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
+    });
     const keyTimer = everyHour(clock, () =>
       keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
     );
@@ -145,9 +152,11 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       events,
       maintenance,
       orders,
+      background,
       log,
       [Symbol.asyncDispose]: async () => {
         keyTimer();
+        await background[Symbol.asyncDispose]();
         await core.close();
         await lock.release();
       },

@@ -11,6 +11,7 @@ import type { Epoch, LogPosition, RealmId, SessionId } from '@collective/base/id
 import type { Log } from '../log/log.ts';
 import { type Change, encodeBatch } from '../store/batch-codec.ts';
 import type { Store } from '../store/store.ts';
+import type { Table } from '../tables/table.ts';
 import { RANGES, USAGE } from '../tables/tables.ts';
 import { Firmness } from './firmness.ts';
 import type { NumberRanges } from './numbers.ts';
@@ -76,6 +77,8 @@ export class Committer {
   #checkpointing: Promise<void> | undefined;
   #failure: Error | undefined;
   #closed = false;
+  /** By the letter of the table. */
+  readonly #watchers = new Map<number, (key: string, value: unknown) => void>();
 
   /** The store has applied all that the log holds. Throws `fenced`. */
   constructor(options: CommitterOptions) {
@@ -120,6 +123,12 @@ export class Committer {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  watch<P extends readonly unknown[], V>(table: Table<P, V>, listener: (key: string, value: V) => void): void {
+    const letter = table.prefix.charCodeAt(0);
+    assert(!this.#watchers.has(letter), 'a table has one listener');
+    this.#watchers.set(letter, listener as (key: string, value: unknown) => void);
+  }
+
   /** Takes the writes of an operation that returned. They are visible to the next one at once. */
   commit(run: OperationRun, session: SessionId): LogPosition {
     const batch = this.#openBatch();
@@ -128,6 +137,7 @@ export class Committer {
       this.#view.write(key, Entry.written(codec, value, by));
       batch.keys.add(key);
       batch.roughBytes += key.length + roughBytes(value);
+      if (value !== undefined) this.#watchers.get(key.charCodeAt(0))?.(key, value);
     }
     for (const [realm, change] of run.usage) {
       this.#usage.add(realm, change);

@@ -262,3 +262,35 @@ test('a row that cannot be encoded ends the engine by onFatal, not the process b
   await assert.rejects(life.clock.finish(life.engine.run(() => 1)));
   await life.close();
 });
+
+test('M3: scans whose bounds are known ahead cost one read of the store together', async () => {
+  const world = new EngineWorld();
+  const first = await world.start();
+  for (const name of ['a1', 'a2', 'b1', 'c1', 'c2']) await first.put(1, name, name);
+  await first.close();
+  const life = await world.start();
+  const before = life.store.asked.scan;
+  const range = (letter: string) => ({ from: `t${letter}`, to: `t${letter}~`, limit: 5 });
+  const { value } = await life.execute(1, (tx) => {
+    const ranges = ['a', 'b', 'c'].map(range);
+    tx.needScans(ranges);
+    return ranges.map(({ from, to, limit }) => tx.scan(TEXTS, from, to, limit).length);
+  });
+  assert.deepEqual(value, [2, 1, 2]);
+  assert.equal(life.store.asked.scan - before, 1);
+});
+
+test('a listener hears of rows that were put into its table, and of none that an operation took back', async () => {
+  const life = await new EngineWorld().start();
+  const heard: string[] = [];
+  life.engine.watch(TEXTS, (key, value) => heard.push(`${key}=${value}`));
+  await life.put(1, 'a', 'one');
+  await life.execute(1, (tx) => tx.remove(TEXTS, 'a'));
+  await assert.rejects(
+    life.execute(1, (tx) => {
+      tx.put(TEXTS, 'never', 'b');
+      throw new RangeError('changed my mind');
+    }),
+  );
+  assert.deepEqual(heard, ['ta=one']);
+});

@@ -12,6 +12,7 @@ import type { Epoch, InodeNumber, LogPosition, RealmId, SessionId } from '@colle
 import type { Log } from '../log/log.ts';
 import type { Store } from '../store/store.ts';
 import type { UsageRow } from '../tables/gen/tables.ts';
+import type { Table } from '../tables/table.ts';
 import { EPOCHS } from '../tables/tables.ts';
 import { Committer, type Ground } from './committer.ts';
 import { type NumberKind, NumberRanges } from './numbers.ts';
@@ -157,6 +158,14 @@ export class Engine implements TransactionEngine {
     this.#prefetches += 1;
   }
 
+  /**
+   * Tells of rows that are put into a table, for jobs that wait for work. Called in the turn of the commit, before that is
+   * firm: the listener may only note it. One listener a table.
+   */
+  watch<P extends readonly unknown[], V>(table: Table<P, V>, listener: (key: string, value: V) => void): void {
+    this.#committer.watch(table, listener);
+  }
+
   /** Whether nothing needs to be fetched for these keys. */
   knows(keys: readonly string[]): boolean {
     return keys.every((key) => this.#view.peek(key) !== undefined);
@@ -240,10 +249,12 @@ export class Engine implements TransactionEngine {
 
   async #fetch(miss: Miss, pins: Pins): Promise<void> {
     this.#prefetches += 1;
-    if (miss.range !== undefined) {
-      const { range } = miss;
-      const [rows = []] = await this.#store.scan([range]);
-      pins.pages.set(pageKey(range), { rows, whole: rows.length < range.limit });
+    if (miss.ranges.length > 0) {
+      const pages = await this.#store.scan(miss.ranges);
+      for (const [i, range] of miss.ranges.entries()) {
+        const rows = pages[i] ?? [];
+        pins.pages.set(pageKey(range), { rows, whole: rows.length < range.limit });
+      }
     }
     if (miss.keys.length > 0) {
       const values = await this.#store.get(miss.keys);

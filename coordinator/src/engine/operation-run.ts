@@ -21,11 +21,11 @@ const NO_CHANGE: UsageChange = { bytes: 0, inodes: 0, directories: 0 };
 /** Thrown inside an operation to make it stop, prefetch and run again. */
 export class Miss {
   readonly keys: readonly string[];
-  readonly range: KeyRange | undefined;
+  readonly ranges: readonly KeyRange[];
 
-  constructor(keys: readonly string[], range?: KeyRange) {
+  constructor(keys: readonly string[], ranges: readonly KeyRange[] = []) {
     this.keys = keys;
-    this.range = range;
+    this.ranges = ranges;
   }
 }
 
@@ -143,6 +143,12 @@ export class OperationRun implements Transaction {
     if (missing.length > 0) throw new Miss(missing);
   }
 
+  /** The same for scans that follow with exactly these bounds: one read of the store for all of them. */
+  needScans(ranges: readonly KeyRange[]): void {
+    const missing = ranges.filter((range) => !this.#pins.pages.has(pageKey(range)));
+    if (missing.length > 0) throw new Miss([], missing);
+  }
+
   /** Usage of a realm as of this moment, this operation's own changes included. Not a read in the sense of M4: sums commute. */
   usageOf(realm: number): UsageChange {
     const own = this.usage.get(realm);
@@ -220,7 +226,7 @@ export class OperationRun implements Transaction {
 
   #page(range: KeyRange): Page {
     const page = this.#pins.pages.get(pageKey(range));
-    if (page === undefined) throw new Miss([], range);
+    if (page === undefined) throw new Miss([], [range]);
     return page;
   }
 }

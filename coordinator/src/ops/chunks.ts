@@ -6,6 +6,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/limits';
 import type { ChunkCommit } from '@collective/protocol/gen/session';
+import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
 import { CHUNKS, GARBAGE, REALMS, UNSTABLE } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
@@ -175,16 +176,16 @@ export class ChunkCommits {
   }
 }
 
-/** A slice that named the chunk is gone. */
-export function releaseChunk(context: OperationContext, piece: SlicePiece): void {
+/** A slice that named the chunk is gone. The last one makes the chunk garbage. */
+export function releaseChunk(tx: OperationRun, piece: SlicePiece): void {
   if (piece.chunk.length !== 16) return;
-  const { tx } = context;
   const id = chunkIdFromBytes(piece.chunk);
   const row = tx.get(CHUNKS, id);
-  if (row === undefined) return;
+  // A chunk that was lost before it was stable (D3) is condemned with all its slices, also those that a removed file left.
+  if (row === undefined || row.references === 0) return;
   tx.put(CHUNKS, { ...row, references: row.references - 1 }, id);
   if (row.references > 1) return;
-  tx.put(GARBAGE, { since: tx.now, condemned: false }, id);
+  tx.put(GARBAGE, { since: tx.now, condemned: false, storedBytes: row.storedLength * row.replicas.length }, id);
   // Nobody misses replicas of garbage.
   // What the picture of the nodes found short is taken off by the repair itself.
   if (soundReplicas(row) < row.wanted) noLongerForRepair(tx, id);

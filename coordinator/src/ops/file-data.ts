@@ -72,7 +72,7 @@ export function commitSlices(
     size = Math.max(size, slice.offset + slice.length);
   }
   chunks.write();
-  for (const piece of dropped) releaseChunk(context, piece);
+  for (const piece of dropped) releaseChunk(tx, piece);
   requireQuota(context, row.realm, bytes - row.storedBytes);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
   return {
@@ -150,7 +150,7 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
   tx.need(
     dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(chunkIdFromBytes(piece.chunk))),
   );
-  for (const piece of dropped) releaseChunk(context, piece);
+  for (const piece of dropped) releaseChunk(tx, piece);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
   return { row: { ...(unfinished ? row : changed), storedBytes: bytes }, unfinished };
 }

@@ -97,6 +97,8 @@ export interface ChunkRow {
 export interface GarbageRow {
   since: Stamp | undefined;
   condemned: boolean;
+  /** on all nodes together */
+  storedBytes: number;
 }
 
 /** A chunk that has not the replicas that it should (D8). */
@@ -1472,7 +1474,7 @@ export const ChunkRow: MessageFns<ChunkRow> = {
 };
 
 function createBaseGarbageRow(): GarbageRow {
-  return { since: undefined, condemned: false };
+  return { since: undefined, condemned: false, storedBytes: 0 };
 }
 
 export const GarbageRow: MessageFns<GarbageRow> = {
@@ -1482,6 +1484,9 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     }
     if (message.condemned !== false) {
       writer.uint32(16).bool(message.condemned);
+    }
+    if (message.storedBytes !== 0) {
+      writer.uint32(24).uint64(message.storedBytes);
     }
     return writer;
   },
@@ -1515,6 +1520,14 @@ export const GarbageRow: MessageFns<GarbageRow> = {
             message.condemned = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.storedBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1535,6 +1548,9 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     if (message.condemned !== false) {
       obj.condemned = message.condemned;
     }
+    if (message.storedBytes !== 0) {
+      obj.storedBytes = Math.round(message.storedBytes);
+    }
     return obj;
   },
 
@@ -1545,6 +1561,7 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     const message = createBaseGarbageRow();
     message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
     message.condemned = object.condemned ?? false;
+    message.storedBytes = object.storedBytes ?? 0;
     return message;
   },
 };
