@@ -45,6 +45,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/node.ts')).nodeCommand(shell),
   },
   {
+    name: 'backup',
+    group: MEMBER,
+    summary: 'save what the coordinator knows, check a backup, restore one',
+    load: async (shell) => (await import('./commands/backup.ts')).backupCommand(shell),
+  },
+  {
     name: 'init',
     group: ACCESS,
     summary: 'make a context: how to reach a member, and a certificate for it',

@@ -4,6 +4,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
 import type {
   AdminClient,
+  BackupPiece,
   Realms,
   Subjects,
   Identity as WireIdentity,
@@ -98,6 +99,23 @@ export class MemberAdmin implements Admin {
       this.#client.listRealms({}, done),
     );
     return realms.map(realmOf);
+  }
+
+  async *backup({ signal }: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const what = 'Make a backup';
+    signal?.throwIfAborted();
+    const call = this.#client.createBackup({});
+    const onAbort = (): void => call.cancel();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      for await (const { data } of call as AsyncIterable<BackupPiece>) yield data;
+    } catch (thrown) {
+      signal?.throwIfAborted();
+      throw await this.#explain(Promise.reject(fromServiceError(thrown, what))).catch((error: unknown) => error);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      call.cancel();
+    }
   }
 
   /** At 2/3 of its life a peer renews over its own certificate (T3). */

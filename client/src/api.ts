@@ -465,6 +465,11 @@ export interface Admin {
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;
+  /**
+   * All metadata of the member as of one moment, in pieces of a file (docs/formats/backup.md); for administrators. Whoever
+   * reads them must not stop: after a minute the coordinator gives up.
+   */
+  backup(options?: CallOptions): AsyncIterable<Uint8Array>;
   /** A new certificate for the caller's own subject, by a request in DER (T3); see `renewCertificate` of this package. */
   renewCertificate(csr: Uint8Array, options?: CallOptions): Promise<IssuedCertificate>;
 }

@@ -14,6 +14,7 @@ import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { keepRenewed } from '@collective/protocol/tls/keep-renewed';
 import type { Trust } from '@collective/protocol/tls/trust-files';
+import { createBackup } from './backup/create-backup.ts';
 import { letFirstUserIn, openIdentity } from './bootstrap.ts';
 import { openMemberState } from './member-state.ts';
 import { Enrolment } from './membership/enrolment.ts';
@@ -86,6 +87,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     status: () => gatherStatus({ clock, state, trust, member, trustDomain, version, started }),
     createRealm: (request) => state.core.createRealm(request),
     listRealms: () => state.core.listRealms(),
+    createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(
     await GrpcServer.listen(

@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '@collective/base/clock';
-import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
+import type { Disk } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber } from '@collective/base/ids';
 import type { Log as EventsLog } from '@collective/base/log';
@@ -18,6 +18,7 @@ import { Maintenance } from './jobs/maintenance.ts';
 import type { NodeOrders } from './jobs/node-orders.ts';
 import { ReplicaSettler } from './jobs/settle-replicas.ts';
 import { FileLog } from './log/file-log.ts';
+import { claimFolder } from './member-folder.ts';
 import { AccessKeys } from './membership/access-keys.ts';
 import { LinkOrders } from './membership/link-orders.ts';
 import { MemberData } from './membership/member-data.ts';
@@ -53,7 +54,6 @@ export interface MemberState extends AsyncDisposable {
   readonly log: FileLog;
 }
 
-const FOLDER_FORMAT = 1;
 const KEY_LOOK_MS = 3_600_000;
 
 export async function openMemberState(options: MemberStateOptions): Promise<MemberState> {
@@ -61,7 +61,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
   const logger = options.log;
   const lock = await disk.lock('');
   try {
-    await claimFolder(disk, folder, member, collective);
+    const { generation } = await claimFolder(disk, { folder, member, collective });
     const log = await FileLog.open({ disk, clock, random, folder: 'log' });
     const store = await SqliteStore.open(join(folder, 'metadata.db'));
     const parts: { nodes?: NodeTable; keys?: AccessKeys; data?: MemberData; events?: EventLog } = {};
@@ -73,6 +73,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       member: { name: member, trustDomain: `${member}.${collective}` },
       rootOwner: options.rootOwner,
       onFatal: options.onFatal,
+      ...(generation === undefined ? {} : { generation }),
       onOperationFailure: ({ session, error }, message) => logger.error({ session, err: error }, message),
       data: async (engine) => {
         const events = await EventLog.load({
@@ -165,41 +166,6 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     await lock.release();
     throw error;
   }
-}
-
-interface MemberFile {
-  version: number;
-  member: string;
-  collective: string;
-}
-
-/** A data folder belongs to one member for ever. */
-async function claimFolder(disk: Disk, folder: string, member: string, collective: string): Promise<void> {
-  const content = await readWhole(disk, 'member.json');
-  if (content === undefined) {
-    await replaceWhole(
-      disk,
-      'member.json',
-      Buffer.from(`${JSON.stringify({ version: FOLDER_FORMAT, member, collective } satisfies MemberFile)}\n`),
-    );
-    return;
-  }
-  let found: MemberFile;
-  try {
-    found = JSON.parse(content.toString('utf8')) as MemberFile;
-  } catch (cause) {
-    throw new CollectiveError('store_damaged', `Read ${join(folder, 'member.json')}`, { cause });
-  }
-  if (found.version > FOLDER_FORMAT)
-    throw new CollectiveError(
-      'version_too_new',
-      `Open ${folder}: its format is ${found.version}, this program knows up to ${FOLDER_FORMAT}`,
-    );
-  if (found.member !== member || found.collective !== collective)
-    throw new CollectiveError(
-      'wrong_member',
-      `Open ${folder} for member ${member}.${collective}: it belongs to ${found.member}.${found.collective}`,
-    );
 }
 
 function everyHour(clock: Clock, work: () => void): () => void {

@@ -322,6 +322,13 @@ export const ERROR_CODES = {
     'A frame on a bulk connection is malformed: wrong length, type, order or checksum.',
     'The connection is closed and used no more; look for a damaged network or mixed versions.',
   ),
+  backup_damaged: entry(
+    'EIO',
+    'DATA_LOSS',
+    7,
+    'The file is no backup of a member, or it was cut or changed.',
+    'Take another backup; `collective backup show FILE` checks one from its first byte to its last.',
+  ),
   store_damaged: entry(
     'EIO',
     'DATA_LOSS',

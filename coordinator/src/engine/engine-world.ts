@@ -10,7 +10,7 @@ import type { LogPosition, SessionId } from '@collective/base/ids';
 import { SeededRandom } from '@collective/base/random';
 import { FileLog } from '../log/file-log.ts';
 import { MemoryStore, MemoryStoreDisk } from '../store/memory-store.ts';
-import type { KeyRange, Store, StoredRow } from '../store/store.ts';
+import type { KeyRange, Store, StoredRow, StoreSnapshot } from '../store/store.ts';
 import { defineTable, type Table } from '../tables/table.ts';
 import { APPLY_WITHIN_MS } from './committer.ts';
 import { Engine, type EngineOptions, type Outcome } from './engine.ts';
@@ -188,6 +188,10 @@ export class WatchedStore implements Store {
   async checkpoint(): Promise<LogPosition | undefined> {
     await this.#gate('checkpoint');
     return this.#inner.checkpoint();
+  }
+
+  snapshot(): Promise<StoreSnapshot> {
+    return this.#inner.snapshot();
   }
 
   close(): Promise<void> {

@@ -10,7 +10,7 @@ import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { Epoch, InodeNumber, LogPosition, RealmId, SessionId } from '@collective/base/ids';
 import type { Log } from '../log/log.ts';
-import type { Store } from '../store/store.ts';
+import type { Store, StoreSnapshot } from '../store/store.ts';
 import type { UsageRow } from '../tables/gen/tables.ts';
 import type { Table } from '../tables/table.ts';
 import { EPOCHS } from '../tables/tables.ts';
@@ -130,6 +130,11 @@ export class Engine implements TransactionEngine {
 
   freshDraws(): Draws {
     return { now: this.#clock.now(), inodes: [] };
+  }
+
+  /** All rows as the view has them now: what is stable and applied. */
+  snapshot(): Promise<StoreSnapshot> {
+    return this.#store.snapshot();
   }
 
   usageOf(realm: RealmId): Readonly<UsageRow> {

@@ -60,6 +60,12 @@ export async function recoverLog(disk: Disk, folder: string, random: Random): Pr
   return { segments: [...found.map((each) => each.segment), segment], file, records, last };
 }
 
+/** A log without records that goes on at `first`, in a folder that is new. */
+export async function createEmptyLog(disk: Disk, folder: string, first: LogPosition, random: Random): Promise<void> {
+  await makeStableFolder(disk, folder);
+  await (await copyTail(disk, folder, newSegment(1, first, random), [], 0 as LogPosition)).close();
+}
+
 /** The folder's own name must be stable before a record in it can be. */
 async function makeStableFolder(disk: Disk, folder: string): Promise<void> {
   await disk.makeFolder(folder);

@@ -1,5 +1,6 @@
 /** Unary calls for people and tools (M1): checks who may, asks the parts that know, translates nothing but shapes. */
 import type {
+  BackupPiece,
   CreatedToken,
   CreateRealmRequest,
   CreateTokenRequest,
@@ -23,6 +24,7 @@ export interface AdminParts {
   status(): Promise<Status>;
   createRealm(request: CreateRealmRequest): Promise<Realm>;
   listRealms(): Promise<Realm[]>;
+  createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
 }
 
 export class AdminService {
@@ -63,6 +65,12 @@ export class AdminService {
     if (row?.admin || peer.role === 'operator') return { realms };
     const given = new Set(row?.realms.map(({ realm }) => realm));
     return { realms: realms.filter(({ realm }) => given.has(realm)) };
+  }
+
+  /** Holds everything that the coordinator knows, names and rights of all: for administrators. */
+  async *createBackup(peer: PeerIdentity, signal: AbortSignal): AsyncGenerator<BackupPiece, void, undefined> {
+    await this.#parts.engine.run((tx) => requireAdmin(tx, peer, 'Make a backup'));
+    for await (const data of this.#parts.createBackup(signal)) yield { data };
   }
 
   renewCertificate({ csr }: RenewCertificateRequest, peer: PeerIdentity): Promise<IssuedCertificate> {

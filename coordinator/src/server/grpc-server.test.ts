@@ -110,6 +110,9 @@ async function serve(initial?: TrustSet): Promise<Serving> {
     status: async () => Status.fromPartial({ member: 'alice' }),
     createRealm: () => Promise.reject(new CollectiveError('exists', 'Create a realm')),
     listRealms: async () => [],
+    createBackup: async function* () {
+      yield Buffer.from('backup');
+    },
   });
   const server = stack.use(
     await GrpcServer.listen(
@@ -182,6 +185,11 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         answer,
       ),
     'Admin/ListRealms': () => client.listRealms({}, answer),
+    'Admin/CreateBackup': () => {
+      const pieces = client.createBackup({});
+      pieces.on('error', (error: ServiceError) => answer(error, undefined));
+      pieces.on('data', () => undefined).on('end', () => answer(null, undefined));
+    },
     'Admin/RenewCertificate': () => client.renewCertificate({ csr }, answer),
   };
   calls[method]();
@@ -225,6 +233,7 @@ function expectedCode(role: PeerRole, method: Method): string {
   switch (method) {
     case 'Admin/CreateToken':
     case 'Admin/ListSubjects':
+    case 'Admin/CreateBackup':
       return mayAdminister ? 'ok' : 'permission_denied';
     case 'Admin/CreateRealm':
       return mayAdminister ? 'exists' : 'permission_denied';
@@ -431,7 +440,10 @@ test('a port that is taken is address_in_use', { timeout: 30_000 }, async () => 
   await using server = await serve();
   await using member = await openScratchMember(ca, new MovableClock());
   const never = (): Promise<never> => Promise.reject(new CollectiveError('internal', 'Not called'));
-  const admin = new AdminService({ ...member, status: never, createRealm: never, listRealms: never });
+  const createBackup = async function* (): AsyncGenerator<Buffer> {
+    yield await never();
+  };
+  const admin = new AdminService({ ...member, status: never, createRealm: never, listRealms: never, createBackup });
   const parts = {
     trust: server.trust,
     clock,

@@ -3,8 +3,9 @@
  * No rules of the file system live here. A call without a verified certificate of this member gets no further, with one
  * exception: `Enrol` (T3).
  */
+import { once } from 'node:events';
 import { createServer } from 'node:net';
-import type { Clock } from '@collective/base/clock';
+import { type Clock, sleep } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
 import { toServiceError } from '@collective/protocol/errors/grpc-status';
@@ -37,6 +38,7 @@ import {
   Server,
   type ServerDuplexStream,
   type ServerUnaryCall,
+  type ServerWritableStream,
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Enrolment } from '../membership/enrolment.ts';
@@ -45,6 +47,8 @@ import { checkRole, type Method } from './method-roles.ts';
 
 /** Calls under way at the end have so long, then connections are cut. */
 const SHUTDOWN_WITHIN_MS = 2_000;
+/** Who asked for a long answer takes each piece of it within so long. */
+const TAKEN_WITHIN_MS = 60_000;
 
 export interface GrpcServerParts {
   readonly trust: Trust;
@@ -89,6 +93,8 @@ export class GrpcServer implements AsyncDisposable {
       listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
       createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
       listRealms: this.#unary('Admin/ListRealms', (_request, peer) => admin.listRealms(peer)),
+      createBackup: (call) =>
+        void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
       renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),
     } satisfies AdminServer);
     this.#server.addService(EnrolmentDefinition, {
@@ -157,6 +163,44 @@ export class GrpcServer implements AsyncDisposable {
     }
   }
 
+  /** A long answer in pieces. A caller that takes nothing for a while is given up: what it reads from is held up by it. */
+  async #pieces<Request, Piece>(
+    method: Method,
+    call: ServerWritableStream<Request, Piece>,
+    serve: (request: Request, peer: PeerIdentity, signal: AbortSignal) => AsyncIterable<Piece>,
+  ): Promise<void> {
+    const giveUp = new AbortController();
+    call.on('cancelled', () => giveUp.abort(new CollectiveError('interrupted', `Answer ${method}: it was called off`)));
+    const signal = AbortSignal.any([giveUp.signal, this.#stopping.signal]);
+    try {
+      for await (const piece of serve(call.request, this.#identify(method, call), signal)) {
+        signal.throwIfAborted();
+        if (!call.write(piece)) await this.#drained(method, call, signal);
+      }
+      call.end();
+    } catch (thrown) {
+      this.#note(method, thrown);
+      call.emit('error', toServiceError(thrown, `Answer ${method}`));
+    }
+  }
+
+  async #drained<Request, Piece>(
+    method: Method,
+    call: ServerWritableStream<Request, Piece>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const waited = new AbortController();
+    const tooLate = sleep(this.#parts.clock, TAKEN_WITHIN_MS, AbortSignal.any([signal, waited.signal])).then(() => {
+      throw new CollectiveError('deadline_exceeded', `Answer ${method}: nothing was taken for ${TAKEN_WITHIN_MS} ms`);
+    });
+    try {
+      await Promise.race([once(call, 'drain'), tooLate]);
+    } finally {
+      waited.abort();
+      tooLate.catch(ignoreLate);
+    }
+  }
+
   #stream<Out, In>(
     method: Method,
     call: ServerDuplexStream<In, Out>,
@@ -221,6 +265,10 @@ export class GrpcServer implements AsyncDisposable {
     )
       this.#parts.log.warn({ method, err: error }, 'call refused');
   }
+}
+
+function ignoreLate(): void {
+  // The piece was taken.
 }
 
 async function listenErrorCode(host: string, port: number): Promise<string | undefined> {

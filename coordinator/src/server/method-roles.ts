@@ -18,6 +18,7 @@ export const METHOD_ROLES = {
   'Admin/ListSubjects': PEOPLE,
   'Admin/CreateRealm': PEOPLE,
   'Admin/ListRealms': PEOPLE,
+  'Admin/CreateBackup': PEOPLE,
   'Admin/RenewCertificate': ['user', 'client', 'operator', 'node'],
 } as const satisfies Record<string, readonly PeerRole[]>;
 

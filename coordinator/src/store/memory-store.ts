@@ -6,7 +6,7 @@ import type { LogPosition } from '@collective/base/ids';
 import { type Random, randomBelow } from '@collective/base/random';
 import BTreeModule from 'sorted-btree';
 import { decodeBatch } from './batch-codec.ts';
-import type { KeyRange, Store, StoredRow } from './store.ts';
+import type { KeyRange, Store, StoredRow, StoreSnapshot } from './store.ts';
 
 // The package is CommonJS: its default export arrives one level down under Node's ESM rules.
 const BTree = BTreeModule.default ?? BTreeModule;
@@ -105,6 +105,27 @@ export class MemoryStore implements Store {
   async checkpoint(): Promise<LogPosition | undefined> {
     await this.#pause();
     return this.#disk.checkpoint();
+  }
+
+  async snapshot(): Promise<StoreSnapshot> {
+    await this.#pause();
+    const rows = [...this.#rows.entries()].map(([key, value]) => ({ key, value }));
+    return {
+      applied: this.#position,
+      read: async (after, bytesMax) => {
+        await this.#pause();
+        const page: StoredRow[] = [];
+        let bytes = 0;
+        for (const row of rows) {
+          if (after !== undefined && row.key <= after) continue;
+          page.push(row);
+          bytes += row.key.length + row.value.length;
+          if (bytes >= bytesMax) break;
+        }
+        return page;
+      },
+      close: () => this.#pause(),
+    };
   }
 
   async close(): Promise<void> {

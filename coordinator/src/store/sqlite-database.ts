@@ -91,6 +91,34 @@ export class SqliteDatabase {
     this.#db.exec('PRAGMA wal_checkpoint(RESTART)');
   }
 
+  /** What this connection reads from now on is as of now. Answers the position that is applied in it. */
+  beginSnapshot(): number {
+    this.#db.exec('BEGIN');
+    // The snapshot is taken by the first read.
+    return this.applied;
+  }
+
+  readOn(after: string | undefined, bytesMax: number): StoredRow[] {
+    const rows: StoredRow[] = [];
+    let bytes = 0;
+    const query = this.#db.prepare('SELECT k, v FROM kv WHERE k > ? ORDER BY k');
+    for (const { k, v } of query.iterate(after === undefined ? Buffer.alloc(0) : bytesOf(after))) {
+      const row = { key: Buffer.from(k as Uint8Array).toString('latin1'), value: v as Uint8Array };
+      rows.push(row);
+      bytes += row.key.length + row.value.length;
+      if (bytes >= bytesMax) break;
+    }
+    return rows;
+  }
+
+  /** Rows of a backup into a database of its own, before anybody uses it. */
+  fill(rows: readonly StoredRow[], applied: number): void {
+    this.#inTransaction(() => {
+      for (const { key, value } of rows) this.#put.run(bytesOf(key), value);
+      this.#setApplied.run(applied);
+    });
+  }
+
   close(): void {
     this.#db.close();
   }

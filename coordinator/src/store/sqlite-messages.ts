@@ -3,7 +3,7 @@ import type { ErrorCode } from '@collective/base/errors';
 import type { KeyRange } from './store.ts';
 
 /** The writer makes the database if it is not there, and only the writer changes it. */
-export type ThreadRole = 'writer' | 'reader' | 'checkpointer';
+export type ThreadRole = 'writer' | 'reader' | 'checkpointer' | 'snapshot';
 
 export interface WorkerSetup {
   readonly file: string;
@@ -17,6 +17,9 @@ export type Request =
   | { id: number; kind: 'apply'; batches: readonly { batch: Uint8Array; position: number }[] }
   | { id: number; kind: 'checkpoint' }
   | { id: number; kind: 'restart-wal' }
+  | { id: number; kind: 'begin-snapshot' }
+  | { id: number; kind: 'read-on'; after: string | undefined; bytesMax: number }
+  | { id: number; kind: 'fill'; rows: readonly { key: string; value: Uint8Array }[]; applied: number }
   | { id: number; kind: 'close' };
 
 /** `lengths` holds -1 where there is no value; `data` holds the values one after the other. */

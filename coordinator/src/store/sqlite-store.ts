@@ -7,7 +7,7 @@ import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
 import type { Answer } from './sqlite-messages.ts';
 import { SqliteThread } from './sqlite-thread.ts';
-import type { KeyRange, Store, StoredRow } from './store.ts';
+import type { KeyRange, Store, StoredRow, StoreSnapshot } from './store.ts';
 
 /** 64 MiB of pages: above it the writer lets the write-ahead log begin anew, which costs it one sync. */
 const WAL_FRAMES_MAX = 16_384;
@@ -26,12 +26,16 @@ export class SqliteStore implements Store {
   readonly #checkpointer: SqliteThread;
   #waiting: Waiting[] = [];
   #applying = false;
+  readonly #file: string;
+  readonly #snapshots = new Set<SqliteThread>();
   #failure: unknown;
 
   private constructor(
+    file: string,
     threads: { writer: SqliteThread; reader: SqliteThread; checkpointer: SqliteThread },
     applied: LogPosition,
   ) {
+    this.#file = file;
     this.#writer = threads.writer;
     this.#reader = threads.reader;
     this.#checkpointer = threads.checkpointer;
@@ -49,7 +53,7 @@ export class SqliteStore implements Store {
       const checkpointer = new SqliteThread({ file, role: 'checkpointer' });
       others.push(reader, checkpointer);
       await Promise.all(others.map((thread) => thread.ask({ kind: 'open' })));
-      return new SqliteStore({ writer, reader, checkpointer }, opened.applied as LogPosition);
+      return new SqliteStore(file, { writer, reader, checkpointer }, opened.applied as LogPosition);
     } catch (error) {
       await Promise.all([writer, ...others].map((thread) => thread.end()));
       throw error;
@@ -63,16 +67,7 @@ export class SqliteStore implements Store {
   }
 
   async scan(ranges: readonly KeyRange[]): Promise<StoredRow[][]> {
-    const answer = await this.#reader.ask({ kind: 'scan', ranges });
-    if (answer.kind !== 'rows') throw unexpected(answer);
-    const values = unpack(answer.lengths, answer.data);
-    let at = 0;
-    return answer.counts.map((count) => {
-      const page: StoredRow[] = [];
-      for (const end = at + count; at < end; at++)
-        page.push({ key: answer.keys[at] ?? '', value: values[at] ?? new Uint8Array() });
-      return page;
-    });
+    return rowsOf(await this.#reader.ask({ kind: 'scan', ranges }));
   }
 
   apply(batch: Uint8Array, position: LogPosition): Promise<void> {
@@ -85,11 +80,35 @@ export class SqliteStore implements Store {
   async checkpoint(): Promise<LogPosition | undefined> {
     const answer = await this.#checkpointer.ask({ kind: 'checkpoint' });
     if (answer.kind !== 'checkpointed') throw unexpected(answer);
-    if (answer.frames > WAL_FRAMES_MAX) await this.#writer.ask({ kind: 'restart-wal' });
+    // It would wait for a snapshot's reader, and all batches behind it.
+    if (answer.frames > WAL_FRAMES_MAX && this.#snapshots.size === 0) await this.#writer.ask({ kind: 'restart-wal' });
     return answer.position < 0 ? undefined : (answer.position as LogPosition);
   }
 
+  async snapshot(): Promise<StoreSnapshot> {
+    const thread = new SqliteThread({ file: this.#file, role: 'snapshot' });
+    this.#snapshots.add(thread);
+    const close = async (): Promise<void> => {
+      this.#snapshots.delete(thread);
+      await thread.end();
+    };
+    try {
+      await thread.ask({ kind: 'open' });
+      const begun = await thread.ask({ kind: 'begin-snapshot' });
+      if (begun.kind !== 'opened') throw unexpected(begun);
+      return {
+        applied: begun.applied as LogPosition,
+        read: async (after, bytesMax) => rowsOf(await thread.ask({ kind: 'read-on', after, bytesMax }))[0] ?? [],
+        close,
+      };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  }
+
   async close(): Promise<void> {
+    await Promise.all([...this.#snapshots].map((thread) => thread.end()));
     await Promise.all([this.#reader.end(), this.#checkpointer.end()]);
     await this.#writer.end();
   }
@@ -110,6 +129,19 @@ export class SqliteStore implements Store {
     }
     this.#applying = false;
   }
+}
+
+/** A page a range. */
+function rowsOf(answer: Answer): StoredRow[][] {
+  if (answer.kind !== 'rows') throw unexpected(answer);
+  const values = unpack(answer.lengths, answer.data);
+  let at = 0;
+  return answer.counts.map((count) => {
+    const page: StoredRow[] = [];
+    for (const end = at + count; at < end; at++)
+      page.push({ key: answer.keys[at] ?? '', value: values[at] ?? new Uint8Array() });
+    return page;
+  });
 }
 
 function unpack(lengths: Int32Array, data: Uint8Array): (Uint8Array | undefined)[] {

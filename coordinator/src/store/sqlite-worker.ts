@@ -55,6 +55,21 @@ function serve(request: Request): Answer {
     case 'restart-wal':
       database.restartWal();
       return { id, kind: 'done' };
+    case 'begin-snapshot':
+      return { id, kind: 'opened', applied: database.beginSnapshot() };
+    case 'read-on': {
+      const rows = database.readOn(request.after, request.bytesMax);
+      return {
+        id,
+        kind: 'rows',
+        counts: [rows.length],
+        keys: rows.map(({ key }) => key),
+        ...pack(rows.map(({ value }) => value)),
+      };
+    }
+    case 'fill':
+      database.fill(request.rows, request.applied);
+      return { id, kind: 'done' };
   }
 }
 

@@ -88,6 +88,53 @@ export function storeContract(name: string, make: () => Promise<StoreUnderTest>)
     await store.close();
   });
 
+  onStore(
+    'a snapshot shows all rows of one moment, page by page, whatever is applied and checkpointed meanwhile',
+    async ({ open }) => {
+      const store = await open();
+      const keys = Array.from({ length: 200 }, (_, i) => `k${String(i).padStart(3, '0')}`);
+      await store.apply(encodeBatch(keys.map((key) => put(key, `${key} old`))), position(1));
+      const snapshot = await store.snapshot();
+      assert.equal(snapshot.applied, 1);
+      const read: [string, string][] = [];
+      let pages = 0;
+      for (let after: string | undefined; ; pages++) {
+        const rows = await snapshot.read(after, 300);
+        if (rows.length === 0) break;
+        read.push(...rows.map(({ key, value }): [string, string] => [key, Buffer.from(value).toString()]));
+        after = rows.at(-1)?.key;
+        const at = position(2 + pages);
+        await store.apply(
+          encodeBatch([put('k100', 'new'), gone('k101'), put(`later${pages}`, ''), put('k000', 'new')]),
+          at,
+        );
+        if (pages === 3) await store.checkpoint();
+      }
+      await snapshot.close();
+      assert.ok(pages > 5);
+      assert.deepEqual(
+        read,
+        keys.map((key) => [key, `${key} old`]),
+      );
+      assert.deepEqual(
+        (await store.get(['k100', 'k101'])).map((value) => value && Buffer.from(value).toString()),
+        ['new', undefined],
+      );
+      assert.equal(await store.checkpoint(), position(1 + pages));
+      await store.close();
+    },
+  );
+
+  onStore(
+    'a snapshot of nothing has no rows; one that is open does not keep the store from closing',
+    async ({ open }) => {
+      const store = await open();
+      const snapshot = await store.snapshot();
+      assert.deepEqual([snapshot.applied, await snapshot.read(undefined, 1_000)], [0, []]);
+      await store.close();
+    },
+  );
+
   onStore('keys are bytes and sort as bytes', async ({ open }) => {
     const store = await open();
     const keys = Array.from({ length: 256 }, (_, byte) => `k${String.fromCharCode(byte)}`);

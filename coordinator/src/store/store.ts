@@ -27,5 +27,14 @@ export interface Store {
   apply(batch: Uint8Array, position: LogPosition): Promise<void>;
   /** Makes what was applied durable; returns the position up to which that holds, undefined if it could not be finished now. */
   checkpoint(): Promise<LogPosition | undefined>;
+  /** All rows as of one moment, however much is applied meanwhile. To be closed: it holds up checkpoints. */
+  snapshot(): Promise<StoreSnapshot>;
+  close(): Promise<void>;
+}
+
+export interface StoreSnapshot {
+  readonly applied: LogPosition;
+  /** Rows above `after` in order, about `bytesMax` of them and at least one; none: there are no more. */
+  read(after: string | undefined, bytesMax: number): Promise<StoredRow[]>;
   close(): Promise<void>;
 }

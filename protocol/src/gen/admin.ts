@@ -8,7 +8,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -180,6 +182,13 @@ export interface ListRealmsRequest {
 
 export interface Realms {
   realms: Realm[];
+}
+
+export interface CreateBackupRequest {
+}
+
+export interface BackupPiece {
+  data: Buffer;
 }
 
 export interface RenewCertificateRequest {
@@ -2501,6 +2510,117 @@ export const Realms: MessageFns<Realms> = {
   },
 };
 
+function createBaseCreateBackupRequest(): CreateBackupRequest {
+  return {};
+}
+
+export const CreateBackupRequest: MessageFns<CreateBackupRequest> = {
+  encode(_: CreateBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: CreateBackupRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<CreateBackupRequest>): CreateBackupRequest {
+    return CreateBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CreateBackupRequest>): CreateBackupRequest {
+    const message = createBaseCreateBackupRequest();
+    return message;
+  },
+};
+
+function createBaseBackupPiece(): BackupPiece {
+  return { data: Buffer.alloc(0) };
+}
+
+export const BackupPiece: MessageFns<BackupPiece> = {
+  encode(message: BackupPiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackupPiece {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackupPiece();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: BackupPiece): unknown {
+    const obj: any = {};
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BackupPiece>): BackupPiece {
+    return BackupPiece.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackupPiece>): BackupPiece {
+    const message = createBaseBackupPiece();
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
 function createBaseRenewCertificateRequest(): RenewCertificateRequest {
   return { csr: Buffer.alloc(0) };
 }
@@ -2791,6 +2911,16 @@ export const AdminService = {
     responseSerialize: (value: Realms): Buffer => Buffer.from(Realms.encode(value).finish()),
     responseDeserialize: (value: Buffer): Realms => Realms.decode(value),
   },
+  /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
+  createBackup: {
+    path: "/collective.v1.Admin/CreateBackup" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: CreateBackupRequest): Buffer => Buffer.from(CreateBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CreateBackupRequest => CreateBackupRequest.decode(value),
+    responseSerialize: (value: BackupPiece): Buffer => Buffer.from(BackupPiece.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BackupPiece => BackupPiece.decode(value),
+  },
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: {
     path: "/collective.v1.Admin/RenewCertificate" as const,
@@ -2811,6 +2941,8 @@ export interface AdminServer extends UntypedServiceImplementation {
   listSubjects: handleUnaryCall<ListSubjectsRequest, Subjects>;
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
+  /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
+  createBackup: handleServerStreamingCall<CreateBackupRequest, BackupPiece>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: handleUnaryCall<RenewCertificateRequest, IssuedCertificate>;
 }
@@ -2903,6 +3035,13 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Realms) => void,
   ): ClientUnaryCall;
+  /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
+  createBackup(request: CreateBackupRequest, options?: Partial<CallOptions>): ClientReadableStream<BackupPiece>;
+  createBackup(
+    request: CreateBackupRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<BackupPiece>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate(
     request: RenewCertificateRequest,

@@ -1,0 +1,53 @@
+/**
+ * `member.json` in a coordinator's data folder: whose it is, for ever, and after a restore the generation that its coordinator
+ * has at least (M2a). A folder of another member or of a newer format is refused before anything in it is touched.
+ */
+import { join } from 'node:path';
+import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
+import { CollectiveError } from '@collective/base/errors';
+
+const FORMAT = 1;
+const NAME = 'member.json';
+
+export interface MemberFolder {
+  readonly member: string;
+  readonly collective: string;
+  /** Set by a restore. */
+  readonly generation?: number;
+}
+
+export function memberFileContent({ member, collective, generation }: MemberFolder): Buffer {
+  return Buffer.from(`${JSON.stringify({ version: FORMAT, member, collective, generation })}\n`);
+}
+
+/** Takes a new folder for the member, or checks whose an older one is. `folder`: for messages. */
+export async function claimFolder(
+  disk: Disk,
+  { folder, member, collective }: { folder: string; member: string; collective: string },
+): Promise<MemberFolder> {
+  const content = await readWhole(disk, NAME);
+  if (content === undefined) {
+    const claimed = { member, collective };
+    await replaceWhole(disk, NAME, memberFileContent(claimed));
+    return claimed;
+  }
+  const path = join(folder, NAME);
+  let found: Partial<MemberFolder> & { version?: unknown };
+  try {
+    found = JSON.parse(content.toString('utf8')) as typeof found;
+  } catch (cause) {
+    throw new CollectiveError('store_damaged', `Read ${path}`, { cause });
+  }
+  if (typeof found.version === 'number' && found.version > FORMAT)
+    throw new CollectiveError(
+      'version_too_new',
+      `Open ${folder}: its format is ${found.version}, this program knows up to ${FORMAT}`,
+    );
+  if (found.member !== member || found.collective !== collective)
+    throw new CollectiveError(
+      'wrong_member',
+      `Open ${folder} for member ${member}.${collective}: it belongs to ${found.member}.${found.collective}`,
+    );
+  const { generation } = found;
+  return { member, collective, ...(generation === undefined ? {} : { generation }) };
+}

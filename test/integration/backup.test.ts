@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { CliWorld, freePortBase } from './cli-world.ts';
+
+const slow = { timeout: 240_000 };
+
+test('M2a, D9: a member whose coordinator lost its disk goes on from a backup; its nodes follow', slow, async () => {
+  await using world = await CliWorld.create();
+  const base = await freePortBase();
+  const data = await world.folder();
+  const args = ['--member', 'alice', '--data', data, '--port-base', String(base), '--capacity', '2GiB'];
+  const first = await world.up(args);
+  const [kept, removed, late] = [randomBytes(9_000_000), randomBytes(300_000), randomBytes(200_000)];
+  await world.ok(['mkdir', '-p', '/photos/2026']);
+  await world.ok(['write', '/photos/2026/kept.raw'], { stdin: kept });
+  await world.ok(['write', '/photos/removed.raw'], { stdin: removed });
+  await world.ok(['realm', 'create', '/small', '--quota', '1MB']);
+
+  const authority = join(data, 'coordinator', 'ca');
+  const made = JSON.parse(await world.ok(['backup', 'create', 'alice.backup', '--authority', authority, '--json']));
+  assert.deepEqual([made.member, made.authority], ['alice.home', true]);
+  const file = join(world.work, 'alice.backup');
+  assert.equal((await stat(file)).mode & 0o777, 0o600);
+  const again = await world.run(['backup', 'create', 'alice.backup']);
+  assert.match(again.err, /--force replaces it/);
+
+  // Hours of changes that the backup does not know.
+  await world.ok(['write', '/photos/late.raw'], { stdin: late });
+  await world.ok(['rm', '/photos/removed.raw']);
+  await world.ok(['mv', '/photos/2026/kept.raw', '/photos/2026/moved.raw']);
+  await first.stop();
+  await rename(join(data, 'coordinator'), join(data, 'broken'));
+
+  const restored = await world.run(['backup', 'restore', 'alice.backup', '--data', join(data, 'coordinator')]);
+  assert.equal(restored.exit, 0, restored.err);
+  assert.match(restored.err, /garbage-waits=false/);
+  const second = await world.up(['--data', data]);
+  assert.match(second.said, /ready/);
+  assert.deepEqual(Buffer.from((await world.run(['cat', '/photos/2026/kept.raw'])).out, 'latin1'), kept);
+  assert.deepEqual(Buffer.from((await world.run(['cat', '/photos/removed.raw'])).out, 'latin1'), removed);
+  assert.equal((await world.run(['stat', '/photos/late.raw'])).exit, 3);
+  assert.match(await world.ok(['realm', 'list']), /\/small/);
+  await world.ok(['write', '/photos/new.raw'], { stdin: late });
+  assert.deepEqual(Buffer.from((await world.run(['cat', '/photos/new.raw'])).out, 'latin1'), late);
+  const { nodes } = JSON.parse(await world.ok(['status', '--json']));
+  assert.deepEqual(
+    nodes.map(({ state }: { state: string }) => state),
+    ['ready', 'ready'],
+  );
+  await second.stop();
+});
+
+test('a backup that was cut or changed is told by show and restored by nobody', slow, async () => {
+  await using world = await CliWorld.create();
+  const up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB']);
+  const summary = JSON.parse(await world.ok(['backup', 'create', 'a.backup', '--json']));
+  assert.equal(summary.authority, false);
+  const shown = JSON.parse(await world.ok(['backup', 'show', 'a.backup', '--json']));
+  assert.deepEqual([shown.rows, shown.position], [summary.rows, summary.position]);
+  await up.stop();
+  const bytes = await readFile(join(world.work, 'a.backup'));
+  bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+  await writeFile(join(world.work, 'bad.backup'), bytes);
+  for (const verb of [
+    ['show', 'bad.backup'],
+    ['restore', 'bad.backup', '--data', 'fresh'],
+  ]) {
+    const { exit, err } = await world.run(['backup', ...verb]);
+    assert.equal(exit, 7, err);
+    assert.match(err, /checksum/);
+  }
+  const missing = await world.run(['backup', 'show', 'none.backup']);
+  assert.equal(missing.exit, 3);
+  assert.match(missing.err, /there is no such file/);
+});
+
+test('T3a: who is no administrator gets no backup', slow, async () => {
+  await using world = await CliWorld.create();
+  const base = await freePortBase();
+  const up = await world.up(['--member', 'alice', '--port-base', String(base), '--capacity', '1GiB']);
+  const { token } = JSON.parse(await world.ok(['token', 'create', '--for', 'user/ben', '--ttl', '1h', '--json']));
+  const coordinator = `127.0.0.1:${base}`;
+  const bundle = join(world.dataOf('alice'), 'user', 'trust.pem');
+  const enrol = [
+    'init',
+    'ben',
+    '--coordinator',
+    coordinator,
+    '--member',
+    'alice',
+    '--ca-cert',
+    bundle,
+    '--token',
+    token,
+  ];
+  await world.ok(enrol);
+  const refused = await world.run(['backup', 'create', 'ben.backup', '--context', 'ben']);
+  assert.equal(refused.exit, 4, refused.err);
+  assert.match(refused.err, /administrator/);
+  await assert.rejects(stat(join(world.work, 'ben.backup')), { code: 'ENOENT' });
+  await up.stop();
+});
