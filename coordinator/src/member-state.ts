@@ -64,7 +64,13 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     const { generation } = await claimFolder(disk, { folder, member, collective });
     const log = await FileLog.open({ disk, clock, random, folder: 'log' });
     const store = await SqliteStore.open(join(folder, 'metadata.db'));
-    const parts: { nodes?: NodeTable; keys?: AccessKeys; data?: MemberData; events?: EventLog } = {};
+    const parts: {
+      nodes?: NodeTable;
+      keys?: AccessKeys;
+      data?: MemberData;
+      events?: EventLog;
+      background?: Background;
+    } = {};
     const core = await CoordinatorCore.start({
       clock,
       log,
@@ -92,7 +98,10 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
                 lost,
                 found,
               }),
-            nodeCame: (node) => logger.info({ node }, 'node ready'),
+            nodeCame: (node) => {
+              logger.info({ node }, 'node ready');
+              parts.background?.nodeCame(node);
+            },
             nodeWentAway: (node) => logger.warn({ node }, 'node link ended'),
           },
         });
@@ -139,8 +148,12 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     const background = new Background({
       clock,
       engine: core.engine,
+      orders,
+      nodes,
+      settings: () => maintenance.current,
       onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
     });
+    parts.background = background;
     const keyTimer = everyHour(clock, () =>
       keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
     );

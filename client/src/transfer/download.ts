@@ -164,6 +164,20 @@ class Fetch {
   }
 
   async #run(extent: LocatedExtent, inode: number, signal: AbortSignal): Promise<void> {
+    const progress = { done: 0 };
+    try {
+      await this.#read(extent, progress, signal);
+    } catch {
+      signal.throwIfAborted();
+      // The map may be old: a ticket ran out, a replica moved, the chunk was folded into another one or is garbage by now.
+      // One fresh look, then it is the truth.
+      const from = extent.offset + progress.done;
+      for (const fresh of await freshExtents(this.#ports.session, inode, from, extent.offset + extent.length, signal))
+        await this.#read(fresh, { done: 0 }, signal);
+    }
+  }
+
+  async #read(extent: LocatedExtent, progress: { done: number }, signal: AbortSignal): Promise<void> {
     if (extent.location === undefined) {
       for (let done = 0; done < extent.length; done += HOLE_PIECE_BYTES)
         this.#arrive({
@@ -172,21 +186,10 @@ class Fetch {
         });
       return;
     }
-    let done = 0;
-    const read = async (location: ChunkLocation, chunkOffset: number): Promise<void> => {
-      for await (const piece of this.#ports.reader.read(location, chunkOffset + done, extent.length - done, signal)) {
-        done += piece.bytes.length;
-        this.#arrive(piece);
-      }
-    };
-    try {
-      await read(extent.location, extent.chunkOffset);
-    } catch (error) {
-      signal.throwIfAborted();
-      // The map may be old: a ticket ran out, a replica moved. One fresh look, then it is the truth.
-      const fresh = await locationOf(this.#ports.session, inode, extent, signal);
-      if (fresh === undefined) throw error;
-      await read(fresh, extent.chunkOffset);
+    const { location, chunkOffset, length } = extent;
+    for await (const piece of this.#ports.reader.read(location, chunkOffset, length, signal)) {
+      progress.done += piece.bytes.length;
+      this.#arrive(piece);
     }
   }
 
@@ -249,15 +252,18 @@ function* extentsOfPage(page: BlockPage, from: number, to: number): Generator<Lo
   }
 }
 
-/** Where the extent's chunk lies now; undefined when the block no longer names it. */
-async function locationOf(
+/** What a part of one block consists of now. Throws `stale` when the file ends before it: there is nothing to go on with. */
+async function freshExtents(
   session: Session,
   inode: number,
-  extent: Extent,
+  from: number,
+  to: number,
   signal: AbortSignal,
-): Promise<ChunkLocation | undefined> {
-  const page = await readPage(session, inode, blockOf(extent.offset), 1, signal, { fresh: true });
-  return page.chunks.find(({ chunk }) => extent.chunk?.equals(chunk));
+): Promise<LocatedExtent[]> {
+  const page = await readPage(session, inode, blockOf(from), 1, signal, { fresh: true });
+  if ((page.attributes?.size ?? to) < to)
+    throw new CollectiveError('stale', `Read bytes ${from} to ${to} of inode ${inode}: it was cut short meanwhile`);
+  return [...extentsOfPage(page, from, to)];
 }
 
 export async function readPage(

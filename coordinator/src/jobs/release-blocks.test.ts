@@ -16,7 +16,9 @@ import type { SessionWorld } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, DOOMED, GARBAGE } from '../tables/tables.ts';
 import { Background } from './background.ts';
+import { MAINTENANCE_DEFAULTS } from './maintenance.ts';
 import { BlockRelease } from './release-blocks.ts';
+import { ScriptedOrders } from './scripted-orders.ts';
 
 const round = { signal: new AbortController().signal, progress: () => undefined };
 
@@ -170,6 +172,9 @@ test('a removal pokes the release, and a start finishes what the one before has 
     new Background({
       clock: world.clock,
       engine: world.core.engine,
+      orders: new ScriptedOrders(world.clock),
+      nodes: { get: () => undefined },
+      settings: () => MAINTENANCE_DEFAULTS,
       onFailure: (_job, error) => failures.push(error),
     });
   const background = begin();

@@ -22,7 +22,7 @@ test('D2: a condemned chunk is refused, described or not', async () => {
   await commit(client, inode, [{ offset: 0, length: 10, chunk: 2 }]);
   const id = testChunk(1).toString('hex') as never;
   await world.finish(
-    world.core.engine.run((tx) => tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0 }, id)),
+    world.core.engine.run((tx) => tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: false }, id)),
   );
   await assert.rejects(commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }]), code('chunk_condemned'));
   await assert.rejects(

@@ -185,7 +185,8 @@ export function releaseChunk(tx: OperationRun, piece: SlicePiece): void {
   if (row === undefined || row.references === 0) return;
   tx.put(CHUNKS, { ...row, references: row.references - 1 }, id);
   if (row.references > 1) return;
-  tx.put(GARBAGE, { since: tx.now, condemned: false, storedBytes: row.storedLength * row.replicas.length }, id);
+  const storedBytes = row.storedLength * row.replicas.length;
+  tx.put(GARBAGE, { since: tx.now, condemned: false, storedBytes, gone: false }, id);
   // Nobody misses replicas of garbage.
   // What the picture of the nodes found short is taken off by the repair itself.
   if (soundReplicas(row) < row.wanted) noLongerForRepair(tx, id);

@@ -135,7 +135,7 @@ function needLost(tx: OperationRun, { node, disk }: StoreStart, lacked: readonly
 function revertBlock(tx: OperationRun, chunk: ChunkId): RevertedFile[] {
   const row = tx.get(CHUNKS, chunk);
   if (row === undefined) return [];
-  tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0 }, chunk);
+  tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: false }, chunk);
   noLongerForRepair(tx, chunk);
   tx.put(CHUNKS, { ...row, references: 0 }, chunk);
   const inode = tx.get(INODES, row.inode as InodeNumber);

@@ -162,8 +162,8 @@ const GOLDENS: readonly Golden[] = [
     GARBAGE,
     [chunk],
     '4700112233445566778899aabbccddeeff',
-    { since: stamp, condemned: true, storedBytes: 300 },
-    '0a0c0880f2d6ca0610ff93ebdc03100118ac02',
+    { since: stamp, condemned: true, storedBytes: 300, gone: true },
+    '0a0c0880f2d6ca0610ff93ebdc03100118ac022001',
   ),
   golden(
     UNDER_REPLICATED,

@@ -99,6 +99,8 @@ export interface GarbageRow {
   condemned: boolean;
   /** on all nodes together */
   storedBytes: number;
+  /** condemned, and nothing else of it is left: the row stays to refuse a late commit */
+  gone: boolean;
 }
 
 /** A chunk that has not the replicas that it should (D8). */
@@ -1474,7 +1476,7 @@ export const ChunkRow: MessageFns<ChunkRow> = {
 };
 
 function createBaseGarbageRow(): GarbageRow {
-  return { since: undefined, condemned: false, storedBytes: 0 };
+  return { since: undefined, condemned: false, storedBytes: 0, gone: false };
 }
 
 export const GarbageRow: MessageFns<GarbageRow> = {
@@ -1487,6 +1489,9 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     }
     if (message.storedBytes !== 0) {
       writer.uint32(24).uint64(message.storedBytes);
+    }
+    if (message.gone !== false) {
+      writer.uint32(32).bool(message.gone);
     }
     return writer;
   },
@@ -1528,6 +1533,14 @@ export const GarbageRow: MessageFns<GarbageRow> = {
             message.storedBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.gone = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1551,6 +1564,9 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     if (message.storedBytes !== 0) {
       obj.storedBytes = Math.round(message.storedBytes);
     }
+    if (message.gone !== false) {
+      obj.gone = message.gone;
+    }
     return obj;
   },
 
@@ -1562,6 +1578,7 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
     message.condemned = object.condemned ?? false;
     message.storedBytes = object.storedBytes ?? 0;
+    message.gone = object.gone ?? false;
     return message;
   },
 };

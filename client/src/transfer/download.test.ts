@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CollectiveError } from '@collective/base/errors';
+import { FakeClock } from '@collective/base/fake-clock';
+import { chunkIdOf } from '@collective/base/ids';
+import { FRAME_BYTES } from '@collective/base/limits';
+import { SeededRandom } from '@collective/base/random';
+import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
+import { FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
+import { type BlockPage, InodeType, type Slice } from '@collective/protocol/gen/session';
+import { attachedBy, ScriptedCoordinator } from '../session/scripted-coordinator.ts';
+import type { Session } from '../session/session.ts';
+import { AccessTokens } from './access-tokens.ts';
+import { BulkPool } from './bulk-pool.ts';
+import { ByteBudget } from './byte-budget.ts';
+import { readWhole } from './download.ts';
+import { ReplicaReader } from './replica-reader.ts';
+import { accessToken, ScriptedNodes } from './scripted-nodes.ts';
+
+const INODE = 5;
+
+/** A file whose block map a test changes while it is read. */
+class World implements AsyncDisposable {
+  readonly clock = new FakeClock();
+  readonly coordinator = new ScriptedCoordinator(this.clock);
+  readonly nodes = new ScriptedNodes(this.clock, ['a', 'b']);
+  readonly pool = new BulkPool({ clock: this.clock, connector: this.nodes, program: 'test' });
+  /** Block maps in the order in which they are given; the last stays. */
+  readonly maps: { readonly slices: readonly Slice[]; readonly size: number }[] = [];
+  mapsRead = 0;
+  session!: Session;
+
+  static async create(): Promise<World> {
+    const world = new World();
+    const { clock, coordinator, nodes, pool } = world;
+    coordinator.attached = attachedBy(1, { nodes: nodes.routes(), access: accessToken(clock, 1, 1, 1_000) });
+    coordinator.answer = ({ op }) =>
+      op?.$case === 'readBlocks' ? { result: { $case: 'blocks', value: world.#page() } } : undefined;
+    const tokens = new AccessTokens(clock);
+    world.session = await coordinator.session({
+      onEvent: (event) => {
+        if (event.kind === 'routes') pool.setRoutes(event.nodes);
+        if (event.kind === 'access') tokens.add(event.access);
+      },
+    });
+    world.#tokens = tokens;
+    return world;
+  }
+
+  #tokens!: AccessTokens;
+
+  /** Puts a chunk on both nodes. */
+  chunk(number: number, bytes: Buffer): Buffer {
+    const id = chunkIdOf({ generation: 1000, start: 1 }, number);
+    const { frames } = encodeChunk([bytes], { compress: false });
+    for (const node of this.nodes.nodes.values()) node.chunks.set(id, splitFrames(Buffer.concat(frames)));
+    return Buffer.from(id, 'hex');
+  }
+
+  forget(chunk: Buffer): void {
+    for (const node of this.nodes.nodes.values()) node.chunks.delete(chunk.toString('hex') as never);
+  }
+
+  read(end: number): Promise<Buffer> {
+    const { clock, session, pool } = this;
+    const reader = new ReplicaReader({ clock, session, pool, tokens: this.#tokens });
+    const ports = { session, reader, ahead: new ByteBudget(1 << 24) };
+    return clock.finish(readWhole(ports, { inode: INODE, offset: 0, end }, new AbortController().signal));
+  }
+
+  #page(): BlockPage {
+    const map = this.maps[Math.min(this.mapsRead++, this.maps.length - 1)];
+    assert(map !== undefined);
+    const named = map.slices.filter(({ chunk }) => chunk.length > 0);
+    const expires = { seconds: this.clock.now().seconds + 300, nanos: 0 };
+    const replicas = ['a', 'b'].map((node) => ({ node, ticket: Buffer.alloc(16), expires }));
+    return {
+      blocks: [{ index: 0, version: 1, slices: [...map.slices] }],
+      chunks: named.map(({ chunk, length }) => ({ chunk, length, replicas })),
+      attributes: { inode: INODE, type: InodeType.FILE, size: map.size } as BlockPage['attributes'],
+      next: 1,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.clock.finish(this.session.close());
+    this.pool[Symbol.dispose]();
+  }
+}
+
+/** As a node sends them: one frame a buffer. */
+function splitFrames(whole: Buffer): Buffer[] {
+  const frames: Buffer[] = [];
+  const step = FRAME_HEADER_BYTES + FRAME_BYTES;
+  for (let at = 0; at < whole.length; at += step) frames.push(whole.subarray(at, at + step));
+  return frames;
+}
+
+const random = new SeededRandom(8);
+const LENGTH = 3 * FRAME_BYTES + 77;
+const content = random.bytes(LENGTH);
+const slice = (chunk: Buffer, offset: number, length: number, chunkOffset = 0): Slice => ({
+  offset,
+  length,
+  chunk,
+  chunkOffset,
+});
+
+test('D8: a reader whose map is old finds the chunks that its block was folded into', async () => {
+  await using world = await World.create();
+  const old = [world.chunk(1, content.subarray(0, 1_000)), world.chunk(2, content.subarray(1_000))];
+  const folded = world.chunk(3, content);
+  world.maps.push({
+    slices: [slice(old[0] as Buffer, 0, 1_000), slice(old[1] as Buffer, 1_000, LENGTH - 1_000)],
+    size: LENGTH,
+  });
+  world.maps.push({ slices: [slice(folded, 0, LENGTH)], size: LENGTH });
+  for (const chunk of old) world.forget(chunk);
+  assert.ok((await world.read(LENGTH)).equals(content));
+  assert.equal(world.mapsRead, 3, 'one look, and one fresh look for each part that was not there');
+});
+
+test('D8: a chunk that goes in the middle of a read is gone on with where the block lies now', async () => {
+  await using world = await World.create();
+  const old = world.chunk(1, content);
+  const folded = world.chunk(2, content);
+  world.maps.push({ slices: [slice(old, 0, LENGTH)], size: LENGTH });
+  world.maps.push({ slices: [slice(folded, 0, LENGTH)], size: LENGTH });
+  for (const node of world.nodes.nodes.values()) {
+    const frames = node.chunks.get(old.toString('hex') as never);
+    node.chunks.set(old.toString('hex') as never, frames?.slice(0, 1) ?? []);
+  }
+  assert.ok((await world.read(LENGTH)).equals(content));
+});
+
+test('a chunk that is still named and nowhere is missing, after one fresh look', async () => {
+  await using world = await World.create();
+  const chunk = world.chunk(1, content);
+  world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
+  world.forget(chunk);
+  await assert.rejects(
+    world.read(LENGTH),
+    (error) => error instanceof CollectiveError && error.code === 'chunk_missing',
+  );
+  assert.equal(world.mapsRead, 2);
+});
+
+test('a file that was cut short under its reader is stale, and no zeros are made up for it', async () => {
+  await using world = await World.create();
+  const chunk = world.chunk(1, content);
+  world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
+  world.maps.push({ slices: [], size: 10 });
+  world.forget(chunk);
+  await assert.rejects(world.read(LENGTH), (error) => error instanceof CollectiveError && error.code === 'stale');
+});

@@ -1,0 +1,275 @@
+/**
+ * Gives back the room of chunks that nothing names any more (D2, D8): walks over all garbage, and what is older than the
+ * grace time is condemned in a stable commit, forgotten by its nodes, and then by the coordinator (`ops/garbage.ts`). A node
+ * that cannot be reached is told in a later round; what lies on a disk that the member has lost is nobody's to forget.
+ *
+ * The table is in the order of ids, not of age, so a walk reads all of it: a million rows take some seconds, in pages between
+ * which others run. It is left out while nothing can be due. In memory is one page.
+ */
+import type { Clock } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import type { ChunkId, NodeName } from '@collective/base/ids';
+import type { Engine } from '../engine/engine.ts';
+import {
+  CONDEMN_MAX,
+  type CondemnedChunk,
+  condemn,
+  GARBAGE_PAGE,
+  type GarbageChunk,
+  garbagePage,
+  isDue,
+  placeKey,
+  takeAway,
+} from '../ops/garbage.ts';
+import type { Round } from './keeper.ts';
+import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
+
+export interface GarbageParts {
+  readonly clock: Clock;
+  readonly engine: Engine;
+  readonly orders: Pick<NodeOrders, 'forgetChunks' | 'compact'>;
+  /** The disk that the node has now; undefined for a node that the member does not have. */
+  diskOf(node: NodeName): string | undefined;
+  settings(): { readonly garbageGraceSeconds: number; readonly garbageWaits: boolean };
+  /** Blocks of removed files become garbage first, when somebody asks for all room now. */
+  releaseBlocks(round: Round): Promise<void>;
+}
+
+/** What the last whole walk found. */
+export interface GarbageFigures {
+  /** Kept for the grace time, or for a node that is away. */
+  readonly chunks: number;
+  /** On all nodes together. */
+  readonly storedBytes: number;
+  /** Condemned, and not forgotten by all their nodes yet. */
+  readonly condemned: number;
+  /** Nodes that could not be told, and why. */
+  readonly waitsFor: ReadonlyMap<NodeName, string>;
+  /** Since the start. */
+  readonly collectedChunks: number;
+  readonly collectedBytes: number;
+  /** Times that somebody asked for a collection, and how many of these are done. */
+  readonly asked: number;
+  readonly finished: number;
+}
+
+interface Asked {
+  readonly graceSeconds: number;
+}
+
+export class GarbageCollector {
+  readonly #parts: GarbageParts;
+  #asked: Asked[] = [];
+  /** Wall seconds since when the oldest is garbage that the last walk has left to its grace; undefined: look. */
+  #oldest: number | undefined;
+  #figures: GarbageFigures = {
+    chunks: 0,
+    storedBytes: 0,
+    condemned: 0,
+    waitsFor: new Map(),
+    collectedChunks: 0,
+    collectedBytes: 0,
+    asked: 0,
+    finished: 0,
+  };
+
+  constructor(parts: GarbageParts) {
+    this.#parts = parts;
+  }
+
+  get figures(): GarbageFigures {
+    return this.#figures;
+  }
+
+  /** All that is older than this goes in the next round, and nodes give the room back at once. Answers the number of the request. */
+  ask(graceSeconds: number): number {
+    if (this.#parts.settings().garbageWaits)
+      throw new CollectiveError(
+        'not_permitted',
+        'Collect garbage: it is off until a person confirms, because this coordinator was restored from a backup',
+      );
+    this.#asked.push({ graceSeconds });
+    this.#figures = { ...this.#figures, asked: this.#figures.asked + 1 };
+    return this.#figures.asked;
+  }
+
+  async work(round: Round): Promise<void> {
+    const { settings, clock, releaseBlocks } = this.#parts;
+    const { garbageGraceSeconds, garbageWaits } = settings();
+    if (garbageWaits) return;
+    const asked = this.#asked;
+    const nothingDue = this.#oldest !== undefined && this.#oldest + garbageGraceSeconds > clock.now().seconds;
+    if (asked.length === 0 && nothingDue) return;
+    this.#asked = [];
+    try {
+      if (asked.length > 0) await releaseBlocks(round);
+      const graceSeconds = Math.min(garbageGraceSeconds, ...asked.map((each) => each.graceSeconds));
+      const told = await this.#walk(graceSeconds, round);
+      if (asked.length > 0) await this.#compact(told, round.signal);
+    } catch (error) {
+      this.#asked.unshift(...asked);
+      throw error;
+    }
+    this.#figures = { ...this.#figures, finished: this.#figures.finished + asked.length };
+  }
+
+  /** Answers the nodes that were told to forget anything. */
+  async #walk(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
+    const { engine, clock } = this.#parts;
+    const began = clock.now().seconds;
+    const walk = new Walk(this.#parts, signal);
+    let oldest = began;
+    let chunks = 0;
+    let storedBytes = 0;
+    let seen = 0;
+    let after: ChunkId | undefined;
+    for (;;) {
+      const from = after;
+      const page = await engine.run((tx) => garbagePage(tx, from, GARBAGE_PAGE), { signal });
+      const now = clock.now();
+      const due: ChunkId[] = [];
+      for (const garbage of page) {
+        if (garbage.gone) continue;
+        if (garbage.condemned || isDue(garbage.since, now, graceSeconds)) due.push(garbage.chunk);
+        else {
+          chunks += 1;
+          storedBytes += garbage.storedBytes;
+          oldest = Math.min(oldest, garbage.since?.seconds ?? 0);
+        }
+      }
+      await walk.collect(due, graceSeconds);
+      seen += page.length;
+      progress(seen, undefined, 'chunks');
+      this.#count(walk);
+      after = page.at(-1)?.chunk;
+      if (page.length < GARBAGE_PAGE) break;
+    }
+    // What became garbage since is younger than what was seen.
+    this.#oldest = walk.left > 0 ? undefined : oldest;
+    this.#figures = {
+      ...this.#figures,
+      chunks: chunks + walk.left,
+      storedBytes,
+      condemned: walk.left,
+      waitsFor: walk.silent,
+    };
+    return walk.told;
+  }
+
+  #count(walk: Walk): void {
+    const { chunks, storedBytes } = walk.drain();
+    const { collectedChunks, collectedBytes } = this.#figures;
+    this.#figures = {
+      ...this.#figures,
+      collectedChunks: collectedChunks + chunks,
+      collectedBytes: collectedBytes + storedBytes,
+    };
+  }
+
+  /** Somebody waits for the room. A node that cannot do it now does it by itself later. */
+  async #compact(nodes: ReadonlySet<NodeName>, signal: AbortSignal): Promise<void> {
+    await Promise.all(
+      [...nodes].map((node) =>
+        this.#parts.orders.compact(node, signal).catch((error) => {
+          signal.throwIfAborted();
+          if (!(error instanceof CollectiveError)) throw error;
+        }),
+      ),
+    );
+  }
+}
+
+/** One walk: whom it could not reach, and what it took away. */
+class Walk {
+  readonly told = new Set<NodeName>();
+  readonly silent = new Map<NodeName, string>();
+  left = 0;
+  readonly #parts: GarbageParts;
+  readonly #signal: AbortSignal;
+  #taken = { chunks: 0, storedBytes: 0 };
+
+  constructor(parts: GarbageParts, signal: AbortSignal) {
+    this.#parts = parts;
+    this.#signal = signal;
+  }
+
+  /** What was taken away since the last call. */
+  drain(): { readonly chunks: number; readonly storedBytes: number } {
+    const taken = this.#taken;
+    this.#taken = { chunks: 0, storedBytes: 0 };
+    return taken;
+  }
+
+  async collect(due: readonly ChunkId[], graceSeconds: number): Promise<void> {
+    const { engine } = this.#parts;
+    const signal = this.#signal;
+    const condemned: CondemnedChunk[] = [];
+    for (const ids of inPieces(due, CONDEMN_MAX))
+      condemned.push(...(await engine.run((tx) => condemn(tx, ids, graceSeconds), { signal })));
+    const gone = await this.#forget(condemned);
+    for (const chunks of inPieces(condemned, CONDEMN_MAX)) {
+      const judged = chunks.map(({ chunk, places }) => ({
+        chunk,
+        goneFrom: new Set(places.map(placeKey).filter((place) => gone.has(place))),
+      }));
+      const taken = await engine.run((tx) => takeAway(tx, judged), { durability: 'written', signal });
+      this.left += chunks.length - taken.chunks;
+      this.#taken = {
+        chunks: this.#taken.chunks + taken.chunks,
+        storedBytes: this.#taken.storedBytes + taken.storedBytes,
+      };
+    }
+  }
+
+  /** Tells each node of its own; answers the places where none of these lies any more. */
+  async #forget(condemned: readonly CondemnedChunk[]): Promise<ReadonlySet<string>> {
+    const gone = new Set<string>();
+    const byPlace = new Map<string, { node: NodeName; disk: string; chunks: ChunkId[] }>();
+    for (const { chunk, places } of condemned)
+      for (const place of places) {
+        const known = byPlace.get(placeKey(place));
+        if (known !== undefined) known.chunks.push(chunk);
+        else byPlace.set(placeKey(place), { node: place.node as NodeName, disk: place.disk, chunks: [chunk] });
+      }
+    await Promise.all(
+      [...byPlace].map(async ([key, { node, disk, chunks }]) => {
+        // A removed node or a lost disk: should it come back, its inventory shows what it has too much.
+        if (this.#parts.diskOf(node) !== disk || (await this.#tell(node, chunks))) gone.add(key);
+      }),
+    );
+    return gone;
+  }
+
+  async #tell(node: NodeName, chunks: readonly ChunkId[]): Promise<boolean> {
+    if (this.silent.has(node)) return false;
+    try {
+      for (const ids of inPieces(chunks, FORGET_CHUNKS_MAX)) {
+        await this.#parts.orders.forgetChunks(node, ids, this.#signal);
+        this.told.add(node);
+      }
+      return true;
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      if (!(error instanceof CollectiveError)) throw error;
+      this.silent.set(node, error.message);
+      return false;
+    }
+  }
+}
+
+/** Those of garbage that a collection with this grace would take, from `after` on; at most a page is looked at. */
+export async function dueGarbage(
+  engine: Engine,
+  graceSeconds: number,
+  after: ChunkId | undefined,
+): Promise<{ readonly due: GarbageChunk[]; readonly next: ChunkId | undefined }> {
+  return engine.run((tx) => {
+    const page = garbagePage(tx, after, GARBAGE_PAGE);
+    const due = page.filter(({ gone, condemned, since }) => !gone && (condemned || isDue(since, tx.now, graceSeconds)));
+    return { due, next: page.length < GARBAGE_PAGE ? undefined : page.at(-1)?.chunk };
+  });
+}
+
+function* inPieces<T>(all: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < all.length; at += size) yield all.slice(at, at + size);
+}
