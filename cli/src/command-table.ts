@@ -93,6 +93,24 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/nodes.ts')).nodesCommand(shell),
   },
   {
+    name: 'events',
+    group: STATE,
+    summary: 'show what happened: disks lost, chunks repaired, settings changed',
+    load: async (shell) => (await import('./commands/events.ts')).eventsCommand(shell),
+  },
+  {
+    name: 'doctor',
+    group: STATE,
+    summary: 'examine the member end to end and say what to do',
+    load: async (shell) => (await import('./commands/doctor.ts')).doctorCommand(shell),
+  },
+  {
+    name: 'maintenance',
+    group: STATE,
+    summary: 'show and change how the member looks after itself',
+    load: async (shell) => (await import('./commands/maintenance.ts')).maintenanceCommand(shell),
+  },
+  {
     name: 'usage',
     group: STATE,
     summary: 'count files and bytes below a path',

@@ -2,15 +2,17 @@
 import { type Clock, sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
-import type {
-  AdminClient,
-  BackupPiece,
-  Realms,
-  Subjects,
-  Identity as WireIdentity,
-  NodeStatus as WireNode,
-  Realm as WireRealm,
-  Status as WireStatus,
+import {
+  type AdminClient,
+  type BackupPiece,
+  type Realms,
+  SetMaintenanceRequest,
+  type Subjects,
+  type Events as WireEvents,
+  type Identity as WireIdentity,
+  type NodeStatus as WireNode,
+  type Realm as WireRealm,
+  type Status as WireStatus,
 } from '@collective/protocol/gen/admin';
 import { NodeState } from '@collective/protocol/gen/common';
 import type { ClientUnaryCall, ServiceError } from '@grpc/grpc-js';
@@ -18,8 +20,11 @@ import type {
   Admin,
   CallOptions,
   CreatedToken,
+  EventPage,
+  EventQuery,
   Identity,
   IssuedCertificate,
+  MaintenanceSettings,
   MemberStatus,
   NodeHealth,
   NodeStatus,
@@ -99,6 +104,25 @@ export class MemberAdmin implements Admin {
       this.#client.listRealms({}, done),
     );
     return realms.map(realmOf);
+  }
+
+  async events({ before = 0, limit = 100, kind = '' }: EventQuery = {}, options: CallOptions = {}): Promise<EventPage> {
+    const { events, end } = await this.#call('List events', options, (done: Done<WireEvents>) =>
+      this.#client.listEvents({ before, limit, kind }, done),
+    );
+    return { events: events.flatMap(({ number, event }) => (event === undefined ? [] : [{ ...event, number }])), end };
+  }
+
+  async maintenance(options: CallOptions = {}): Promise<MaintenanceSettings> {
+    return await this.#call('Ask for the maintenance settings', options, (done) =>
+      this.#client.getMaintenance({}, done),
+    );
+  }
+
+  async setMaintenance(change: Partial<MaintenanceSettings>, options: CallOptions = {}): Promise<MaintenanceSettings> {
+    return await this.#call('Change the maintenance settings', options, (done) =>
+      this.#client.setMaintenance(SetMaintenanceRequest.fromPartial(change), done),
+    );
   }
 
   async *backup({ signal }: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {

@@ -392,12 +392,7 @@ export interface MemberStatus {
     readonly kind: string;
   }[];
   /** Newest first, at most 20. */
-  readonly events: readonly {
-    readonly time?: Timestamp;
-    readonly kind: string;
-    readonly message: string;
-    readonly details: Readonly<Record<string, string>>;
-  }[];
+  readonly events: readonly MemberEvent[];
 }
 
 export interface Identity {
@@ -465,6 +460,11 @@ export interface Admin {
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;
+  /** Newest first; from the newest, or from below `before`. */
+  events(query?: EventQuery, options?: CallOptions): Promise<EventPage>;
+  maintenance(options?: CallOptions): Promise<MaintenanceSettings>;
+  /** What is not named stays as it is. Throws `invalid_argument`. */
+  setMaintenance(change: Partial<MaintenanceSettings>, options?: CallOptions): Promise<MaintenanceSettings>;
   /**
    * All metadata of the member as of one moment, in pieces of a file (docs/formats/backup.md); for administrators. Whoever
    * reads them must not stop: after a minute the coordinator gives up.
@@ -472,6 +472,47 @@ export interface Admin {
   backup(options?: CallOptions): AsyncIterable<Uint8Array>;
   /** A new certificate for the caller's own subject, by a request in DER (T3); see `renewCertificate` of this package. */
   renewCertificate(csr: Uint8Array, options?: CallOptions): Promise<IssuedCertificate>;
+}
+
+/** What happened that a person should know. */
+export interface MemberEvent {
+  readonly time?: Timestamp;
+  readonly kind: string;
+  readonly message: string;
+  readonly details: Readonly<Record<string, string>>;
+}
+
+export interface EventQuery {
+  /** Number of an event. */
+  readonly before?: number;
+  /** At most 1,000; default 100. */
+  readonly limit?: number;
+  /** Only these, as 'disk-lost'. */
+  readonly kind?: string;
+}
+
+export interface EventPage {
+  readonly events: readonly (MemberEvent & { readonly number: number })[];
+  /** There are no older ones. */
+  readonly end: boolean;
+}
+
+/** How the member looks after itself. */
+export interface MaintenanceSettings {
+  /** A node that is away for so long is given up: its replicas are made anew elsewhere. */
+  readonly repairAfterSeconds: number;
+  /** Bytes that repair, drain and rebalance move together in a second. */
+  readonly repairBytesPerSecond: number;
+  /** Every chunk is read and verified once within it; 0: never. */
+  readonly scrubPeriodSeconds: number;
+  /** What nothing names any more is kept for so long. */
+  readonly garbageGraceSeconds: number;
+  /** Nothing is collected until this is taken back: set by a restore. */
+  readonly garbageWaits: boolean;
+  /** Nodes are evened out when their use differs from the average by more than so many percent of capacity; 0: never. */
+  readonly rebalancePercent: number;
+  /** Hours of the day, of UTC, as '01-05'; empty: at any time. */
+  readonly rebalanceHours: string;
 }
 
 export interface IssuedCertificate {

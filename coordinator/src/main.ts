@@ -87,6 +87,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     status: () => gatherStatus({ clock, state, trust, member, trustDomain, version, started }),
     createRealm: (request) => state.core.createRealm(request),
     listRealms: () => state.core.listRealms(),
+    events: state.events,
+    maintenance: state.maintenance,
     createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(

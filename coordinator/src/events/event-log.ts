@@ -4,6 +4,7 @@
  */
 import type { Clock, Timestamp } from '@collective/base/clock';
 import type { Engine } from '../engine/engine.ts';
+import type { EventRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { EVENTS } from '../tables/tables.ts';
 
@@ -15,7 +16,22 @@ export interface MemberEvent {
   readonly details: Readonly<Record<string, string>>;
 }
 
+export interface EventQuery {
+  readonly before: number | undefined;
+  readonly limit: number;
+  /** Empty: all. */
+  readonly kind: string;
+}
+
+export interface EventPage {
+  readonly events: readonly (MemberEvent & { readonly number: number })[];
+  readonly end: boolean;
+}
+
 export const EVENTS_KEPT = 10_000;
+/** Swept after each tenth of them, so that there are never so many. */
+const SCANNED_MAX = EVENTS_KEPT * 1.5;
+export const EVENTS_PAGE_MAX = 1_000;
 const LATEST = 20;
 
 export class EventLog {
@@ -26,15 +42,8 @@ export class EventLog {
   #sinceSweep = 0;
 
   static async load(parts: { clock: Clock; engine: Engine; onFailure: (error: unknown) => void }): Promise<EventLog> {
-    const rows = await parts.engine.run((tx) =>
-      tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), EVENTS_KEPT * 2),
-    );
-    const latest = rows.slice(-LATEST).map(({ value }) => ({
-      time: value.time ?? { seconds: 0, nanos: 0 },
-      kind: value.kind,
-      message: value.message,
-      details: value.details,
-    }));
+    const rows = await parts.engine.run((tx) => tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), SCANNED_MAX));
+    const latest = rows.slice(-LATEST).map(({ value }) => eventOf(value));
     return new EventLog(parts, latest.reverse());
   }
 
@@ -53,6 +62,19 @@ export class EventLog {
     return this.#latest;
   }
 
+  /** Newest first, numbered below `before`; `kind`: only these. */
+  async page({ before, limit, kind }: EventQuery): Promise<EventPage> {
+    const to = before === undefined ? prefixEnd(EVENTS.prefix) : EVENTS.key(before);
+    // Numbers have gaps, so that a page cannot be found by counting; all together are some MiB at most.
+    const rows = await this.#engine.run((tx) => tx.scan(EVENTS, EVENTS.prefix, to, SCANNED_MAX));
+    const asked = rows.filter(({ value }) => kind === '' || value.kind === kind);
+    const events = asked.slice(-limit).reverse();
+    return {
+      events: events.map(({ key, value }) => ({ number: readBigEndian(key, 1, 8), ...eventOf(value) })),
+      end: events.length === asked.length,
+    };
+  }
+
   /** Does not wait for the event to be stored: whoever reports one has other work. */
   record(kind: string, message: string, details: Readonly<Record<string, string>> = {}): void {
     const event = { time: this.#clock.now(), kind, message, details };
@@ -61,20 +83,25 @@ export class EventLog {
     this.#engine
       .run((tx) => tx.put(EVENTS, { ...event, details: { ...details } }, number), { durability: 'written' })
       .catch(this.#onFailure);
-    if (++this.#sinceSweep >= EVENTS_KEPT / 10) this.#sweep(number);
+    if (++this.#sinceSweep >= EVENTS_KEPT / 10) this.#sweep();
   }
 
-  #sweep(newest: number): void {
+  /** By count: numbers have gaps, one at every start. */
+  #sweep(): void {
     this.#sinceSweep = 0;
-    const below = EVENTS.key(Math.max(0, newest - EVENTS_KEPT));
     this.#engine
       .run(
         (tx) => {
-          for (const { key } of tx.scan(EVENTS, EVENTS.prefix, below, EVENTS_KEPT))
+          const rows = tx.scan(EVENTS, EVENTS.prefix, prefixEnd(EVENTS.prefix), SCANNED_MAX);
+          for (const { key } of rows.slice(0, Math.max(0, rows.length - EVENTS_KEPT)))
             tx.remove(EVENTS, readBigEndian(key, 1, 8));
         },
         { durability: 'written' },
       )
       .catch(this.#onFailure);
   }
+}
+
+function eventOf({ time, kind, message, details }: EventRow): MemberEvent {
+  return { time: time ?? { seconds: 0, nanos: 0 }, kind, message, details };
 }

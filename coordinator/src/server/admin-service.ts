@@ -4,16 +4,22 @@ import type {
   CreatedToken,
   CreateRealmRequest,
   CreateTokenRequest,
+  Events,
   Identity,
   IssuedCertificate,
+  ListEventsRequest,
   Realm,
   Realms,
   RenewCertificateRequest,
+  SetMaintenanceRequest,
   Status,
   Subjects,
+  Maintenance as WireMaintenance,
 } from '@collective/protocol/gen/admin';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import type { Engine } from '../engine/transaction.ts';
+import { EVENTS_PAGE_MAX, type EventLog } from '../events/event-log.ts';
+import type { Maintenance } from '../jobs/maintenance.ts';
 import type { Enrolment } from '../membership/enrolment.ts';
 import { allSubjects, identityOf, requireAdmin, wireIdentity } from '../membership/subjects.ts';
 import { SUBJECTS } from '../tables/tables.ts';
@@ -25,6 +31,8 @@ export interface AdminParts {
   createRealm(request: CreateRealmRequest): Promise<Realm>;
   listRealms(): Promise<Realm[]>;
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
+  readonly events: Pick<EventLog, 'page' | 'record'>;
+  readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
 }
 
 export class AdminService {
@@ -67,13 +75,44 @@ export class AdminService {
     return { realms: realms.filter(({ realm }) => given.has(realm)) };
   }
 
+  async listEvents({ before, limit, kind }: ListEventsRequest, peer: PeerIdentity): Promise<Events> {
+    await this.#requireAdmin(peer, 'List events');
+    const most = Math.min(Math.max(limit, 1), EVENTS_PAGE_MAX);
+    const { events, end } = await this.#parts.events.page({ before: before || undefined, limit: most, kind });
+    return {
+      events: events.map(({ number, details, ...event }) => ({ number, event: { ...event, details: { ...details } } })),
+      end,
+    };
+  }
+
+  async getMaintenance(peer: PeerIdentity): Promise<WireMaintenance> {
+    await this.#requireAdmin(peer, 'Look at the maintenance settings');
+    return { ...this.#parts.maintenance.current };
+  }
+
+  async setMaintenance(request: SetMaintenanceRequest, peer: PeerIdentity): Promise<WireMaintenance> {
+    await this.#requireAdmin(peer, 'Change the maintenance settings');
+    const change = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
+    const settings = await this.#parts.maintenance.change(change);
+    this.#parts.events.record('maintenance-set', `${peer.uri} changed how the member looks after itself`, {
+      by: peer.uri,
+      ...Object.fromEntries(Object.entries(change).map(([name, value]) => [name, String(value)])),
+    });
+    return { ...settings };
+  }
+
   /** Holds everything that the coordinator knows, names and rights of all: for administrators. */
   async *createBackup(peer: PeerIdentity, signal: AbortSignal): AsyncGenerator<BackupPiece, void, undefined> {
-    await this.#parts.engine.run((tx) => requireAdmin(tx, peer, 'Make a backup'));
+    await this.#requireAdmin(peer, 'Make a backup');
+    this.#parts.events.record('backup-made', `${peer.uri} made a backup of the metadata`, { by: peer.uri });
     for await (const data of this.#parts.createBackup(signal)) yield { data };
   }
 
   renewCertificate({ csr }: RenewCertificateRequest, peer: PeerIdentity): Promise<IssuedCertificate> {
     return this.#parts.enrolment.renew(peer, csr);
+  }
+
+  #requireAdmin(peer: PeerIdentity, whatFor: string): Promise<void> {
+    return this.#parts.engine.run((tx) => requireAdmin(tx, peer, whatFor));
   }
 }

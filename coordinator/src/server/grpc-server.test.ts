@@ -10,7 +10,13 @@ import { silentLog } from '@collective/base/log';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
-import { AdminClient, EnrolmentClient, type IssuedCertificate, Status } from '@collective/protocol/gen/admin';
+import {
+  AdminClient,
+  EnrolmentClient,
+  type IssuedCertificate,
+  SetMaintenanceRequest,
+  Status,
+} from '@collective/protocol/gen/admin';
 import { MembershipClient, type NodeMessage } from '@collective/protocol/gen/node';
 import { type ClientMessage, FilesClient, type ServerMessage } from '@collective/protocol/gen/session';
 import { clientLink } from '@collective/protocol/link/grpc-link';
@@ -25,6 +31,7 @@ import { type Trust, TrustFiles, writeTrustFiles } from '@collective/protocol/tl
 import { parseTrustSet, type TrustSet } from '@collective/protocol/tls/trust-set';
 import { type ChannelCredentials, credentials, type ServiceError } from '@grpc/grpc-js';
 import { issueLocally } from '../bootstrap.ts';
+import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
 import { ALICE, MovableClock, openScratchMember, type ScratchMember } from '../membership/scratch-member.ts';
 import { EmbeddedCa } from '../membership/signer/embedded-ca.ts';
 import { putFirstUser } from '../membership/subjects.ts';
@@ -110,6 +117,8 @@ async function serve(initial?: TrustSet): Promise<Serving> {
     status: async () => Status.fromPartial({ member: 'alice' }),
     createRealm: () => Promise.reject(new CollectiveError('exists', 'Create a realm')),
     listRealms: async () => [],
+    events: { page: async () => ({ events: [], end: true }), record: () => undefined },
+    maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
     createBackup: async function* () {
       yield Buffer.from('backup');
     },
@@ -185,6 +194,9 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         answer,
       ),
     'Admin/ListRealms': () => client.listRealms({}, answer),
+    'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
+    'Admin/GetMaintenance': () => client.getMaintenance({}, answer),
+    'Admin/SetMaintenance': () => client.setMaintenance(SetMaintenanceRequest.fromPartial({}), answer),
     'Admin/CreateBackup': () => {
       const pieces = client.createBackup({});
       pieces.on('error', (error: ServiceError) => answer(error, undefined));
@@ -233,6 +245,9 @@ function expectedCode(role: PeerRole, method: Method): string {
   switch (method) {
     case 'Admin/CreateToken':
     case 'Admin/ListSubjects':
+    case 'Admin/ListEvents':
+    case 'Admin/GetMaintenance':
+    case 'Admin/SetMaintenance':
     case 'Admin/CreateBackup':
       return mayAdminister ? 'ok' : 'permission_denied';
     case 'Admin/CreateRealm':
@@ -443,7 +458,18 @@ test('a port that is taken is address_in_use', { timeout: 30_000 }, async () => 
   const createBackup = async function* (): AsyncGenerator<Buffer> {
     yield await never();
   };
-  const admin = new AdminService({ ...member, status: never, createRealm: never, listRealms: never, createBackup });
+  const background = {
+    events: { page: never, record: () => undefined },
+    maintenance: { current: MAINTENANCE_DEFAULTS, change: never },
+  };
+  const admin = new AdminService({
+    ...member,
+    status: never,
+    createRealm: never,
+    listRealms: never,
+    createBackup,
+    ...background,
+  });
   const parts = {
     trust: server.trust,
     clock,

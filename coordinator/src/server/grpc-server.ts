@@ -93,6 +93,9 @@ export class GrpcServer implements AsyncDisposable {
       listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
       createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
       listRealms: this.#unary('Admin/ListRealms', (_request, peer) => admin.listRealms(peer)),
+      listEvents: this.#unary('Admin/ListEvents', (request, peer) => admin.listEvents(request, peer)),
+      getMaintenance: this.#unary('Admin/GetMaintenance', (_request, peer) => admin.getMaintenance(peer)),
+      setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),
       createBackup: (call) =>
         void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
       renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),

@@ -18,6 +18,9 @@ export const METHOD_ROLES = {
   'Admin/ListSubjects': PEOPLE,
   'Admin/CreateRealm': PEOPLE,
   'Admin/ListRealms': PEOPLE,
+  'Admin/ListEvents': PEOPLE,
+  'Admin/GetMaintenance': PEOPLE,
+  'Admin/SetMaintenance': PEOPLE,
   'Admin/CreateBackup': PEOPLE,
   'Admin/RenewCertificate': ['user', 'client', 'operator', 'node'],
 } as const satisfies Record<string, readonly PeerRole[]>;

@@ -184,6 +184,50 @@ export interface Realms {
   realms: Realm[];
 }
 
+export interface ListEventsRequest {
+  /** number; 0: from the newest */
+  before: number;
+  /** at most 1,000 */
+  limit: number;
+  /** only these; empty: all */
+  kind: string;
+}
+
+export interface Events {
+  events: NumberedEvent[];
+  end: boolean;
+}
+
+export interface NumberedEvent {
+  number: number;
+  event: Event | undefined;
+}
+
+export interface GetMaintenanceRequest {
+}
+
+/** How the member looks after itself. 0: none, where that makes sense. */
+export interface Maintenance {
+  repairAfterSeconds: number;
+  repairBytesPerSecond: number;
+  scrubPeriodSeconds: number;
+  garbageGraceSeconds: number;
+  garbageWaits: boolean;
+  rebalancePercent: number;
+  rebalanceHours: string;
+}
+
+/** What is not set stays as it is. */
+export interface SetMaintenanceRequest {
+  repairAfterSeconds?: number | undefined;
+  repairBytesPerSecond?: number | undefined;
+  scrubPeriodSeconds?: number | undefined;
+  garbageGraceSeconds?: number | undefined;
+  garbageWaits?: boolean | undefined;
+  rebalancePercent?: number | undefined;
+  rebalanceHours?: string | undefined;
+}
+
 export interface CreateBackupRequest {
 }
 
@@ -2510,6 +2554,625 @@ export const Realms: MessageFns<Realms> = {
   },
 };
 
+function createBaseListEventsRequest(): ListEventsRequest {
+  return { before: 0, limit: 0, kind: "" };
+}
+
+export const ListEventsRequest: MessageFns<ListEventsRequest> = {
+  encode(message: ListEventsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.before !== 0) {
+      writer.uint32(8).uint64(message.before);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(16).uint32(message.limit);
+    }
+    if (message.kind !== "") {
+      writer.uint32(26).string(message.kind);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListEventsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListEventsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.before = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListEventsRequest): unknown {
+    const obj: any = {};
+    if (message.before !== 0) {
+      obj.before = Math.round(message.before);
+    }
+    if (message.limit !== 0) {
+      obj.limit = Math.round(message.limit);
+    }
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListEventsRequest>): ListEventsRequest {
+    return ListEventsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListEventsRequest>): ListEventsRequest {
+    const message = createBaseListEventsRequest();
+    message.before = object.before ?? 0;
+    message.limit = object.limit ?? 0;
+    message.kind = object.kind ?? "";
+    return message;
+  },
+};
+
+function createBaseEvents(): Events {
+  return { events: [], end: false };
+}
+
+export const Events: MessageFns<Events> = {
+  encode(message: Events, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.events) {
+      NumberedEvent.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.end !== false) {
+      writer.uint32(16).bool(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Events {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvents();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.events.push(NumberedEvent.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Events): unknown {
+    const obj: any = {};
+    if (message.events?.length) {
+      obj.events = message.events.map((e) => NumberedEvent.toJSON(e));
+    }
+    if (message.end !== false) {
+      obj.end = message.end;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Events>): Events {
+    return Events.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Events>): Events {
+    const message = createBaseEvents();
+    message.events = object.events?.map((e) => NumberedEvent.fromPartial(e)) || [];
+    message.end = object.end ?? false;
+    return message;
+  },
+};
+
+function createBaseNumberedEvent(): NumberedEvent {
+  return { number: 0, event: undefined };
+}
+
+export const NumberedEvent: MessageFns<NumberedEvent> = {
+  encode(message: NumberedEvent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    if (message.event !== undefined) {
+      Event.encode(message.event, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NumberedEvent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNumberedEvent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = Event.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: NumberedEvent): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.event !== undefined) {
+      obj.event = Event.toJSON(message.event);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NumberedEvent>): NumberedEvent {
+    return NumberedEvent.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NumberedEvent>): NumberedEvent {
+    const message = createBaseNumberedEvent();
+    message.number = object.number ?? 0;
+    message.event = (object.event !== undefined && object.event !== null) ? Event.fromPartial(object.event) : undefined;
+    return message;
+  },
+};
+
+function createBaseGetMaintenanceRequest(): GetMaintenanceRequest {
+  return {};
+}
+
+export const GetMaintenanceRequest: MessageFns<GetMaintenanceRequest> = {
+  encode(_: GetMaintenanceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetMaintenanceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetMaintenanceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: GetMaintenanceRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetMaintenanceRequest>): GetMaintenanceRequest {
+    return GetMaintenanceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetMaintenanceRequest>): GetMaintenanceRequest {
+    const message = createBaseGetMaintenanceRequest();
+    return message;
+  },
+};
+
+function createBaseMaintenance(): Maintenance {
+  return {
+    repairAfterSeconds: 0,
+    repairBytesPerSecond: 0,
+    scrubPeriodSeconds: 0,
+    garbageGraceSeconds: 0,
+    garbageWaits: false,
+    rebalancePercent: 0,
+    rebalanceHours: "",
+  };
+}
+
+export const Maintenance: MessageFns<Maintenance> = {
+  encode(message: Maintenance, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repairAfterSeconds !== 0) {
+      writer.uint32(8).uint32(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== 0) {
+      writer.uint32(16).uint64(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== 0) {
+      writer.uint32(24).uint32(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== 0) {
+      writer.uint32(32).uint32(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== false) {
+      writer.uint32(40).bool(message.garbageWaits);
+    }
+    if (message.rebalancePercent !== 0) {
+      writer.uint32(48).uint32(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== "") {
+      writer.uint32(58).string(message.rebalanceHours);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Maintenance {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMaintenance();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.repairAfterSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.repairBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.scrubPeriodSeconds = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.garbageGraceSeconds = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.garbageWaits = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.rebalancePercent = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.rebalanceHours = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Maintenance): unknown {
+    const obj: any = {};
+    if (message.repairAfterSeconds !== 0) {
+      obj.repairAfterSeconds = Math.round(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== 0) {
+      obj.repairBytesPerSecond = Math.round(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== 0) {
+      obj.scrubPeriodSeconds = Math.round(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== 0) {
+      obj.garbageGraceSeconds = Math.round(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== false) {
+      obj.garbageWaits = message.garbageWaits;
+    }
+    if (message.rebalancePercent !== 0) {
+      obj.rebalancePercent = Math.round(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== "") {
+      obj.rebalanceHours = message.rebalanceHours;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Maintenance>): Maintenance {
+    return Maintenance.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Maintenance>): Maintenance {
+    const message = createBaseMaintenance();
+    message.repairAfterSeconds = object.repairAfterSeconds ?? 0;
+    message.repairBytesPerSecond = object.repairBytesPerSecond ?? 0;
+    message.scrubPeriodSeconds = object.scrubPeriodSeconds ?? 0;
+    message.garbageGraceSeconds = object.garbageGraceSeconds ?? 0;
+    message.garbageWaits = object.garbageWaits ?? false;
+    message.rebalancePercent = object.rebalancePercent ?? 0;
+    message.rebalanceHours = object.rebalanceHours ?? "";
+    return message;
+  },
+};
+
+function createBaseSetMaintenanceRequest(): SetMaintenanceRequest {
+  return {
+    repairAfterSeconds: undefined,
+    repairBytesPerSecond: undefined,
+    scrubPeriodSeconds: undefined,
+    garbageGraceSeconds: undefined,
+    garbageWaits: undefined,
+    rebalancePercent: undefined,
+    rebalanceHours: undefined,
+  };
+}
+
+export const SetMaintenanceRequest: MessageFns<SetMaintenanceRequest> = {
+  encode(message: SetMaintenanceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repairAfterSeconds !== undefined) {
+      writer.uint32(8).uint32(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== undefined) {
+      writer.uint32(16).uint64(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== undefined) {
+      writer.uint32(24).uint32(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== undefined) {
+      writer.uint32(32).uint32(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== undefined) {
+      writer.uint32(40).bool(message.garbageWaits);
+    }
+    if (message.rebalancePercent !== undefined) {
+      writer.uint32(48).uint32(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== undefined) {
+      writer.uint32(58).string(message.rebalanceHours);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetMaintenanceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetMaintenanceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.repairAfterSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.repairBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.scrubPeriodSeconds = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.garbageGraceSeconds = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.garbageWaits = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.rebalancePercent = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.rebalanceHours = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SetMaintenanceRequest): unknown {
+    const obj: any = {};
+    if (message.repairAfterSeconds !== undefined) {
+      obj.repairAfterSeconds = Math.round(message.repairAfterSeconds);
+    }
+    if (message.repairBytesPerSecond !== undefined) {
+      obj.repairBytesPerSecond = Math.round(message.repairBytesPerSecond);
+    }
+    if (message.scrubPeriodSeconds !== undefined) {
+      obj.scrubPeriodSeconds = Math.round(message.scrubPeriodSeconds);
+    }
+    if (message.garbageGraceSeconds !== undefined) {
+      obj.garbageGraceSeconds = Math.round(message.garbageGraceSeconds);
+    }
+    if (message.garbageWaits !== undefined) {
+      obj.garbageWaits = message.garbageWaits;
+    }
+    if (message.rebalancePercent !== undefined) {
+      obj.rebalancePercent = Math.round(message.rebalancePercent);
+    }
+    if (message.rebalanceHours !== undefined) {
+      obj.rebalanceHours = message.rebalanceHours;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetMaintenanceRequest>): SetMaintenanceRequest {
+    return SetMaintenanceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetMaintenanceRequest>): SetMaintenanceRequest {
+    const message = createBaseSetMaintenanceRequest();
+    message.repairAfterSeconds = object.repairAfterSeconds ?? undefined;
+    message.repairBytesPerSecond = object.repairBytesPerSecond ?? undefined;
+    message.scrubPeriodSeconds = object.scrubPeriodSeconds ?? undefined;
+    message.garbageGraceSeconds = object.garbageGraceSeconds ?? undefined;
+    message.garbageWaits = object.garbageWaits ?? undefined;
+    message.rebalancePercent = object.rebalancePercent ?? undefined;
+    message.rebalanceHours = object.rebalanceHours ?? undefined;
+    return message;
+  },
+};
+
 function createBaseCreateBackupRequest(): CreateBackupRequest {
   return {};
 }
@@ -2911,6 +3574,36 @@ export const AdminService = {
     responseSerialize: (value: Realms): Buffer => Buffer.from(Realms.encode(value).finish()),
     responseDeserialize: (value: Buffer): Realms => Realms.decode(value),
   },
+  /** Newest first, page by page. */
+  listEvents: {
+    path: "/collective.v1.Admin/ListEvents" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListEventsRequest): Buffer => Buffer.from(ListEventsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListEventsRequest => ListEventsRequest.decode(value),
+    responseSerialize: (value: Events): Buffer => Buffer.from(Events.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Events => Events.decode(value),
+  },
+  getMaintenance: {
+    path: "/collective.v1.Admin/GetMaintenance" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetMaintenanceRequest): Buffer =>
+      Buffer.from(GetMaintenanceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetMaintenanceRequest => GetMaintenanceRequest.decode(value),
+    responseSerialize: (value: Maintenance): Buffer => Buffer.from(Maintenance.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Maintenance => Maintenance.decode(value),
+  },
+  setMaintenance: {
+    path: "/collective.v1.Admin/SetMaintenance" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetMaintenanceRequest): Buffer =>
+      Buffer.from(SetMaintenanceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetMaintenanceRequest => SetMaintenanceRequest.decode(value),
+    responseSerialize: (value: Maintenance): Buffer => Buffer.from(Maintenance.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Maintenance => Maintenance.decode(value),
+  },
   /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
   createBackup: {
     path: "/collective.v1.Admin/CreateBackup" as const,
@@ -2941,6 +3634,10 @@ export interface AdminServer extends UntypedServiceImplementation {
   listSubjects: handleUnaryCall<ListSubjectsRequest, Subjects>;
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
+  /** Newest first, page by page. */
+  listEvents: handleUnaryCall<ListEventsRequest, Events>;
+  getMaintenance: handleUnaryCall<GetMaintenanceRequest, Maintenance>;
+  setMaintenance: handleUnaryCall<SetMaintenanceRequest, Maintenance>;
   /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
   createBackup: handleServerStreamingCall<CreateBackupRequest, BackupPiece>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
@@ -3034,6 +3731,52 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Realms) => void,
+  ): ClientUnaryCall;
+  /** Newest first, page by page. */
+  listEvents(
+    request: ListEventsRequest,
+    callback: (error: ServiceError | null, response: Events) => void,
+  ): ClientUnaryCall;
+  listEvents(
+    request: ListEventsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Events) => void,
+  ): ClientUnaryCall;
+  listEvents(
+    request: ListEventsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Events) => void,
+  ): ClientUnaryCall;
+  getMaintenance(
+    request: GetMaintenanceRequest,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
+  ): ClientUnaryCall;
+  getMaintenance(
+    request: GetMaintenanceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
+  ): ClientUnaryCall;
+  getMaintenance(
+    request: GetMaintenanceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
+  ): ClientUnaryCall;
+  setMaintenance(
+    request: SetMaintenanceRequest,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
+  ): ClientUnaryCall;
+  setMaintenance(
+    request: SetMaintenanceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
+  ): ClientUnaryCall;
+  setMaintenance(
+    request: SetMaintenanceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Maintenance) => void,
   ): ClientUnaryCall;
   /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
   createBackup(request: CreateBackupRequest, options?: Partial<CallOptions>): ClientReadableStream<BackupPiece>;

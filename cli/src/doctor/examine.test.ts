@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { MaintenanceSettings, MemberStatus, NodeStatus } from '@collective/client';
+import { examine, type Facts, type Finding } from './examine.ts';
+
+const NOW_S = 1_800_000_000;
+const DAY_S = 86_400;
+const at = (seconds: number) => ({ seconds, nanos: 0 });
+
+function node(name: string, change: Partial<NodeStatus> = {}): NodeStatus {
+  return {
+    name,
+    state: 'ready',
+    zone: '',
+    capacityBytes: 1e12,
+    usedBytes: 1e11,
+    freeBytes: 9e11,
+    lastHeartbeat: at(NOW_S - 1),
+    version: '0.1.0',
+    disk: 'd',
+    chunks: 5,
+    addresses: [],
+    certificateExpires: undefined,
+    incarnation: 1,
+    ...change,
+  } as NodeStatus;
+}
+
+const STATUS = {
+  version: '0.1.0',
+  time: at(NOW_S),
+  nodes: [node('node-1'), node('node-2')],
+  certificates: [{ subject: 'CN=ca', issuer: '', kind: 'ca', notAfter: at(NOW_S + 3_000 * DAY_S) }],
+  replication: { replicas: 10, underReplicated: 0, unstable: 0, lost: 0 },
+  events: [],
+} as unknown as MemberStatus;
+
+const MAINTENANCE: MaintenanceSettings = {
+  repairAfterSeconds: 600,
+  repairBytesPerSecond: 1e6,
+  scrubPeriodSeconds: 30 * DAY_S,
+  garbageGraceSeconds: DAY_S,
+  garbageWaits: false,
+  rebalancePercent: 10,
+  rebalanceHours: '',
+};
+
+const WELL: Facts = {
+  nowMs: NOW_S * 1000,
+  program: '0.1.0',
+  context: { name: 'alice', coordinator: 'alice:7420' },
+  certificate: { state: 'valid', leftMs: 20 * DAY_S * 1000, chain: 'verified: signed by the root' },
+  status: STATUS,
+  statusTookMs: 3,
+  probes: [
+    { node: 'node-1', error: undefined, tookMs: 4 },
+    { node: 'node-2', error: undefined, tookMs: 5 },
+  ],
+  maintenance: MAINTENANCE,
+  lastBackupMs: (NOW_S - 3_600) * 1000,
+};
+
+test('a member that is well has findings that say so, and nothing to do', () => {
+  const findings = examine(WELL);
+  assert.deepEqual(
+    findings.map(({ about }) => about),
+    ['your certificate', 'coordinator', 'clocks', 'authority', 'node node-1', 'node node-2', 'replication', 'backup'],
+  );
+  for (const { level, todo } of findings) assert.deepEqual([level, todo], ['ok', undefined]);
+});
+
+const withStatus = (change: Partial<MemberStatus>): Partial<Facts> => ({ status: { ...STATUS, ...change } });
+const withNode = (change: Partial<NodeStatus>): Partial<Facts> =>
+  withStatus({ nodes: [node('node-1', change), node('node-2')] });
+
+const CASES: {
+  name: string;
+  facts: Partial<Facts>;
+  level: Finding['level'];
+  about: string;
+  says: RegExp;
+  todo: RegExp;
+}[] = [
+  {
+    name: 'a coordinator that does not answer',
+    facts: { status: { error: 'Ask for the status: refused', code: 'unavailable' } },
+    level: 'problem',
+    about: 'coordinator',
+    says: /refused/,
+    todo: /alice:7420/,
+  },
+  {
+    name: 'a coordinator that does not take the certificate',
+    facts: { status: { error: 'expired', code: 'unauthenticated' } },
+    level: 'problem',
+    about: 'coordinator',
+    says: /expired/,
+    todo: /enrol again/,
+  },
+  {
+    name: 'a certificate that ends soon',
+    facts: { certificate: { state: 'expires soon', leftMs: 3_600_000, chain: 'verified: x' } },
+    level: 'warning',
+    about: 'your certificate',
+    says: /1h left/,
+    todo: /auth renew/,
+  },
+  {
+    name: 'a certificate of another authority',
+    facts: { certificate: { state: 'valid', leftMs: 1e9, chain: 'NOT VALID: another root' } },
+    level: 'problem',
+    about: 'your certificate',
+    says: /another root/,
+    todo: /[Ee]nrol/,
+  },
+  {
+    name: 'no certificate',
+    facts: { certificate: { error: 'Read the certificate in x' } },
+    level: 'problem',
+    about: 'your certificate',
+    says: /Read the certificate/,
+    todo: /init alice/,
+  },
+  {
+    name: 'a clock that is some seconds off',
+    facts: withStatus({ time: at(NOW_S + 20) }),
+    level: 'warning',
+    about: 'clocks',
+    says: /20s/,
+    todo: /NTP/,
+  },
+  {
+    name: 'a clock that is so far off that nodes are refused',
+    facts: withStatus({ time: at(NOW_S - 90) }),
+    level: 'problem',
+    about: 'clocks',
+    says: /1m30s/,
+    todo: /NTP/,
+  },
+  {
+    name: 'another version of the coordinator',
+    facts: withStatus({ version: '0.2.0', nodes: [node('node-1', { version: '0.2.0' })] }),
+    level: 'warning',
+    about: 'coordinator',
+    says: /0\.2\.0/,
+    todo: /[Uu]pgrade/,
+  },
+  {
+    name: 'an authority that ends within three months',
+    facts: withStatus({ certificates: [{ subject: 'ca', issuer: '', kind: 'ca', notAfter: at(NOW_S + 50 * DAY_S) }] }),
+    level: 'warning',
+    about: 'authority',
+    says: /left/,
+    todo: /next generation/,
+  },
+  {
+    name: 'a node whose certificate has expired',
+    facts: withStatus({ certificates: [{ subject: 'n', issuer: '', kind: 'node', notAfter: at(NOW_S - 60) }] }),
+    level: 'problem',
+    about: 'certificate of n',
+    says: /expired 1m ago/,
+    todo: /renewed itself/,
+  },
+  {
+    name: 'a node that is away',
+    facts: withNode({ state: 'away', lastHeartbeat: at(NOW_S - 300) }),
+    level: 'problem',
+    about: 'node node-1',
+    says: /5m/,
+    todo: /running/,
+  },
+  {
+    name: 'a full node',
+    facts: withNode({ state: 'full' }),
+    level: 'problem',
+    about: 'node node-1',
+    says: /full/,
+    todo: /capacity/,
+  },
+  {
+    name: 'a node that is nearly full',
+    facts: withNode({ freeBytes: 5e10 }),
+    level: 'warning',
+    about: 'node node-1',
+    says: /only/,
+    todo: /before it is full/,
+  },
+  {
+    name: 'a node that cannot be reached from here',
+    facts: { probes: [{ node: 'node-1', error: 'refused', tookMs: 2 }] },
+    level: 'problem',
+    about: 'node node-1',
+    says: /cannot be reached: refused/,
+    todo: /advertises/,
+  },
+  {
+    name: 'no node at all',
+    facts: withStatus({ nodes: [] }),
+    level: 'problem',
+    about: 'nodes',
+    says: /no storage node/,
+    todo: /token create/,
+  },
+  {
+    name: 'chunks that lack replicas',
+    facts: withStatus({ replication: { ...STATUS.replication, underReplicated: 7 } }),
+    level: 'warning',
+    about: 'replication',
+    says: /7 chunks/,
+    todo: /Repair/,
+  },
+  {
+    name: 'chunks that are lost',
+    facts: withStatus({ replication: { ...STATUS.replication, lost: 2, underReplicated: 7 } }),
+    level: 'problem',
+    about: 'replication',
+    says: /2 chunks were lost/,
+    todo: /events/,
+  },
+  {
+    name: 'garbage that waits for a person',
+    facts: { maintenance: { ...MAINTENANCE, garbageWaits: true } },
+    level: 'warning',
+    about: 'garbage',
+    says: /restored/,
+    todo: /garbage-waits=false/,
+  },
+  {
+    name: 'a scrub that is off',
+    facts: { maintenance: { ...MAINTENANCE, scrubPeriodSeconds: 0 } },
+    level: 'warning',
+    about: 'scrub',
+    says: /off/,
+    todo: /scrub-period/,
+  },
+  {
+    name: 'no backup',
+    facts: { lastBackupMs: undefined },
+    level: 'warning',
+    about: 'backup',
+    says: /none/,
+    todo: /backup create/,
+  },
+  {
+    name: 'an old backup',
+    facts: { lastBackupMs: (NOW_S - 30 * DAY_S) * 1000 },
+    level: 'warning',
+    about: 'backup',
+    says: /30d/,
+    todo: /backup create/,
+  },
+];
+
+for (const { name, facts, level, about, says, todo } of CASES) {
+  test(`${name} is a ${level} with something to do`, () => {
+    const found = examine({ ...WELL, ...facts }).filter((finding) => finding.level !== 'ok');
+    assert.deepEqual(
+      found.map((finding) => [finding.level, finding.about]),
+      [[level, about]],
+    );
+    assert.match(found[0]?.says ?? '', says);
+    assert.match(found[0]?.todo ?? '', todo);
+  });
+}
+
+test('who may not ask for settings is not told about backups', () => {
+  const about = examine({ ...WELL, maintenance: undefined, lastBackupMs: undefined }).map((finding) => finding.about);
+  assert.ok(!about.includes('backup') && !about.includes('garbage'));
+});

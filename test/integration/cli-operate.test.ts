@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CliWorld, freePortBase, partsOf, until } from './cli-world.ts';
+
+interface Finding {
+  readonly level: string;
+  readonly about: string;
+  readonly says: string;
+  readonly todo?: string;
+}
+
+const slow = { timeout: 180_000 };
+
+async function findings(world: CliWorld): Promise<{ exit: number | null; found: Finding[] }> {
+  const { exit, out } = await world.run(['doctor', '--json']);
+  return { exit, found: JSON.parse(out) as Finding[] };
+}
+
+test(
+  'collective doctor: a new member lacks only a backup; what is stopped is found, with what to do',
+  slow,
+  async () => {
+    await using world = await CliWorld.create();
+    const up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB']);
+    const fresh = await findings(world);
+    assert.equal(fresh.exit, 0);
+    assert.deepEqual(
+      fresh.found.filter(({ level }) => level !== 'ok').map(({ about }) => about),
+      ['backup'],
+    );
+    assert.ok(fresh.found.some(({ about, says }) => about === 'node node-2' && /reached in \d+ ms/.test(says)));
+    await world.ok(['backup', 'create', 'a.backup']);
+    assert.match(await world.ok(['doctor']), /All is well\.\n$/);
+
+    const node = (await partsOf(world.dataOf('alice'))).find(({ name }) => name === 'node-1');
+    assert.ok(node !== undefined);
+    process.kill(node.pid, 'SIGSTOP');
+    let last: { exit: number | null; found: Finding[] } = { exit: null, found: [] };
+    const problem = (): Finding | undefined =>
+      last.found.find(({ level, about }) => level === 'problem' && about === 'node node-1');
+    const looked = async (): Promise<boolean> => {
+      last = await findings(world);
+      return problem() !== undefined;
+    };
+    await until(looked, 'the node that hangs is found', 60_000, () => JSON.stringify(last));
+    process.kill(node.pid, 'SIGCONT');
+    assert.equal(last.exit, 1);
+    assert.ok((problem()?.todo ?? '').length > 10);
+    await up.stop();
+    const gone = await world.run(['doctor', '--timeout', '60s']);
+    assert.equal(gone.exit, 1);
+    assert.match(gone.out, /PROBLEM {2}coordinator: /);
+    assert.match(gone.out, /Is it running/);
+  },
+);
+
+test(
+  'collective maintenance and events: settings hold over a restart, and who changed them is told',
+  slow,
+  async () => {
+    await using world = await CliWorld.create();
+    const base = ['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB'];
+    const first = await world.up(base);
+    assert.match(await world.ok(['maintenance', 'show']), /repair-after: +10m/);
+    const changed = await world.ok([
+      'maintenance',
+      'set',
+      'repair-after=1h',
+      'repair-rate=20MB',
+      'scrub-period=off',
+      '--json',
+    ]);
+    const { repairAfterSeconds, repairBytesPerSecond, scrubPeriodSeconds, garbageGraceSeconds } = JSON.parse(changed);
+    assert.deepEqual(
+      [repairAfterSeconds, repairBytesPerSecond, scrubPeriodSeconds, garbageGraceSeconds],
+      [3_600, 20_000_000, 0, 86_400],
+    );
+    for (const [bad, says] of [
+      ['repair-after=never', /never/],
+      ['repair-after=1ms', /repairAfterSeconds/],
+      ['nonsense=1', /the settings are repair-after/],
+      ['repair-after', /SETTING=VALUE/],
+      ['rebalance-hours=25-26', /hours of UTC/],
+    ] as const) {
+      const { exit, err } = await world.run(['maintenance', 'set', bad]);
+      assert.equal(exit, 2, `${bad}: ${err}`);
+      assert.match(err, says);
+    }
+    await first.stop();
+    const second = await world.up(base);
+    const kept = JSON.parse(await world.ok(['maintenance', 'show', '--json']));
+    assert.deepEqual([kept.repairAfterSeconds, kept.scrubPeriodSeconds], [3_600, 0]);
+    const events = JSON.parse(await world.ok(['events', '--kind', 'maintenance-set', '--json']));
+    assert.equal(events.length, 1);
+    assert.equal(events[0].details.repairAfterSeconds, '3600');
+    assert.match(await world.ok(['events']), /maintenance-set/);
+    await second.stop();
+  },
+);
