@@ -182,7 +182,7 @@ export const ERROR_CODES = {
     'EACCES',
     'UNAUTHENTICATED',
     4,
-    'A token or ticket is malformed, expired, used before, or made for another name, session, chunk, node or epoch.',
+    'A token or ticket is malformed, expired, used before (for another key), or made for another name, session, chunk, node or epoch.',
     'Enrolment: ask for a new token (`collective token create`). Data access: it is renewed by itself; look at the clock if it goes on.',
   ),
   csr_refused: entry(

@@ -1,7 +1,9 @@
 /**
  * Enrolment (T3): a one-time token becomes a certificate. The key is made here and never leaves; the server is verified by
  * the member's CA file, the caller has no certificate yet. The token names the subject, and the request must ask for it.
+ * Safe to repeat: until an answer is here the key is kept, and the member answers the token again for that key.
  */
+import { CollectiveError } from '@collective/base/errors';
 import { SystemClock } from '@collective/base/system-clock';
 import { EnrolmentClient, type IssuedCertificate } from '@collective/protocol/gen/admin';
 import { dialOptions, enrolmentCredentials } from '@collective/protocol/tls/grpc-credentials';
@@ -10,6 +12,7 @@ import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { unaryCall } from '../admin.ts';
 import { parseCoordinatorAddress } from '../coordinator-address.ts';
 import { explained } from '../explain-unavailable.ts';
+import { forgetPending, pendingRequest } from './pending-enrolment.ts';
 
 export interface EnrolOptions {
   readonly coordinator: string;
@@ -25,25 +28,33 @@ export interface EnrolOptions {
   readonly signal?: AbortSignal;
 }
 
+/** After these the same request will not be answered otherwise. */
+const FINAL: readonly string[] = ['token_invalid', 'csr_refused'];
+
 /** Answers the subject that was issued. Throws `token_invalid`, `csr_refused`, `unauthenticated`, `unavailable`. */
 export async function enrol(options: EnrolOptions): Promise<{ readonly subject: string }> {
   const clock = new SystemClock();
   const address = parseCoordinatorAddress(options.coordinator);
   const trustDomain = parseTrustDomain(options.trustDomain);
-  const { makeCsr } = await import('@collective/protocol/tls/make-csr');
-  const { csr, keyPem } = await makeCsr(spiffeId(trustDomain, options.role, options.name));
+  const { token, credentials: folder } = options;
+  const id = spiffeId(trustDomain, options.role, options.name);
+  const { csr, keyPem } = await pendingRequest({ folder, token, id });
   const expected: ExpectedServer = { trustDomain, role: 'coordinator' };
   const credentials = enrolmentCredentials(options.caPem, expected, clock);
   const client = new EnrolmentClient(address, credentials, dialOptions(expected));
   try {
     const what = `Enrol ${options.role}/${options.name} at ${address}`;
     const asking = unaryCall<IssuedCertificate>(clock, what, options.signal, (done) =>
-      client.enrol({ token: options.token, csr }, done),
+      client.enrol({ token, csr }, done),
     );
     const issued = await explained(asking, { address, expected, bundlePem: options.caPem, clock });
     const { certificatePem, bundlePem, subject } = issued;
-    await writeTrustFiles(options.credentials, { certificatePem, keyPem, bundlePem });
+    await writeTrustFiles(folder, { certificatePem, keyPem, bundlePem });
+    await forgetPending(folder);
     return { subject };
+  } catch (thrown) {
+    if (thrown instanceof CollectiveError && FINAL.includes(thrown.code)) await forgetPending(folder);
+    throw thrown;
   } finally {
     client.close();
   }

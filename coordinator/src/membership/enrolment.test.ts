@@ -35,7 +35,7 @@ const hasCode =
     return true;
   };
 
-test('T3: a token becomes a certificate for its name, once', async () => {
+test('T3: a token becomes a certificate for its name, for one key', async () => {
   await using member = await openScratchMember(ca);
   const { token, subject } = await member.enrolment.createToken(wish('user', 'ann'));
   assert.equal(subject, 'spiffe://alice.home/user/ann');
@@ -43,10 +43,36 @@ test('T3: a token becomes a certificate for its name, once', async () => {
   const issued = await enrol(member, token, 'user', 'ann');
   assert.equal(new X509Certificate(issued.certificatePem).subjectAltName, 'URI:spiffe://alice.home/user/ann');
   assert.equal(issued.bundlePem, ca.bundlePem());
-  await assert.rejects(enrol(member, token, 'user', 'ann'), hasCode('token_invalid', /used before/));
+  await assert.rejects(enrol(member, token, 'user', 'ann'), hasCode('token_invalid', /used before, with another key/));
 });
 
-test('T3: of two that use one token at once, one gets a certificate', async () => {
+test('T3: a lost answer does not cost the token: the same key is answered again, until its time is over', async () => {
+  await using member = await openScratchMember(ca);
+  const { token } = await member.enrolment.createToken({ ...wish('user', 'ann'), ttlSeconds: 60 });
+  const { csr } = await makeCsr(spiffeId(ALICE, 'user', 'ann'));
+  const keys = new Set<string>();
+  for (const { certificatePem } of [
+    await member.enrolment.enrol(token, csr),
+    ...(await Promise.all([1, 2, 3].map(() => member.enrolment.enrol(token, csr)))),
+  ])
+    keys.add(new X509Certificate(certificatePem).publicKey.export({ type: 'spki', format: 'pem' }).toString());
+  assert.equal(keys.size, 1);
+  await assert.rejects(enrol(member, token, 'user', 'ann'), hasCode('token_invalid', /another key/));
+  member.clock.moveWall(61);
+  await assert.rejects(member.enrolment.enrol(token, csr), hasCode('token_invalid', /expired/));
+});
+
+test('T3a: a repeated enrolment takes back nothing that was decided about its subject meanwhile', async () => {
+  await using member = await openScratchMember(ca);
+  const { token, subject } = await member.enrolment.createToken({ ...wish('user', 'ann'), admin: true });
+  const { csr } = await makeCsr(spiffeId(ALICE, 'user', 'ann'));
+  await member.enrolment.enrol(token, csr);
+  await member.engine.run((tx) => tx.remove(SUBJECTS, subject));
+  await member.enrolment.enrol(token, csr);
+  assert.equal(await member.engine.run((tx) => tx.get(SUBJECTS, subject)), undefined);
+});
+
+test('T3: of several keys that use one token at once, one gets a certificate', async () => {
   await using member = await openScratchMember(ca);
   const { token } = await member.enrolment.createToken(wish('user', 'ann'));
   const ends = await Promise.allSettled([1, 2, 3, 4].map(() => enrol(member, token, 'user', 'ann')));

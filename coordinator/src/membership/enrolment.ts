@@ -1,7 +1,8 @@
 /**
- * Tokens become certificates, certificates are renewed (T3, T5). A token is a secret for one name, one use and a short
- * time; only its SHA-256 is stored. A certificate leaves the coordinator after the token's use is stable, so that a token
- * never makes two, not after a power loss either.
+ * Tokens become certificates, certificates are renewed (T3, T5). A token is a secret for one name, one key and a short time;
+ * only its SHA-256 is stored. A certificate leaves the coordinator after the token's use is stable, so that a token never
+ * serves two keys, not after a power loss either. For the key that used it a token is answered again until its time is
+ * over: an answer that was lost must not cost it.
  */
 import { createHash } from 'node:crypto';
 import { CollectiveError } from '@collective/base/errors';
@@ -28,6 +29,7 @@ const DEFAULT_TTL_SECONDS = 3_600;
 const TTL_SECONDS_MAX = 30 * 86_400;
 /** Tokens that are neither used nor expired, and some that are. */
 const TOKENS_MAX = 1_000;
+const NO_KEY = Buffer.alloc(0);
 const UID_MAX = 0xffff_fffe;
 const ENROLLED_ROLES = ['user', 'client', 'node'] as const;
 
@@ -75,6 +77,7 @@ export class Enrolment {
         uri: id.uri,
         expires: { seconds: tx.now.seconds + ttlSeconds, nanos: 0 },
         used: false,
+        usedBy: NO_KEY,
         // Nodes have no rights over files: their certificate is all there is to know of them.
         subject:
           id.role === 'node'
@@ -95,15 +98,15 @@ export class Enrolment {
     return { token, expires, subject: id.uri };
   }
 
-  /** Whether `enrol` would take the token now. */
+  /** Whether `enrol` would take the token now, with any key. */
   async isUsable(token: string): Promise<boolean> {
     return await this.#parts.engine.run((tx) => {
       const row = tx.get(TOKENS, hashOf(token));
-      return row !== undefined && whyUseless(row, tx) === undefined;
+      return row !== undefined && !row.used && !hasExpired(row, tx);
     });
   }
 
-  /** Throws `token_invalid`, `csr_refused`. */
+  /** Safe to repeat with the same key. Throws `token_invalid`, `csr_refused`. */
   async enrol(token: string, csr: Uint8Array): Promise<IssuedCertificate> {
     const { engine, signer } = this.#parts;
     if (!token.startsWith(TOKEN_PREFIX) || token.length !== TOKEN_CHARACTERS)
@@ -112,12 +115,18 @@ export class Enrolment {
         `Enrol with a token that is not one: it begins with ${TOKEN_PREFIX} and has ${TOKEN_CHARACTERS} characters`,
       );
     const hash = hashOf(token);
-    const row = await engine.run((tx) => usableToken(tx, hash));
+    const row = await engine.run((tx) => livingToken(tx, hash));
     const id = parseSpiffeId(row.uri);
-    const leaf = await signer.sign(await checkCsr(csr, id));
+    const request = await checkCsr(csr, id);
+    const key = createHash('sha256').update(request.publicKey).digest();
+    refuseOtherKey(row, key);
+    const leaf = await signer.sign(request);
     await engine.run((tx) => {
-      const still = usableToken(tx, hash);
-      tx.put(TOKENS, { ...still, used: true }, hash);
+      const still = livingToken(tx, hash);
+      refuseOtherKey(still, key);
+      // What the member has decided about the subject since the first use stands.
+      if (still.used) return;
+      tx.put(TOKENS, { ...still, used: true, usedBy: key }, hash);
       if (still.subject !== undefined) putSubject(tx, still.subject);
     });
     return { certificatePem: leaf.certificatePem, bundlePem: signer.bundlePem(), subject: id.uri };
@@ -147,21 +156,25 @@ export class Enrolment {
   }
 }
 
-function usableToken(tx: Transaction, hash: string): TokenRow {
+/** One whose time is not over, used or not. */
+function livingToken(tx: Transaction, hash: string): TokenRow {
   const row = tx.get(TOKENS, hash);
   if (row === undefined)
     throw new CollectiveError(
       'token_invalid',
       'Enrol with a token that this member did not make, or forgot since it expired',
     );
-  const why = whyUseless(row, tx);
-  if (why !== undefined) throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token ${why}`);
+  if (hasExpired(row, tx)) throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token has expired`);
   return row;
 }
 
-function whyUseless(row: TokenRow, tx: Transaction): string | undefined {
-  if (row.used) return 'was used before';
-  return (row.expires?.seconds ?? 0) <= tx.now.seconds ? 'has expired' : undefined;
+function hasExpired(row: TokenRow, tx: Transaction): boolean {
+  return (row.expires?.seconds ?? 0) <= tx.now.seconds;
+}
+
+function refuseOtherKey(row: TokenRow, key: Buffer): void {
+  if (row.used && !key.equals(row.usedBy))
+    throw new CollectiveError('token_invalid', `Enrol ${row.uri}: the token was used before, with another key`);
 }
 
 /** Removes what can no longer be used; refuses to keep more than the bound. */

@@ -2,13 +2,14 @@
  * The coordinator's one port: identifies who calls, checks the role, and hands streams and requests to those who serve them.
  * No rules of the file system live here. A call without a verified certificate of this member gets no further, with one
  * exception: `Enrol` (T3).
+ *
+ * Two gRPC servers offer the same services behind one `FrontDoor`: one for peers, one with small bounds for strangers.
  */
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { type Clock, sleep } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
-import { toServiceError } from '@collective/protocol/errors/grpc-status';
+import { toServiceError, toStatus } from '@collective/protocol/errors/grpc-status';
 import {
   AdminService as AdminDefinition,
   type AdminServer,
@@ -30,25 +31,34 @@ import {
 import { serverLink } from '@collective/protocol/link/grpc-link';
 import type { Link } from '@collective/protocol/link/link';
 import { guardConnection } from '@collective/protocol/tls/connection-guard';
-import { callPeer, serverCredentials, serverOptions } from '@collective/protocol/tls/grpc-credentials';
+import { callPeer, serverOptions, strangerOptions } from '@collective/protocol/tls/grpc-credentials';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import {
   type handleUnaryCall,
   Server,
+  ServerCredentials,
   type ServerDuplexStream,
+  ServerInterceptingCall,
+  type ServerInterceptor,
   type ServerUnaryCall,
   type ServerWritableStream,
   type sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Enrolment } from '../membership/enrolment.ts';
 import type { AdminService } from './admin-service.ts';
+import { CallRate } from './call-rate.ts';
+import { FrontDoor } from './front-door.ts';
 import { checkRole, type Method } from './method-roles.ts';
 
 /** Calls under way at the end have so long, then connections are cut. */
 const SHUTDOWN_WITHIN_MS = 2_000;
 /** Who asked for a long answer takes each piece of it within so long. */
 const TAKEN_WITHIN_MS = 60_000;
+/** Calls of one network without a certificate. Nodes of a cluster that enrol together may share an address. */
+export const STRANGER_CALLS_BURST = 50;
+const STRANGER_CALLS_PER_SECOND = 5;
+const STRANGER_NETWORKS_MAX = 1_024;
 
 export interface GrpcServerParts {
   readonly trust: Trust;
@@ -64,10 +74,11 @@ export interface GrpcServerParts {
 
 export class GrpcServer implements AsyncDisposable {
   readonly #parts: GrpcServerParts;
-  readonly #server = new Server(serverOptions());
+  readonly #peers: Server;
+  readonly #strangers: Server;
   readonly #stopping = new AbortController();
   readonly #streams = new Set<Promise<void>>();
-  #port = 0;
+  #door: FrontDoor | undefined;
 
   /** Throws `address_in_use`. Port 0 takes a free one. */
   static async listen(parts: GrpcServerParts, { host, port }: { host: string; port: number }): Promise<GrpcServer> {
@@ -78,15 +89,21 @@ export class GrpcServer implements AsyncDisposable {
 
   private constructor(parts: GrpcServerParts) {
     this.#parts = parts;
-    const { admin, enrolment } = parts;
-    this.#server.addService(FilesService, {
-      session: (call) => this.#stream('Files/Session', call, (link, peer) => parts.acceptSession(link, peer)),
+    this.#peers = new Server(serverOptions());
+    this.#strangers = new Server({ ...strangerOptions(), interceptors: [refuseTooMany(parts.clock)] });
+    this.#offerServices(this.#peers);
+    this.#offerServices(this.#strangers);
+  }
+
+  #offerServices(server: Server): void {
+    const { admin, enrolment, acceptSession, acceptNode } = this.#parts;
+    server.addService(FilesService, {
+      session: (call) => this.#stream('Files/Session', call, acceptSession),
     } satisfies FilesServer);
-    this.#server.addService(MembershipService, {
-      link: (call) =>
-        this.#stream('Membership/Link', call, (link, peer, signal) => parts.acceptNode(link, peer, signal)),
+    server.addService(MembershipService, {
+      link: (call) => this.#stream('Membership/Link', call, acceptNode),
     } satisfies MembershipServer);
-    this.#server.addService(AdminDefinition, {
+    server.addService(AdminDefinition, {
       getStatus: this.#unary('Admin/GetStatus', () => admin.getStatus()),
       whoAmI: this.#unary('Admin/WhoAmI', (_request, peer) => admin.whoAmI(peer)),
       createToken: this.#unary('Admin/CreateToken', (request, peer) => admin.createToken(request, peer)),
@@ -100,7 +117,7 @@ export class GrpcServer implements AsyncDisposable {
         void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
       renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),
     } satisfies AdminServer);
-    this.#server.addService(EnrolmentDefinition, {
+    server.addService(EnrolmentDefinition, {
       // The one call without a peer: the token says who it is.
       enrol: (call, callback) =>
         void this.#answer('Enrolment/Enrol', callback, () => enrolment.enrol(call.request.token, call.request.csr)),
@@ -108,40 +125,40 @@ export class GrpcServer implements AsyncDisposable {
   }
 
   get port(): number {
-    return this.#port;
+    return this.#door?.port ?? 0;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new CollectiveError('shutting_down', 'Serve calls: the coordinator is stopping'));
-    const { clock } = this.#parts;
-    await new Promise<void>((resolve) => {
-      const force = clock.setTimer(SHUTDOWN_WITHIN_MS, () => {
-        this.#server.forceShutdown();
-        resolve();
-      });
-      this.#server.tryShutdown(() => {
-        force.cancel();
-        resolve();
-      });
-    });
+    const ended = Promise.all([this.#door?.close(), shutDown(this.#peers), shutDown(this.#strangers)]);
+    const late = Promise.withResolvers<void>();
+    const timer = this.#parts.clock.setTimer(SHUTDOWN_WITHIN_MS, () => late.resolve());
+    await Promise.race([ended, late.promise]);
+    timer.cancel();
+    this.#peers.forceShutdown();
+    this.#strangers.forceShutdown();
+    await this.#door?.[Symbol.asyncDispose]();
     await Promise.allSettled(this.#streams);
   }
 
   async #listen(host: string, port: number): Promise<void> {
-    const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const { trust, log } = this.#parts;
+    // TLS ends at the door: what comes behind it has been deciphered.
+    const peers = this.#peers.createConnectionInjector(ServerCredentials.createInsecure());
+    const strangers = this.#strangers.createConnectionInjector(ServerCredentials.createInsecure());
     try {
-      this.#port = await new Promise<number>((resolve, reject) => {
-        this.#server.bindAsync(address, serverCredentials(this.#parts.trust), (error, bound) =>
-          error === null ? resolve(bound) : reject(error),
-        );
+      this.#door = await FrontDoor.open({
+        trust,
+        log,
+        host,
+        port,
+        peer: (socket) => peers.injectConnection(socket),
+        stranger: (socket) => strangers.injectConnection(socket),
       });
-    } catch (cause) {
-      this.#server.forceShutdown();
-      // gRPC tells only in words why it could not listen.
-      const why = await listenErrorCode(host, port);
-      throw new CollectiveError(why === 'EADDRINUSE' ? 'address_in_use' : 'unavailable', `Listen on ${address}`, {
-        cause,
-      });
+    } catch (error) {
+      this.#peers.forceShutdown();
+      this.#strangers.forceShutdown();
+      throw error;
     }
   }
 
@@ -274,14 +291,27 @@ function ignoreLate(): void {
   // The piece was taken.
 }
 
-async function listenErrorCode(host: string, port: number): Promise<string | undefined> {
-  const probe = createServer();
-  try {
-    return await new Promise<string | undefined>((resolve) => {
-      probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
-      probe.listen({ host, port }, () => resolve(undefined));
+function shutDown(server: Server): Promise<void> {
+  return new Promise((resolve) => server.tryShutdown(() => resolve()));
+}
+
+/** Before anything of the request is read, and without a line in the log. */
+function refuseTooMany(clock: Clock): ServerInterceptor {
+  const rate = new CallRate({
+    clock,
+    burst: STRANGER_CALLS_BURST,
+    perSecond: STRANGER_CALLS_PER_SECOND,
+    networksMax: STRANGER_NETWORKS_MAX,
+  });
+  return (method, call) =>
+    new ServerInterceptingCall(call, {
+      start: (next) => {
+        if (rate.allows(call.getConnectionInfo().remoteAddress ?? '')) {
+          next();
+          return;
+        }
+        const what = `Answer ${method.path}: too many calls without a certificate come from there`;
+        call.sendStatus(toStatus(new CollectiveError('overloaded', what), what));
+      },
     });
-  } finally {
-    probe.close();
-  }
 }

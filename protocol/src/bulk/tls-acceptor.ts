@@ -56,9 +56,11 @@ export class TlsBulkAcceptor implements AsyncDisposable {
     this.#server.maxConnections = CONNECTIONS_MAX;
     this.#server.on('connection', (socket) => this.#remember(socket));
     this.#server.on('secureConnection', (socket) => this.#accept(socket));
-    this.#server.on('tlsClientError', (error, socket) =>
-      this.#log.warn({ from: socket.remoteAddress, why: error.message }, 'bulk handshake refused'),
-    );
+    this.#server.on('tlsClientError', (error, socket) => {
+      this.#log.warn({ from: socket.remoteAddress, why: error.message }, 'bulk handshake refused');
+      // A handshake that took too long is reported and left open.
+      socket.destroy();
+    });
   }
 
   get port(): number {

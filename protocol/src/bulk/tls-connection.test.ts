@@ -221,6 +221,13 @@ describe('who may connect', () => {
     );
   });
 
+  test('a caller that connects and says nothing is cut when its handshake takes too long', async () => {
+    const silent = connectTcp(listening.acceptor.port, '127.0.0.1');
+    silent.on('error', () => undefined);
+    silent.resume();
+    await until(() => silent.destroyed);
+  });
+
   test('bytes that are not TLS do not harm the listener', async () => {
     const socket = connectTcp({ host: '127.0.0.1', port: listening.acceptor.port });
     socket.on('error', () => undefined);

@@ -3811,7 +3811,10 @@ export const AdminClient = makeGenericClientConstructor(AdminService, "collectiv
 
 export type EnrolmentService = typeof EnrolmentService;
 export const EnrolmentService = {
-  /** The only call without a client certificate. */
+  /**
+   * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
+   * public key, while it lasts, so that a lost answer does not cost it.
+   */
   enrol: {
     path: "/collective.v1.Enrolment/Enrol" as const,
     requestStream: false as const,
@@ -3824,12 +3827,18 @@ export const EnrolmentService = {
 } as const;
 
 export interface EnrolmentServer extends UntypedServiceImplementation {
-  /** The only call without a client certificate. */
+  /**
+   * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
+   * public key, while it lasts, so that a lost answer does not cost it.
+   */
   enrol: handleUnaryCall<EnrolRequest, IssuedCertificate>;
 }
 
 export interface EnrolmentClient extends Client {
-  /** The only call without a client certificate. */
+  /**
+   * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
+   * public key, while it lasts, so that a lost answer does not cost it.
+   */
   enrol(
     request: EnrolRequest,
     callback: (error: ServiceError | null, response: IssuedCertificate) => void,

@@ -2,8 +2,9 @@
  * gRPC over a peer's identity files (T2, T3, T4). grpc-js's own file watcher can pair a new key with an old certificate, so
  * credentials come from a provider over the checked set; a reload reaches new connections, those that stand stay.
  *
- * The server does not demand a certificate in the handshake, because `Enrol` has none (T3); `callPeer` is what every other
- * method demands. Its context is empty for an absent certificate and for one that was not verified.
+ * A server does not demand a certificate in the handshake, because `Enrol` has none (T3); `callPeer` is what every other
+ * method demands. Its context is empty for an absent certificate and for one that was not verified. A connection without one is
+ * served with the options for strangers: they may cost little before a token has said who they are.
  */
 import { X509Certificate } from 'node:crypto';
 import type { Clock } from '@collective/base/clock';
@@ -30,6 +31,13 @@ const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 /** Unary callers move to a fresh connection this often, so that renewed certificates and new roots come into use. */
 const CONNECTION_AGE_MS_MAX = 3_600_000;
+/** The largest request of a stranger: a token and a certificate request of 4 KiB. */
+export const STRANGER_MESSAGE_BYTES_MAX = 8 * 1024;
+/** One call, then a stranger has an identity or does not get one. */
+const STRANGER_CONNECTION_AGE_MS_MAX = 10_000;
+const STRANGER_CALL_MS_MAX = 5_000;
+const STRANGER_STREAMS_MAX = 4;
+const STRANGER_SESSION_MIB_MAX = 1;
 /** Streams pipeline many small messages; a larger window saves round trips. */
 const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 
@@ -84,6 +92,18 @@ export function serverOptions(): ChannelOptions {
     'grpc.max_connection_age_ms': CONNECTION_AGE_MS_MAX,
     'grpc.max_concurrent_streams': 1_000,
     'grpc.enable_channelz': 0,
+  };
+}
+
+/** For connections without a certificate that we trust: what is too large is refused by its length, before it is read. */
+export function strangerOptions(): ChannelOptions {
+  return {
+    ...serverOptions(),
+    'grpc.max_receive_message_length': STRANGER_MESSAGE_BYTES_MAX,
+    'grpc.max_connection_age_ms': STRANGER_CONNECTION_AGE_MS_MAX,
+    'grpc.max_connection_age_grace_ms': STRANGER_CALL_MS_MAX,
+    'grpc.max_concurrent_streams': STRANGER_STREAMS_MAX,
+    'grpc-node.max_session_memory': STRANGER_SESSION_MIB_MAX,
   };
 }
 

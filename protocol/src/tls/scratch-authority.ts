@@ -12,7 +12,9 @@ import {
   Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  Pkcs10CertificateRequest,
   Pkcs10CertificateRequestGenerator,
+  type PublicKey,
   SubjectAlternativeNameExtension,
   X509Certificate,
   X509CertificateGenerator,
@@ -97,18 +99,31 @@ export class ScratchAuthority {
     return parseTrustSet(pems, 'a scratch peer');
   }
 
-  async leaf({
-    names,
-    subject = `O=${this.trustDomain}`,
-    notBefore,
-    notAfter,
-    serverAuth = true,
-  }: ScratchLeaf): Promise<TrustPems> {
+  async leaf(leaf: ScratchLeaf): Promise<TrustPems> {
     const keys = await makeKeys();
+    return {
+      certificatePem: await this.#certify(leaf, keys.publicKey),
+      keyPem: await keyPemOf(keys.privateKey),
+      bundlePem: this.bundlePem,
+    };
+  }
+
+  /** What a request asks for, for the key that it holds. */
+  async sign(csr: Uint8Array): Promise<string> {
+    const request = new Pkcs10CertificateRequest(Buffer.from(csr));
+    const asked = request.extensions.find((extension) => extension instanceof SubjectAlternativeNameExtension);
+    const names = (asked?.names.items ?? []) as readonly ScratchName[];
+    return await this.#certify({ names, serverAuth: false }, request.publicKey);
+  }
+
+  async #certify(
+    { names, subject = `O=${this.trustDomain}`, notBefore, notAfter, serverAuth = true }: ScratchLeaf,
+    publicKey: webcrypto.CryptoKey | PublicKey,
+  ): Promise<string> {
     const certificate = await X509CertificateGenerator.create({
       subject,
       issuer: this.#certificate.subject,
-      publicKey: keys.publicKey,
+      publicKey,
       signingKey: this.#signingKey,
       signingAlgorithm: { name: 'Ed25519' },
       notBefore: notBefore ?? new Date(Date.now() - DAY_MS),
@@ -122,11 +137,7 @@ export class ScratchAuthority {
         new SubjectAlternativeNameExtension([...names]),
       ],
     });
-    return {
-      certificatePem: `${certificate.toString('pem')}\n`,
-      keyPem: await keyPemOf(keys.privateKey),
-      bundlePem: this.bundlePem,
-    };
+    return `${certificate.toString('pem')}\n`;
   }
 }
 

@@ -150,7 +150,11 @@ export interface TokenRow {
   expires: Stamp | undefined;
   used: boolean;
   /** becomes the subject at enrolment */
-  subject: SubjectRow | undefined;
+  subject:
+    | SubjectRow
+    | undefined;
+  /** SHA-256 of the public key that it was used for: that one may ask again */
+  usedBy: Buffer;
 }
 
 export interface SessionRow {
@@ -2141,7 +2145,7 @@ export const SubjectRealm: MessageFns<SubjectRealm> = {
 };
 
 function createBaseTokenRow(): TokenRow {
-  return { uri: "", expires: undefined, used: false, subject: undefined };
+  return { uri: "", expires: undefined, used: false, subject: undefined, usedBy: Buffer.alloc(0) };
 }
 
 export const TokenRow: MessageFns<TokenRow> = {
@@ -2157,6 +2161,9 @@ export const TokenRow: MessageFns<TokenRow> = {
     }
     if (message.subject !== undefined) {
       SubjectRow.encode(message.subject, writer.uint32(34).fork()).join();
+    }
+    if (message.usedBy.length !== 0) {
+      writer.uint32(42).bytes(message.usedBy);
     }
     return writer;
   },
@@ -2206,6 +2213,14 @@ export const TokenRow: MessageFns<TokenRow> = {
             message.subject = SubjectRow.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.usedBy = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2232,6 +2247,9 @@ export const TokenRow: MessageFns<TokenRow> = {
     if (message.subject !== undefined) {
       obj.subject = SubjectRow.toJSON(message.subject);
     }
+    if (message.usedBy.length !== 0) {
+      obj.usedBy = base64FromBytes(message.usedBy);
+    }
     return obj;
   },
 
@@ -2248,6 +2266,7 @@ export const TokenRow: MessageFns<TokenRow> = {
     message.subject = (object.subject !== undefined && object.subject !== null)
       ? SubjectRow.fromPartial(object.subject)
       : undefined;
+    message.usedBy = object.usedBy ?? Buffer.alloc(0);
     return message;
   },
 };
