@@ -15,7 +15,6 @@ import {
   EnrolmentClient,
   type IssuedCertificate,
   SetMaintenanceRequest,
-  Status,
 } from '@collective/protocol/gen/admin';
 import { MembershipClient, type NodeMessage } from '@collective/protocol/gen/node';
 import { type ClientMessage, FilesClient, type ServerMessage } from '@collective/protocol/gen/session';
@@ -31,13 +30,12 @@ import { type Trust, TrustFiles, writeTrustFiles } from '@collective/protocol/tl
 import { parseTrustSet, type TrustSet } from '@collective/protocol/tls/trust-set';
 import { type ChannelCredentials, credentials, type ServiceError } from '@grpc/grpc-js';
 import { issueLocally } from '../bootstrap.ts';
-import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
 import { ALICE, MovableClock, openScratchMember, type ScratchMember } from '../membership/scratch-member.ts';
 import { EmbeddedCa } from '../membership/signer/embedded-ca.ts';
 import { putFirstUser } from '../membership/subjects.ts';
-import { AdminService } from './admin-service.ts';
 import { GrpcServer } from './grpc-server.ts';
 import { METHOD_ROLES, type Method } from './method-roles.ts';
+import { scratchAdmin } from './scratch-admin.ts';
 
 const clock = new SystemClock();
 const folder = await mkdtemp(join(tmpdir(), 'collective-server-'));
@@ -112,16 +110,8 @@ async function serve(initial?: TrustSet): Promise<Serving> {
   await member.engine.run((tx) => putFirstUser(tx, spiffeId(ALICE, 'user', 'ann')));
   const trust = new SettableTrust(initial ?? (await coordinatorSet()));
   const sessions: PeerIdentity[] = [];
-  const admin = new AdminService({
-    ...member,
-    status: async () => Status.fromPartial({ member: 'alice' }),
+  const admin = scratchAdmin(member, {
     createRealm: () => Promise.reject(new CollectiveError('exists', 'Create a realm')),
-    listRealms: async () => [],
-    events: { page: async () => ({ events: [], end: true }), record: () => undefined },
-    maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
-    createBackup: async function* () {
-      yield Buffer.from('backup');
-    },
   });
   const server = stack.use(
     await GrpcServer.listen(
@@ -456,26 +446,11 @@ test('a port that is taken is address_in_use', { timeout: 30_000 }, async () => 
   await using server = await serve();
   await using member = await openScratchMember(ca, new MovableClock());
   const never = (): Promise<never> => Promise.reject(new CollectiveError('internal', 'Not called'));
-  const createBackup = async function* (): AsyncGenerator<Buffer> {
-    yield await never();
-  };
-  const background = {
-    events: { page: never, record: () => undefined },
-    maintenance: { current: MAINTENANCE_DEFAULTS, change: never },
-  };
-  const admin = new AdminService({
-    ...member,
-    status: never,
-    createRealm: never,
-    listRealms: never,
-    createBackup,
-    ...background,
-  });
   const parts = {
     trust: server.trust,
     clock,
     log: silentLog,
-    admin,
+    admin: scratchAdmin(member),
     enrolment: member.enrolment,
     acceptSession: never,
     acceptNode: never,

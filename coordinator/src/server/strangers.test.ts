@@ -12,7 +12,7 @@ import { silentLog } from '@collective/base/log';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
-import { AdminClient, EnrolmentClient, Status } from '@collective/protocol/gen/admin';
+import { AdminClient, EnrolmentClient } from '@collective/protocol/gen/admin';
 import {
   channelCredentials,
   dialOptions,
@@ -27,9 +27,9 @@ import { issueLocally } from '../bootstrap.ts';
 import { ALICE, openScratchMember, type ScratchMember } from '../membership/scratch-member.ts';
 import { EmbeddedCa } from '../membership/signer/embedded-ca.ts';
 import { putFirstUser } from '../membership/subjects.ts';
-import { AdminService } from './admin-service.ts';
 import { STRANGERS_MAX } from './front-door.ts';
 import { GrpcServer, STRANGER_CALLS_BURST } from './grpc-server.ts';
+import { scratchAdmin } from './scratch-admin.ts';
 
 const clock = new SystemClock();
 const folder = await mkdtemp(join(tmpdir(), 'collective-strangers-'));
@@ -49,14 +49,11 @@ async function serve(): Promise<Serving> {
   const member = stack.use(await openScratchMember(ca));
   await member.engine.run((tx) => putFirstUser(tx, spiffeId(ALICE, 'user', 'ann')));
   const never = (): Promise<never> => Promise.reject(new CollectiveError('internal', 'Not called'));
-  const status = async (): Promise<Status> => Status.fromPartial({ member: 'alice' });
-  const createBackup = (): AsyncIterable<Buffer> => assert.fail('Not called');
-  const admin = new AdminService({ ...member, status, createRealm: never, listRealms: never, createBackup });
   const parts = {
     trust: fixed(await issueLocally(ca, spiffeId(ALICE, 'coordinator'))),
     clock,
     log: silentLog,
-    admin,
+    admin: scratchAdmin(member),
     enrolment: member.enrolment,
     acceptSession: never,
     acceptNode: never,

@@ -1,0 +1,20 @@
+/** For tests only: the admin calls of a scratch member, where nothing behind them is under test. */
+import { Status } from '@collective/protocol/gen/admin';
+import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
+import type { ScratchMember } from '../membership/scratch-member.ts';
+import { type AdminParts, AdminService } from './admin-service.ts';
+
+export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> = {}): AdminService {
+  return new AdminService({
+    ...member,
+    status: async () => Status.fromPartial({ member: 'alice' }),
+    createRealm: () => Promise.reject(new Error('Create a realm: this member makes none')),
+    listRealms: async () => [],
+    events: { page: async () => ({ events: [], end: true }), record: () => undefined },
+    maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
+    createBackup: async function* () {
+      yield Buffer.from('backup');
+    },
+    ...parts,
+  });
+}
