@@ -5,6 +5,7 @@
 import type { Clock } from '@collective/base/clock';
 import type { Disk } from '@collective/base/disk';
 import type { CollectiveError } from '@collective/base/errors';
+import { chunkIdToBytes } from '@collective/base/ids';
 import { WIRE_VERSION } from '@collective/base/limits';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
@@ -153,9 +154,9 @@ export class StorageNode implements AsyncDisposable {
       wireVersion: WIRE_VERSION,
       highestEpoch: this.#access.highestEpoch,
       time: this.#options.clock.now(),
-      damaged: [],
+      damaged: store.damaged.map(chunkIdToBytes),
       scrub: undefined,
-      deadBytes: 0,
+      deadBytes: stats.deadBytes,
     };
   }
 }

@@ -3,7 +3,7 @@
  * the simulated machine. Nothing of the rooms is replaced but their edges.
  */
 import { sleep } from '@collective/base/clock';
-import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
+import { chunkIdToBytes, type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
 import { WIRE_VERSION } from '@collective/base/limits';
 import { silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
@@ -184,9 +184,9 @@ export class NodeProgram implements Program {
           bundleHash: '',
           time: clock.now(),
           certificateExpires: undefined,
-          damaged: [],
+          damaged: store.damaged.map(chunkIdToBytes),
           scrub: undefined,
-          deadBytes: 0,
+          deadBytes: stats.deadBytes,
         };
       },
       store,

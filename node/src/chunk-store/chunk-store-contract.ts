@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
+import { InventoryDigest } from '@collective/protocol/bulk/inventory-digest';
 import type { ChunkStore } from './chunk-store.ts';
 import { readRaw, scratchChunk, scratchId } from './scratch-chunk.ts';
 
@@ -204,6 +205,142 @@ export function chunkStoreContract(name: string, make: () => Promise<ChunkStoreU
       for (const number of put) assert.equal((await readRaw(store, scratchId(number), 4_000_000, 10)).length, 10);
       const small = scratchChunk(1000, 100);
       await store.put(small.facts, small.frames);
+    });
+
+    check(
+      'a chunk that was forgotten is gone, also after a restart; counts and digest follow',
+      async (store, subject) => {
+        const chunks = Array.from({ length: 10 }, (_unused, i) => scratchChunk(i + 1, 5_000));
+        for (const { facts, frames } of chunks) await store.put(facts, frames);
+        const kept = [scratchId(2), scratchId(9)];
+        await store.forget([
+          ...chunks.map(({ facts }) => facts.chunk).filter((id) => !kept.includes(id)),
+          scratchId(77),
+        ]);
+        const expected = new InventoryDigest();
+        for (const id of kept) expected.add(id);
+        const check = async (now: ChunkStore): Promise<void> => {
+          assert.deepEqual(now.list(undefined, 100), kept);
+          assert.deepEqual([now.stats().chunkCount, now.stats().inventoryDigest], [2, expected.value]);
+          assert.ok(now.stats().deadBytes >= 8 * 5_000, `${now.stats().deadBytes} dead bytes`);
+          for (const { facts, raw } of chunks) {
+            const { chunk } = facts;
+            assert.equal(now.has(chunk), kept.includes(chunk));
+            if (kept.includes(chunk)) assert.ok((await readRaw(now, chunk, 0, 5_000)).equals(raw));
+            else
+              for (const reading of [readRaw(now, chunk, 0, 1), now.describe(chunk), now.verify(chunk)])
+                await failsWith('chunk_missing', reading);
+          }
+        };
+        await check(store);
+        assert.equal(store.stats().forgottenChunks, 8);
+        await check(await subject.reopen());
+      },
+    );
+
+    check('forgetting is idempotent, and stable when it resolves, for whoever asks', async (store) => {
+      const { facts, frames } = scratchChunk(1, 5_000);
+      await store.put(facts, frames);
+      await Promise.all([store.forget([facts.chunk, facts.chunk]), store.forget([facts.chunk])]);
+      assert.equal(store.stats().unstableBytes, 0);
+      await store.forget([facts.chunk]);
+      await store.forget([]);
+      assert.equal(store.stats().forgottenChunks, 1);
+    });
+
+    check(
+      'a chunk that was forgotten can be put again, with other bytes, and is there after a restart',
+      async (store, subject) => {
+        const first = scratchChunk(1, 5_000);
+        const second = scratchChunk(1, 3_000, 'text');
+        const before = await store.put(first.facts, first.frames);
+        await store.forget([first.facts.chunk]);
+        const after = await store.put(second.facts, second.frames);
+        assert.equal(after.alreadyHere, false);
+        assert.ok(after.sequence > before.sequence);
+        assert.ok((await readRaw(store, first.facts.chunk, 0, 3_000)).equals(second.raw));
+        const again = await subject.reopen();
+        assert.ok((await readRaw(again, first.facts.chunk, 0, 3_000)).equals(second.raw));
+        assert.equal((await again.put(second.facts, second.frames)).sequence, after.sequence);
+        await again.forget([first.facts.chunk]);
+        assert.equal((await subject.reopen()).stats().chunkCount, 0);
+      },
+    );
+
+    check('puts and forgets of one chunk at once end as if they came one after the other', async (store) => {
+      const { facts, frames } = scratchChunk(1, 5_000);
+      const { chunk } = facts;
+      const results = await Promise.all([
+        store.put(facts, frames),
+        store.forget([chunk]),
+        store.put(facts, frames),
+        store.forget([chunk]),
+        store.put(facts, frames),
+      ]);
+      assert.deepEqual(
+        [results[0], results[2], results[4]].map(({ alreadyHere }) => alreadyHere),
+        [false, false, true],
+      );
+      assert.equal(store.has(chunk), true);
+    });
+
+    check('a read that is under way when its chunk is forgotten ends well or with chunk_missing', async (store) => {
+      const { facts, frames, raw } = scratchChunk(1, 4 * 1024 * 1024);
+      await store.put(facts, frames);
+      const pieces: Buffer[] = [];
+      let failure: unknown;
+      try {
+        for await (const piece of store.read(facts.chunk, 0, raw.length)) {
+          if (pieces.length === 1) await store.forget([facts.chunk]);
+          pieces.push(piece);
+        }
+      } catch (error) {
+        failure = error;
+      }
+      assert.ok(failure instanceof CollectiveError && failure.code === 'chunk_missing', String(failure));
+      assert.ok(Buffer.concat(pieces).equals(Buffer.concat(frames).subarray(0, Buffer.concat(pieces).length)));
+    });
+
+    check('a read that is under way when other bytes get its id never gives a mix of both', async (store) => {
+      const first = scratchChunk(1, 4 * 1024 * 1024);
+      const second = scratchChunk(1, 4 * 1024 * 1024, 'noise', 99);
+      await store.put(first.facts, first.frames);
+      const reading = store.read(first.facts.chunk, 0, first.raw.length);
+      await reading.next();
+      await store.forget([first.facts.chunk]);
+      await store.put(second.facts, second.frames);
+      await failsWith('chunk_missing', reading.next());
+    });
+
+    check('a whole chunk is verified; one that is not here is missing', async (store) => {
+      for (const content of ['noise', 'text'] as const) {
+        const { facts, frames } = scratchChunk(content === 'noise' ? 1 : 2, 1_000_000, content);
+        const { sequence } = await store.put(facts, frames);
+        const stored = await store.verify(facts.chunk);
+        assert.deepEqual([stored.digest, stored.sequence], [facts.digest, sequence]);
+      }
+      await failsWith('chunk_missing', store.verify(scratchId(3)));
+      assert.deepEqual(store.damaged, []);
+    });
+
+    check('a whole copy is not replaced; what is not here is put', async (store) => {
+      const { facts, frames } = scratchChunk(1, 5_000);
+      const other = scratchChunk(1, 5_000, 'noise', 99);
+      const put = await store.replace(facts, frames);
+      assert.equal(put.alreadyHere, false);
+      assert.deepEqual(await store.replace(facts, frames), { sequence: put.sequence, alreadyHere: true });
+      await failsWith('chunk_conflict', store.replace(other.facts, other.frames));
+      await failsWith('frame_invalid', store.replace(facts, other.frames));
+    });
+
+    check('a full store forgets, and says that it holds dead bytes', async (store) => {
+      let number = 1;
+      for (; !store.stats().full; number++) {
+        const { facts, frames } = scratchChunk(number, 4 * 1024 * 1024, 'noise', 1);
+        await store.put(facts, frames);
+      }
+      await store.forget(Array.from({ length: number }, (_unused, i) => scratchId(i)));
+      assert.equal(store.stats().chunkCount, 0);
     });
 
     check('a store that was closed takes nothing more, and closing twice is no error', async (store) => {

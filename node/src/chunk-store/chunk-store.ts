@@ -2,6 +2,8 @@
  * The chunk store as a port (D1 to D4): immutable chunks by id, kept as the frames in which they were sent. *Written* means that a
  * chunk survives the death of the process, *stable* that it survives the loss of power.
  *
+ * A chunk leaves only by `forget`. What it took is given back by compaction, some time later and by itself.
+ *
  * Every put has a sequence number, given in order and never twice; everything up to the stable sequence is stable. Each
  * start of the store is an incarnation: a number from an older one says nothing about what is stable now, except that
  * whatever the store still has of it was made stable at the start.
@@ -47,12 +49,20 @@ export interface StoreStats {
   readonly capacityBytes: number;
   /** By segments, dead bytes included. */
   readonly usedBytes: number;
+  /** Of it what belongs to no chunk any more, and comes back by compaction. */
+  readonly deadBytes: number;
   /** May still be written above the reserve. */
   readonly freeBytes: number;
   /** Nothing large can be put any more; reads go on. */
   readonly full: boolean;
   readonly inventoryDigest: number;
   readonly unstableBytes: number;
+  /** Since the store was opened. */
+  readonly forgottenChunks: number;
+  /** Segments that compaction took away, since the store was opened. */
+  readonly compactedSegments: number;
+  /** Bytes that it copied for that. */
+  readonly compactedBytes: number;
 }
 
 export interface ChunkStore extends AsyncDisposable {
@@ -60,6 +70,8 @@ export interface ChunkStore extends AsyncDisposable {
   readonly disk: string;
   readonly incarnation: number;
   readonly stableSequence: number;
+  /** Found so when they were read; each until it is replaced or forgotten. At most DAMAGED_MAX. */
+  readonly damaged: readonly ChunkId[];
   /** Aborted when the store can take no more writes because the disk failed; the reason is the error. The process must end. */
   readonly failed: AbortSignal;
 
@@ -70,6 +82,16 @@ export interface ChunkStore extends AsyncDisposable {
    * them. Throws `no_space`, `disk_failed`.
    */
   put(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult>;
+  /**
+   * As `put`, but takes the place of a copy that is damaged. A copy that is whole stays, and is `alreadyHere`; of another digest it
+   * is a conflict.
+   */
+  replace(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult>;
+  /**
+   * Resolves when it is stable that the chunks are gone; those that are not here are so already. Reads of them that are under way
+   * end well or with `chunk_missing`. Works on a full disk, into the reserve. Throws `no_space`, `disk_failed`.
+   */
+  forget(chunks: readonly ChunkId[]): Promise<void>;
   /** Resolves when everything up to `sequence` is stable; asks for it at once. Throws `disk_failed` or the signal's reason. */
   whenStable(sequence: number, signal?: AbortSignal): Promise<void>;
   has(chunk: ChunkId): boolean;
@@ -85,6 +107,10 @@ export interface ChunkStore extends AsyncDisposable {
     length: number,
     take?: (bytes: number) => Buffer,
   ): AsyncGenerator<Buffer, void, undefined>;
+  /** Reads the whole record from the disk and compares every checksum and the digest. Throws `chunk_missing`, `chunk_corrupt`. */
+  verify(chunk: ChunkId): Promise<StoredChunk>;
+  /** Gives back the room of all chunks that are forgotten now, at full speed. Throws `no_space`, `disk_failed` or the signal's reason. */
+  compact(signal?: AbortSignal): Promise<void>;
   /** Ids above `after` in order, at most `limit`. */
   list(after: ChunkId | undefined, limit: number): ChunkId[];
   stats(): StoreStats;

@@ -127,6 +127,7 @@ describe('damage in the chunk store', () => {
     const store = await openStore(disk);
     const [first, second] = chunks;
     assert.ok(first !== undefined && second !== undefined);
+    assert.deepEqual(store.damaged, [second.facts.chunk]);
     await failsWith('chunk_corrupt', readRaw(store, second.facts.chunk, 0, 140_000));
     assert.equal((await readRaw(store, second.facts.chunk, 131_072, 100)).length, 100, 'its other frame is whole');
     assert.ok((await readRaw(store, first.facts.chunk, 0, 900)).equals(first.raw));
@@ -224,6 +225,80 @@ describe('damage in the chunk store', () => {
     await replace(disk, sidecarPath(1), encodeSidecar({ ...sidecar, entries: [{ ...first, offset: second.offset }] }));
     const store = await openStore(disk);
     await failsWith('chunk_corrupt', readRaw(store, twins[0].facts.chunk, 0, 900));
+  });
+
+  const damages: readonly [string, (bytes: Buffer) => void][] = [
+    [
+      'a flipped bit in its frames',
+      (bytes) => bytes.writeUInt8(bytes.readUInt8((starts[1] ?? 0) + 9_000) ^ 4, (starts[1] ?? 0) + 9_000),
+    ],
+    ['a lost header', (bytes) => bytes.fill(0, starts[1], (starts[1] ?? 0) + 128)],
+    ['another record in its place', (bytes) => bytes.copy(bytes, starts[1], starts[0], starts[1])],
+  ];
+  for (const [damage, apply] of damages)
+    test(`D8: ${damage} is found by a verification, told until it is replaced, and the replacement survives a restart`, async () => {
+      const [first, second, third] = chunks;
+      assert.ok(first !== undefined && second !== undefined && third !== undefined);
+      const disk = await closedDisk(chunks);
+      const bytes = await segmentBytes(disk);
+      apply(bytes);
+      await replace(disk, segmentPath(1), bytes);
+      let store = await openStore(disk);
+      const reopen = async (): Promise<void> => {
+        await store[Symbol.asyncDispose]();
+        store = await openStore(disk);
+      };
+      await failsWith('chunk_corrupt', store.verify(second.facts.chunk));
+      assert.deepEqual(store.damaged, [second.facts.chunk]);
+      for (const whole of [first, third]) await store.verify(whole.facts.chunk);
+      await reopen();
+      assert.deepEqual(store.damaged, [second.facts.chunk], 'kept over a restart');
+      const other = scratchChunk(2, 140_000, 'noise', 99);
+      if (damage.includes('frames')) await failsWith('chunk_conflict', store.replace(other.facts, other.frames));
+      const { alreadyHere, sequence } = await store.replace(second.facts, second.frames);
+      assert.equal(alreadyHere, false);
+      assert.deepEqual(store.damaged, []);
+      assert.equal(store.stats().chunkCount, 3);
+      for (const _life of [1, 2]) {
+        assert.equal((await store.verify(second.facts.chunk)).sequence, sequence);
+        assert.ok((await readRaw(store, second.facts.chunk, 0, 140_000)).equals(second.raw));
+        await reopen();
+        assert.deepEqual(store.damaged, []);
+      }
+      await store[Symbol.asyncDispose]();
+    });
+
+  test('D8: a damaged chunk that is forgotten is told no more', async () => {
+    const [, second] = chunks;
+    assert.ok(second !== undefined);
+    const disk = await closedDisk(chunks);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, starts[1], starts[2]);
+    await replace(disk, segmentPath(1), bytes);
+    const store = await openStore(disk);
+    await failsWith('chunk_corrupt', readRaw(store, second.facts.chunk, 0, 10));
+    assert.deepEqual(store.damaged, [second.facts.chunk]);
+    await store.forget([second.facts.chunk]);
+    assert.deepEqual(store.damaged, []);
+    await store[Symbol.asyncDispose]();
+    assert.deepEqual((await openStore(disk)).damaged, []);
+  });
+
+  test('D8: a list of damaged chunks that cannot be read is none', async () => {
+    for (const content of [
+      '',
+      '{"form',
+      '{"format":2,"chunks":[]}',
+      '[]',
+      'null',
+      '{"format":1,"chunks":["../x",7]}',
+    ]) {
+      const disk = await closedDisk(chunks);
+      const file = await disk.open('damaged.json', 'create');
+      await file.write(0, [Buffer.from(content)]);
+      await file.close();
+      assert.deepEqual((await openStore(disk)).damaged, [], content);
+    }
   });
 
   async function killedDiskOfOther(): Promise<Buffer> {

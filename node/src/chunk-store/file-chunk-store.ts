@@ -1,41 +1,28 @@
 /**
- * The chunk store on a disk: segments, an index in memory, one writer. This file decides what may be put and checks what is
- * read; how bytes reach the disk is the writer's, how they are found again after a crash is `recovery.ts`'s business.
+ * The chunk store on a disk: segments, a ledger of their records in memory, one writer. This file decides what may be put, replaced
+ * and forgotten, and in which order; how bytes reach the disk is the writer's, how they are read and checked the
+ * reader's, how they are found again after a crash is `recovery.ts`'s business.
  *
- * Checksums are compared by whoever receives frames from the network, before the write, and here after the read (two
- * places). Reads copy nothing: what lies on the disk is what is sent.
+ * Checksums are compared by whoever receives frames from the network, before the write, and after the read (two places).
  */
-import { assert } from '@collective/base/assert';
 import type { Clock } from '@collective/base/clock';
-import type { Disk, DiskFile, DiskLock } from '@collective/base/disk';
+import type { Disk, DiskLock } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId } from '@collective/base/ids';
 import { FRAME_BYTES } from '@collective/base/limits';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { ChunkDigest } from '@collective/protocol/bulk/encode-chunk';
-import { FRAME_HEADER_BYTES, FRAME_TYPES, frameHeaders, readFrame } from '@collective/protocol/bulk/frame';
-import { ChunkIndex, type ChunkPlace } from './chunk-index.ts';
-import {
-  type ChunkFacts,
-  type ChunkStore,
-  type PutResult,
-  READ_FRAMES_MAX,
-  type StoredChunk,
-  type StoreStats,
-} from './chunk-store.ts';
+import { FRAME_TYPES, frameHeaders } from '@collective/protocol/bulk/frame';
+import type { ChunkFacts, ChunkStore, PutResult, StoredChunk, StoreStats } from './chunk-store.ts';
+import { DamagedChunks } from './damaged-chunks.ts';
 import { type DiskIdentity, openIdentity } from './disk-identity.ts';
-import {
-  decodeRecordHeader,
-  plainStoredLength,
-  RECORD_BYTES_MAX,
-  type RecordHeader,
-  recordBytes,
-  recordHeaderBytes,
-} from './record.ts';
+import { RECORD_BYTES_MAX, recordBytes } from './record.ts';
+import { RecordLedger } from './record-ledger.ts';
+import { RecordReader } from './record-reader.ts';
 import { recoverSegments } from './recovery.ts';
 import { SegmentReaders } from './segment-readers.ts';
-import { type ChunkBody, SegmentWriter } from './segment-writer.ts';
+import { type Appended, type ChunkBody, type NewRecord, SegmentWriter } from './segment-writer.ts';
 
 const MiB = 1024 * 1024;
 /** A segment is never larger; smaller ones where the reserve is small, because a start may have to copy one into it. */
@@ -58,12 +45,22 @@ export interface FileChunkStoreOptions {
   readonly segmentBytes?: number;
 }
 
+interface Opened {
+  readonly identity: DiskIdentity;
+  readonly lock: DiskLock;
+  readonly ledger: RecordLedger;
+  readonly damaged: DamagedChunks;
+  readonly nextSegment: number;
+  readonly freeBytes: number;
+}
+
 export class FileChunkStore implements ChunkStore {
   readonly #identity: DiskIdentity;
   readonly #lock: DiskLock;
-  readonly #index: ChunkIndex;
-  readonly #segments: Map<number, number>;
-  readonly #readers: SegmentReaders;
+  readonly #ledger: RecordLedger;
+  readonly #damaged: DamagedChunks;
+  readonly #segmentReaders: SegmentReaders;
+  readonly #reader: RecordReader;
   readonly #writer: SegmentWriter;
   readonly #disk: Disk;
   readonly #clock: Clock;
@@ -72,10 +69,12 @@ export class FileChunkStore implements ChunkStore {
   readonly #failure = new AbortController();
   /** Puts that are not written yet. */
   readonly #pending = new Map<ChunkId, { readonly digest: Buffer; readonly written: Promise<PutResult> }>();
+  /** Until their tombstones are written. A put of one of them waits. */
+  readonly #forgetting = new Map<ChunkId, Promise<void>>();
   #pendingBytes = 0;
-  #usedBytes: number;
   #diskFreeBytes: number;
   #measuredAtMs: number;
+  #forgottenChunks = 0;
   #closing: Promise<void> | undefined;
 
   /** Throws `data_in_use`, `store_damaged`, `version_too_new`. */
@@ -84,54 +83,50 @@ export class FileChunkStore implements ChunkStore {
     const lock = await disk.lock('');
     try {
       const identity = await openIdentity(disk, random);
-      const index = new ChunkIndex();
-      const { segments, nextSegment } = await recoverSegments(disk, identity, index, random, log);
+      const ledger = new RecordLedger();
+      const recovered = await recoverSegments({ disk, identity, ledger, random, log });
+      const damaged = await DamagedChunks.open(disk, log, (chunk) => ledger.index.has(chunk));
+      for (const chunk of recovered.damaged) if (ledger.index.has(chunk)) damaged.add(chunk);
       const { freeBytes } = await disk.space();
-      return new FileChunkStore(options, { identity, lock, index, segments, nextSegment, freeBytes });
+      const { nextSegment } = recovered;
+      return new FileChunkStore(options, { identity, lock, ledger, damaged, nextSegment, freeBytes });
     } catch (error) {
       await lock.release();
       throw error;
     }
   }
 
-  private constructor(
-    options: FileChunkStoreOptions,
-    opened: {
-      identity: DiskIdentity;
-      lock: DiskLock;
-      index: ChunkIndex;
-      segments: Map<number, number>;
-      nextSegment: number;
-      freeBytes: number;
-    },
-  ) {
+  private constructor(options: FileChunkStoreOptions, opened: Opened) {
     const { disk, clock, random, log = silentLog, capacityBytes } = options;
+    const { identity, lock, ledger, damaged, nextSegment, freeBytes } = opened;
     this.#disk = disk;
     this.#clock = clock;
     this.#measuredAtMs = clock.bootMs();
-    this.#identity = opened.identity;
-    this.#lock = opened.lock;
-    this.#index = opened.index;
-    this.#segments = opened.segments;
-    this.#usedBytes = [...opened.segments.values()].reduce((sum, bytes) => sum + bytes, 0);
-    this.#diskFreeBytes = opened.freeBytes;
+    this.#identity = identity;
+    this.#lock = lock;
+    this.#ledger = ledger;
+    this.#damaged = damaged;
+    this.#diskFreeBytes = freeBytes;
     this.#capacityBytes = capacityBytes;
     this.#reserveBytes = options.reserveBytes ?? Math.max(RESERVE_BYTES_MIN, Math.floor(capacityBytes * RESERVE_SHARE));
-    this.#readers = new SegmentReaders(disk);
+    this.#segmentReaders = new SegmentReaders(disk);
+    this.#reader = new RecordReader({
+      index: ledger.index,
+      readers: this.#segmentReaders,
+      disk: identity.disk,
+      onDamaged: (chunk) => damaged.add(chunk),
+    });
     this.#writer = new SegmentWriter({
       disk,
       clock,
       random,
       log,
-      identity: opened.identity,
-      nextSegment: opened.nextSegment,
+      identity,
+      nextSegment,
       segmentBytes:
         options.segmentBytes ??
         Math.max(2 * RECORD_BYTES_MAX, Math.min(SEGMENT_BYTES_MAX, Math.floor(this.#reserveBytes / 2))),
-      onWritten: (facts, { segment, offset }, storedLength) => {
-        const added = this.#index.add(facts.chunk, { segment, offset, rawLength: facts.rawLength, storedLength });
-        assert(added, `chunk ${facts.chunk} is written once`);
-      },
+      onWritten: (record, place) => this.#written(record, place),
       onSegmentSize: (segment, bytes) => this.#segmentGrew(segment, bytes),
       onSynced: () => this.#measureDisk(log),
       onFailed: (error) => {
@@ -157,26 +152,46 @@ export class FileChunkStore implements ChunkStore {
     return this.#failure.signal;
   }
 
+  get damaged(): readonly ChunkId[] {
+    return this.#damaged.list;
+  }
+
   async put(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult> {
     const body = checkFrames(facts, frames);
-    const pending = this.#pending.get(facts.chunk);
+    const { chunk, digest } = facts;
+    if (this.#forgetting.has(chunk)) await this.#whenForgotten(chunk);
+    const pending = this.#pending.get(chunk);
     if (pending !== undefined) {
       refuseOtherDigest(facts, pending.digest);
       return { ...(await pending.written), alreadyHere: true };
     }
-    if (this.#index.has(facts.chunk)) {
-      const stored = await this.describe(facts.chunk);
+    if (this.has(chunk)) {
+      const stored = await this.describe(chunk);
       refuseOtherDigest(facts, stored.digest);
       return { sequence: stored.sequence, alreadyHere: true };
     }
-    const bytes = recordBytes(body.frameLengths.length, body.storedLength);
-    if (bytes > this.#freeBytes() - this.#pendingBytes)
-      throw new CollectiveError('no_space', `Put chunk ${facts.chunk}: ${bytes} bytes do not fit above the reserve`, {
-        details: { freeBytes: this.#freeBytes(), reserveBytes: this.#reserveBytes },
-      });
-    const written = this.#write(facts, body, bytes);
-    this.#pending.set(facts.chunk, { digest: facts.digest, written });
-    return await written;
+    return await this.#track(chunk, digest, this.#write(facts, body));
+  }
+
+  async replace(facts: ChunkFacts, frames: readonly Buffer[]): Promise<PutResult> {
+    const { chunk, digest } = facts;
+    if (this.#forgetting.has(chunk)) await this.#whenForgotten(chunk);
+    if (this.#pending.has(chunk) || !this.has(chunk)) return await this.put(facts, frames);
+    const body = checkFrames(facts, frames);
+    return await this.#track(chunk, digest, this.#replaceDamaged(facts, body));
+  }
+
+  async forget(chunks: readonly ChunkId[]): Promise<void> {
+    const gone: Promise<unknown>[] = [];
+    for (const chunk of new Set(chunks)) {
+      const forgetting = this.#forgetting.get(chunk);
+      if (forgetting !== undefined) gone.push(forgetting);
+      else if (this.#pending.has(chunk) || this.has(chunk)) gone.push(this.#forgetOne(chunk));
+    }
+    // All are waited for: none is left behind that nobody listens to.
+    const outcomes = await Promise.allSettled(gone);
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    await this.#writer.sync();
   }
 
   whenStable(sequence: number, signal?: AbortSignal): Promise<void> {
@@ -188,63 +203,50 @@ export class FileChunkStore implements ChunkStore {
   }
 
   has(chunk: ChunkId): boolean {
-    return this.#index.has(chunk);
+    return this.#ledger.index.has(chunk);
   }
 
-  async describe(chunk: ChunkId): Promise<StoredChunk> {
-    const place = this.#placeOf(chunk);
-    return await this.#readers.use(place.segment, (file) => this.#readHeader(file, chunk, place));
+  describe(chunk: ChunkId): Promise<StoredChunk> {
+    return this.#reader.describe(chunk);
   }
 
-  async *read(
+  verify(chunk: ChunkId): Promise<StoredChunk> {
+    return this.#reader.verify(chunk);
+  }
+
+  read(
     chunk: ChunkId,
     offset: number,
     length: number,
     take: (bytes: number) => Buffer = Buffer.allocUnsafe,
   ): AsyncGenerator<Buffer, void, undefined> {
-    const place = this.#placeOf(chunk);
-    if (offset < 0 || length < 1 || offset + length > place.rawLength)
-      throw new CollectiveError(
-        'range',
-        `Read ${length} bytes at ${offset} of chunk ${chunk}: it has ${place.rawLength}`,
-      );
-    const first = Math.floor(offset / FRAME_BYTES);
-    const last = Math.floor((offset + length - 1) / FRAME_BYTES);
-    const plain = place.storedLength === plainStoredLength(place.rawLength);
-    let header = plain
-      ? undefined
-      : await this.#readers.use(place.segment, (file) => this.#readHeader(file, chunk, place));
-    for (let frame = first; frame <= last; frame += READ_FRAMES_MAX) {
-      const span = frameSpan(place, header, frame, Math.min(last, frame + READ_FRAMES_MAX - 1));
-      const bytes = await this.#readers.use(place.segment, async (file) => {
-        // The header proves that the record is this chunk's: frames do not name it.
-        const [facts, stored] = await Promise.all([
-          header ?? this.#readHeader(file, chunk, place),
-          this.#readFrames(file, chunk, place.offset + span.from, take(span.to - span.from)),
-        ]);
-        header = facts;
-        return stored;
-      });
-      this.#verify(chunk, bytes, frame);
-      yield bytes;
-    }
+    return this.#reader.read(chunk, offset, length, take);
   }
 
   list(after: ChunkId | undefined, limit: number): ChunkId[] {
-    return this.#index.list(after, limit);
+    return this.#ledger.index.list(after, limit);
   }
 
   stats(): StoreStats {
+    const { usedBytes, liveBytes, index } = this.#ledger;
     const freeBytes = Math.max(0, this.#freeBytes() - this.#pendingBytes);
     return {
-      chunkCount: this.#index.count,
-      capacityBytes: Math.min(this.#capacityBytes, this.#usedBytes + this.#diskFreeBytes),
-      usedBytes: this.#usedBytes,
+      chunkCount: index.count,
+      capacityBytes: Math.min(this.#capacityBytes, usedBytes + this.#diskFreeBytes),
+      usedBytes,
+      deadBytes: usedBytes - liveBytes,
       freeBytes,
       full: freeBytes < RECORD_BYTES_MAX,
-      inventoryDigest: this.#index.inventoryDigest,
+      inventoryDigest: index.inventoryDigest,
       unstableBytes: this.#writer.unstableBytes,
+      forgottenChunks: this.#forgottenChunks,
+      compactedSegments: 0,
+      compactedBytes: 0,
     };
+  }
+
+  async compact(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -255,37 +257,96 @@ export class FileChunkStore implements ChunkStore {
   async #close(): Promise<void> {
     try {
       await this.#writer.close();
-      await this.#readers.close();
+      await this.#segmentReaders.close();
+      await this.#damaged.close();
     } finally {
       await this.#lock.release();
     }
   }
 
-  async #write(facts: ChunkFacts, body: ChunkBody, bytes: number): Promise<PutResult> {
+  #track(chunk: ChunkId, digest: Buffer, work: Promise<PutResult>): Promise<PutResult> {
+    const written = work.finally(() => this.#pending.delete(chunk));
+    this.#pending.set(chunk, { digest, written });
+    return written;
+  }
+
+  async #write(facts: ChunkFacts, body: ChunkBody): Promise<PutResult> {
+    const bytes = recordBytes(body.frameLengths.length, body.storedLength);
+    if (bytes > this.#freeBytes() - this.#pendingBytes)
+      throw new CollectiveError('no_space', `Put chunk ${facts.chunk}: ${bytes} bytes do not fit above the reserve`, {
+        details: { freeBytes: this.#freeBytes(), reserveBytes: this.#reserveBytes },
+      });
     this.#pendingBytes += bytes;
     try {
-      const { sequence } = await this.#writer.append(facts, body);
+      const { sequence } = await this.#append({ kind: 'chunk', facts, body });
       return { sequence, alreadyHere: false };
+    } finally {
+      this.#pendingBytes -= bytes;
+    }
+  }
+
+  async #append(record: NewRecord): Promise<Appended> {
+    try {
+      return await this.#writer.append(record);
     } catch (error) {
       if (error instanceof CollectiveError && error.code === 'no_space')
         this.#diskFreeBytes = Math.min(this.#diskFreeBytes, this.#reserveBytes);
       throw error;
-    } finally {
-      this.#pendingBytes -= bytes;
-      this.#pending.delete(facts.chunk);
+    }
+  }
+
+  /** A copy that was found damaged once is not trusted again, even if it can be read now. */
+  async #replaceDamaged(facts: ChunkFacts, body: ChunkBody): Promise<PutResult> {
+    const { chunk } = facts;
+    const wasDamaged = this.#damaged.has(chunk);
+    try {
+      const stored = wasDamaged ? await this.describe(chunk) : await this.verify(chunk);
+      refuseOtherDigest(facts, stored.digest);
+      if (!wasDamaged) return { sequence: stored.sequence, alreadyHere: true };
+    } catch (error) {
+      if (!(error instanceof CollectiveError) || error.code !== 'chunk_corrupt') throw error;
+    }
+    return await this.#write(facts, body);
+  }
+
+  #forgetOne(chunk: ChunkId): Promise<void> {
+    const done = this.#entomb(chunk).finally(() => this.#forgetting.delete(chunk));
+    this.#forgetting.set(chunk, done);
+    return done;
+  }
+
+  async #entomb(chunk: ChunkId): Promise<void> {
+    await Promise.allSettled([this.#pending.get(chunk)?.written]);
+    // The put before may have failed.
+    if (this.has(chunk)) await this.#append({ kind: 'tombstone', chunk });
+  }
+
+  async #whenForgotten(chunk: ChunkId): Promise<void> {
+    for (let done = this.#forgetting.get(chunk); done !== undefined; done = this.#forgetting.get(chunk))
+      await Promise.allSettled([done]);
+  }
+
+  #written(record: NewRecord, { segment, offset }: Appended): void {
+    if (record.kind === 'chunk') {
+      const { chunk, rawLength } = record.facts;
+      this.#ledger.put(chunk, { segment, offset, rawLength, storedLength: record.body.storedLength });
+      this.#damaged.delete(chunk);
+    } else {
+      this.#ledger.forgotten(record.chunk, { segment, offset });
+      this.#damaged.delete(record.chunk);
+      this.#forgottenChunks++;
     }
   }
 
   /** What may still be written above the reserve, of what the owner gives and of what the disk has. */
   #freeBytes(): number {
-    return Math.min(this.#capacityBytes - this.#usedBytes, this.#diskFreeBytes) - this.#reserveBytes;
+    return Math.min(this.#capacityBytes - this.#ledger.usedBytes, this.#diskFreeBytes) - this.#reserveBytes;
   }
 
   #segmentGrew(segment: number, bytes: number): void {
-    const grown = bytes - (this.#segments.get(segment) ?? 0);
-    this.#segments.set(segment, bytes);
-    this.#usedBytes += grown;
-    this.#diskFreeBytes -= grown;
+    const before = this.#ledger.usedBytes;
+    this.#ledger.segmentHasSize(segment, bytes);
+    this.#diskFreeBytes -= this.#ledger.usedBytes - before;
   }
 
   #measureDisk(log: Log): void {
@@ -299,78 +360,6 @@ export class FileChunkStore implements ChunkStore {
       (error: unknown) => log.warn({ err: error }, 'disk space unknown'),
     );
   }
-
-  #placeOf(chunk: ChunkId): ChunkPlace {
-    const place = this.#index.get(chunk);
-    if (place === undefined) throw new CollectiveError('chunk_missing', `Read chunk ${chunk}: it is not on this disk`);
-    return place;
-  }
-
-  async #readHeader(file: DiskFile, chunk: ChunkId, place: ChunkPlace): Promise<RecordHeader> {
-    const frameCount = Math.ceil(place.rawLength / FRAME_BYTES);
-    try {
-      const header = decodeRecordHeader(await readExactly(file, place.offset, recordHeaderBytes(frameCount)));
-      const { storedLength, offset } = header;
-      if (header.chunk === chunk && storedLength === place.storedLength && offset === place.offset) return header;
-    } catch (cause) {
-      throw this.#corrupt(chunk, 'its record header is damaged', cause);
-    }
-    throw this.#corrupt(chunk, 'another record lies in its place');
-  }
-
-  async #readFrames(file: DiskFile, chunk: ChunkId, offset: number, into: Buffer): Promise<Buffer> {
-    const present = await file.readInto(offset, into);
-    if (present < into.length) throw this.#corrupt(chunk, `its segment ends ${into.length - present} bytes too early`);
-    return into;
-  }
-
-  #verify(chunk: ChunkId, bytes: Buffer, firstFrame: number): void {
-    let frame = firstFrame;
-    try {
-      for (let at = 0; at < bytes.length; frame++) {
-        const header = readFrame(bytes, at);
-        if (header.type !== FRAME_TYPES.DATA || header.rawOffset !== frame * FRAME_BYTES)
-          throw new CollectiveError('frame_invalid', `Read a stored frame: it belongs at ${header.rawOffset}`);
-        at += FRAME_HEADER_BYTES + header.storedLength;
-      }
-    } catch (cause) {
-      throw this.#corrupt(chunk, `frame ${frame} is damaged`, cause);
-    }
-  }
-
-  #corrupt(chunk: ChunkId, what: string, cause?: unknown): CollectiveError {
-    return new CollectiveError('chunk_corrupt', `Read chunk ${chunk} on disk ${this.disk}: ${what}`, { cause });
-  }
-}
-
-/** Where frames `first` to `last` lie in their record. Without a header none of the frames is compressed. */
-function frameSpan(
-  place: ChunkPlace,
-  header: RecordHeader | undefined,
-  first: number,
-  last: number,
-): { from: number; to: number } {
-  const frameCount = Math.ceil(place.rawLength / FRAME_BYTES);
-  const start = recordHeaderBytes(frameCount);
-  if (place.storedLength === plainStoredLength(place.rawLength)) {
-    const stride = FRAME_HEADER_BYTES + FRAME_BYTES;
-    return { from: start + first * stride, to: Math.min(start + (last + 1) * stride, start + place.storedLength) };
-  }
-  assert(header !== undefined, 'compressed frames are found by the header');
-  const lengthOf = (lengths: readonly number[]): number =>
-    lengths.reduce((sum, length) => sum + FRAME_HEADER_BYTES + length, 0);
-  const from = start + lengthOf(header.frameLengths.slice(0, first));
-  return { from, to: from + lengthOf(header.frameLengths.slice(first, last + 1)) };
-}
-
-async function readExactly(file: DiskFile, offset: number, length: number): Promise<Buffer> {
-  const bytes = await file.read(offset, length);
-  if (bytes.length < length)
-    throw new CollectiveError(
-      'store_damaged',
-      `Read ${length} bytes of a segment at ${offset}: it ends after ${bytes.length}`,
-    );
-  return bytes;
 }
 
 /** The frames are those of the chunk, in order, and give its digest. */

@@ -1,23 +1,28 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { crc32 } from '@collective/base/crc';
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber } from '@collective/base/ids';
 import fc from 'fast-check';
 import {
+  type ChunkHeader,
   decodeRecordHeader,
   encodeRecordHeader,
   looksLikeRecord,
   plainStoredLength,
   RECORD_HEADER_BYTES_MAX,
   RECORD_HEADER_BYTES_MIN,
-  type RecordHeader,
   recordBytes,
+  recordBytesOf,
   recordHeaderBytes,
   recordPadding,
+  TOMBSTONE_BYTES,
+  type TombstoneHeader,
 } from './record.ts';
 import { scratchId } from './scratch-chunk.ts';
 
-const RECORD: RecordHeader = {
+const RECORD: ChunkHeader = {
+  kind: 'chunk',
   chunk: scratchId(0x1122334455),
   inode: 0x00aabbccddee as InodeNumber,
   block: 7,
@@ -62,6 +67,43 @@ const GOLDEN = [
   '03000000', // stored bytes of frame 1
 ];
 
+const TOMBSTONE: TombstoneHeader = {
+  kind: 'tombstone',
+  chunk: RECORD.chunk,
+  time: RECORD.time,
+  incarnation: 9,
+  sequence: 9 * 2 ** 32 + 5,
+  stableSequence: 9 * 2 ** 32 + 4,
+  diskId: RECORD.diskId,
+  salt: RECORD.salt,
+  offset: 0x01020304 * 8,
+};
+
+const GOLDEN_TOMBSTONE = [
+  '43435231', // magic 'CCR1'
+  '02', // kind: tombstone
+  '01', // version
+  '0000', // frames
+  '80000000', // header length: 128
+  'CRC_____', // CRC-32 of all else
+  '65000000000000030000001122334455', // chunk id
+  '0000000000000000', // inode
+  '00000000', // block
+  '00000000', // raw length
+  '00000000', // stored length
+  '04030201', // offset / 8
+  '0000000000000000', // digest
+  '01f1536500000000', // seconds
+  '05000000', // nanoseconds
+  '00000000', // generation of the coordinator
+  '00000000', // start of the coordinator
+  '09000000', // incarnation of the store
+  '0500000009000000', // sequence
+  '0400000009000000', // stable sequence
+  '000102030405060708090a0b0c0d0e0f', // disk
+  'a1a2a3a4a5a6a7a8', // salt of the segment
+];
+
 describe('chunk record', () => {
   test('D4: a record header has the golden bytes', () => {
     const bytes = encodeRecordHeader(RECORD);
@@ -69,10 +111,42 @@ describe('chunk record', () => {
     assert.equal(bytes.toString('hex'), want);
   });
 
+  test('D4: a tombstone has the golden bytes', () => {
+    const bytes = encodeRecordHeader(TOMBSTONE);
+    assert.equal(bytes.toString('hex'), GOLDEN_TOMBSTONE.join('').replace('CRC_____', '597b1b73'));
+  });
+
   test('D4: what is read is what was written, whatever follows it', () => {
-    const bytes = encodeRecordHeader(RECORD);
-    assert.deepEqual(decodeRecordHeader(bytes), RECORD);
-    assert.deepEqual(decodeRecordHeader(Buffer.concat([bytes, Buffer.alloc(500, 0xff)])), RECORD);
+    for (const record of [RECORD, TOMBSTONE]) {
+      const bytes = encodeRecordHeader(record);
+      assert.deepEqual(decodeRecordHeader(bytes), record);
+      assert.deepEqual(decodeRecordHeader(Buffer.concat([bytes, Buffer.alloc(500, 0xff)])), record);
+    }
+  });
+
+  test('a whole record of a kind or a version that is not known is refused as newer', () => {
+    for (const [at, value] of [
+      [4, 3],
+      [4, 0],
+      [5, 2],
+    ] as const) {
+      const bytes = encodeRecordHeader(RECORD);
+      bytes.writeUInt8(value, at);
+      bytes.writeUInt32LE(crc32(bytes.subarray(16), crc32(bytes.subarray(0, 12))), 12);
+      assert.throws(() => decodeRecordHeader(bytes), { code: 'version_too_new' });
+    }
+  });
+
+  test('D4: a chunk without frames and a tombstone with some are damage', () => {
+    for (const [record, kind] of [
+      [RECORD, 2],
+      [TOMBSTONE, 1],
+    ] as const) {
+      const bytes = encodeRecordHeader(record);
+      bytes.writeUInt8(kind, 4);
+      bytes.writeUInt32LE(crc32(bytes.subarray(16), crc32(bytes.subarray(0, 12))), 12);
+      damaged(() => decodeRecordHeader(bytes));
+    }
   });
 
   test('D4: a record is looked at only where it says that it lies', () => {
@@ -88,18 +162,18 @@ describe('chunk record', () => {
   });
 
   test('D4: every truncation is refused politely', () => {
-    const bytes = encodeRecordHeader(RECORD);
-    for (let length = 0; length < bytes.length; length++)
-      damaged(() => decodeRecordHeader(Buffer.from(bytes.subarray(0, length))));
+    for (const bytes of [encodeRecordHeader(RECORD), encodeRecordHeader(TOMBSTONE)])
+      for (let length = 0; length < bytes.length; length++)
+        damaged(() => decodeRecordHeader(Buffer.from(bytes.subarray(0, length))));
   });
 
   test('D4: every flipped bit of a header is found', () => {
-    const bytes = encodeRecordHeader(RECORD);
-    for (let bit = 0; bit < bytes.length * 8; bit++) {
-      const flipped = Buffer.from(bytes);
-      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-      damaged(() => decodeRecordHeader(flipped));
-    }
+    for (const bytes of [encodeRecordHeader(RECORD), encodeRecordHeader(TOMBSTONE)])
+      for (let bit = 0; bit < bytes.length * 8; bit++) {
+        const flipped = Buffer.from(bytes);
+        flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        damaged(() => decodeRecordHeader(flipped));
+      }
   });
 
   test('any bytes at all are refused as damage', () => {
@@ -113,7 +187,10 @@ describe('chunk record', () => {
   });
 
   test('header, frames and padding make a whole number of eight bytes', () => {
-    assert.equal(RECORD_HEADER_BYTES_MIN, 136);
+    assert.equal(RECORD_HEADER_BYTES_MIN, 128);
+    assert.equal(TOMBSTONE_BYTES, 128);
+    assert.equal(recordBytesOf({ rawLength: 0, storedLength: 0 }), TOMBSTONE_BYTES);
+    assert.equal(recordBytesOf(RECORD), recordBytes(2, RECORD.storedLength));
     assert.equal(RECORD_HEADER_BYTES_MAX, 256);
     for (const frames of [1, 2, 31, 32])
       for (const stored of [25, 100, 131_096]) {

@@ -1,6 +1,9 @@
 /**
- * The record of a chunk in a segment, byte by byte, without I/O: see docs/formats/chunk-segment.md. A record describes itself
+ * The records of a segment, byte by byte, without I/O: see docs/formats/chunk-segment.md. A record describes itself
  * (D4), so that the index can be rebuilt and, at worst, a member be rebuilt from its disks.
+ *
+ * A record either holds a chunk or is a tombstone, which says that the chunk was forgotten: of all records of one chunk the one
+ * with the highest sequence counts, wherever they lie.
  *
  * A record also says up to which sequence the store was stable when it was written: after a crash this tells a tail that
  * was never stable, and may be gone, from damage.
@@ -22,15 +25,17 @@ import type { StoredChunk } from './chunk-store.ts';
 /** 'CCR1' */
 const RECORD_MAGIC = 0x31524343;
 const RECORD_VERSION = 1;
-const KIND_CHUNK = 1;
-/** Byte 4 has the value 2 in the record of a chunk's removal, which no version writes yet. */
+export const RECORD_KINDS = { chunk: 1, tombstone: 2 } as const;
+export type RecordKind = keyof typeof RECORD_KINDS;
 const FIXED_BYTES = 128;
 const CRC_AT = 12;
 /** Both keep their places in every version: they are looked at before it. */
 const OFFSET_AT = 52;
 const SALT_AT = 120;
 export const RECORD_ALIGN_BYTES = 8;
-export const RECORD_HEADER_BYTES_MIN = align(FIXED_BYTES + 4);
+/** A tombstone is a header without frames. */
+export const TOMBSTONE_BYTES = FIXED_BYTES;
+export const RECORD_HEADER_BYTES_MIN = FIXED_BYTES;
 export const RECORD_HEADER_BYTES_MAX = align(FIXED_BYTES + 4 * CHUNK_FRAMES_MAX);
 export const RECORD_BYTES_MAX = RECORD_HEADER_BYTES_MAX + BLOCK_BYTES + CHUNK_FRAMES_MAX * FRAME_HEADER_BYTES;
 export const UUID_BYTES = 16;
@@ -43,13 +48,33 @@ export interface RecordPlace {
   readonly offset: number;
 }
 
-export interface RecordHeader extends StoredChunk, RecordPlace {
-  /** Stored payload bytes of each frame. */
-  readonly frameLengths: readonly number[];
+/** What every record says. */
+interface RecordStamp extends RecordPlace {
+  readonly chunk: ChunkId;
+  readonly time: Timestamp;
+  readonly incarnation: number;
+  readonly sequence: number;
   /** The store's stable sequence when the record was written. */
   readonly stableSequence: number;
   /** Uuid of the disk, 16 bytes. */
   readonly diskId: Buffer;
+}
+
+export interface ChunkHeader extends StoredChunk, RecordStamp {
+  readonly kind: 'chunk';
+  /** Stored payload bytes of each frame. */
+  readonly frameLengths: readonly number[];
+}
+
+export interface TombstoneHeader extends RecordStamp {
+  readonly kind: 'tombstone';
+}
+
+export type RecordHeader = ChunkHeader | TombstoneHeader;
+
+/** Of a record of which only the lengths are known; a tombstone has none. */
+export function recordBytesOf(lengths: { readonly rawLength: number; readonly storedLength: number }): number {
+  return recordBytes(Math.ceil(lengths.rawLength / FRAME_BYTES), lengths.storedLength);
 }
 
 /** Header and frames. */
@@ -71,39 +96,45 @@ export function recordPadding(frameCount: number, storedLength: number): number 
 }
 
 export function encodeRecordHeader(record: RecordHeader): Buffer {
-  const length = recordHeaderBytes(record.frameLengths.length);
+  const frameLengths = record.kind === 'chunk' ? record.frameLengths : [];
+  const length = recordHeaderBytes(frameLengths.length);
   const bytes = Buffer.alloc(length);
   assert(
-    record.digest.length === DIGEST_BYTES && record.diskId.length === UUID_BYTES && record.salt.length === SALT_BYTES,
-    'digest, disk id and salt have their lengths',
+    record.diskId.length === UUID_BYTES && record.salt.length === SALT_BYTES,
+    'disk id and salt have their lengths',
   );
   assert(record.offset % RECORD_ALIGN_BYTES === 0, 'records are aligned');
   bytes.writeUInt32LE(RECORD_MAGIC, 0);
-  bytes.writeUInt8(KIND_CHUNK, 4);
+  bytes.writeUInt8(RECORD_KINDS[record.kind], 4);
   bytes.writeUInt8(RECORD_VERSION, 5);
-  bytes.writeUInt16LE(record.frameLengths.length, 6);
+  bytes.writeUInt16LE(frameLengths.length, 6);
   bytes.writeUInt32LE(length, 8);
   chunkIdToBytes(record.chunk).copy(bytes, 16);
-  bytes.writeBigUInt64LE(BigInt(record.inode), 32);
-  bytes.writeUInt32LE(record.block, 40);
-  bytes.writeUInt32LE(record.rawLength, 44);
-  bytes.writeUInt32LE(record.storedLength, 48);
   bytes.writeUInt32LE(record.offset / RECORD_ALIGN_BYTES, OFFSET_AT);
-  record.digest.copy(bytes, 56);
   bytes.writeBigInt64LE(BigInt(record.time.seconds), 64);
   bytes.writeUInt32LE(record.time.nanos, 72);
-  bytes.writeUInt32LE(record.epoch.generation, 76);
-  bytes.writeUInt32LE(record.epoch.start, 80);
   bytes.writeUInt32LE(record.incarnation, 84);
   bytes.writeBigUInt64LE(BigInt(record.sequence), 88);
   bytes.writeBigUInt64LE(BigInt(record.stableSequence), 96);
   record.diskId.copy(bytes, 104);
   record.salt.copy(bytes, SALT_AT);
+  if (record.kind === 'chunk') writeChunkFields(bytes, record);
+  bytes.writeUInt32LE(headerCrc(bytes), CRC_AT);
+  return bytes;
+}
+
+function writeChunkFields(bytes: Buffer, record: ChunkHeader): void {
+  assert(record.digest.length === DIGEST_BYTES, 'a digest has its length');
+  bytes.writeBigUInt64LE(BigInt(record.inode), 32);
+  bytes.writeUInt32LE(record.block, 40);
+  bytes.writeUInt32LE(record.rawLength, 44);
+  bytes.writeUInt32LE(record.storedLength, 48);
+  record.digest.copy(bytes, 56);
+  bytes.writeUInt32LE(record.epoch.generation, 76);
+  bytes.writeUInt32LE(record.epoch.start, 80);
   record.frameLengths.forEach((frameLength, i) => {
     bytes.writeUInt32LE(frameLength, FIXED_BYTES + 4 * i);
   });
-  bytes.writeUInt32LE(headerCrc(bytes), CRC_AT);
-  return bytes;
 }
 
 /** Reads the header at the start of `bytes`. Throws `store_damaged`, or `version_too_new` for a record of a newer program. */
@@ -119,30 +150,45 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader {
   const crc = headerCrc(header);
   if (crc !== header.readUInt32LE(CRC_AT))
     throw damaged(`its header carries checksum ${header.readUInt32LE(CRC_AT)}, its bytes give ${crc}`);
-  if (header.readUInt8(5) > RECORD_VERSION || header.readUInt8(4) !== KIND_CHUNK)
-    throw new CollectiveError(
-      'version_too_new',
-      `Read a chunk record: it has version ${header.readUInt8(5)} and kind ${header.readUInt8(4)}, this program knows version ${RECORD_VERSION} and kind ${KIND_CHUNK}`,
-    );
-  if (frameCount < 1 || frameCount > CHUNK_FRAMES_MAX || length !== recordHeaderBytes(frameCount))
+  const kind = kindOf(header);
+  if (
+    frameCount > CHUNK_FRAMES_MAX ||
+    (frameCount === 0) !== (kind === 'tombstone') ||
+    length !== recordHeaderBytes(frameCount)
+  )
     throw damaged(`its header of ${length} bytes says that it has ${frameCount} frames`);
-  return checked({
+  const stamp = {
     chunk: chunkIdFromBytes(header.subarray(16, 32)),
-    inode: number64(header, 32) as InodeNumber,
-    block: header.readUInt32LE(40),
-    rawLength: header.readUInt32LE(44),
-    storedLength: header.readUInt32LE(48),
     offset: header.readUInt32LE(OFFSET_AT) * RECORD_ALIGN_BYTES,
-    digest: Buffer.from(header.subarray(56, 64)),
     time: readTime(header),
-    epoch: { generation: header.readUInt32LE(76), start: header.readUInt32LE(80) },
     incarnation: header.readUInt32LE(84),
     sequence: number64(header, 88),
     stableSequence: number64(header, 96),
     diskId: Buffer.from(header.subarray(104, 120)),
     salt: Buffer.from(header.subarray(SALT_AT, SALT_AT + SALT_BYTES)),
+  };
+  if (kind === 'tombstone') return { kind, ...stamp };
+  return checked({
+    kind,
+    ...stamp,
+    inode: number64(header, 32) as InodeNumber,
+    block: header.readUInt32LE(40),
+    rawLength: header.readUInt32LE(44),
+    storedLength: header.readUInt32LE(48),
+    digest: Buffer.from(header.subarray(56, 64)),
+    epoch: { generation: header.readUInt32LE(76), start: header.readUInt32LE(80) },
     frameLengths: Array.from({ length: frameCount }, (_unused, i) => header.readUInt32LE(FIXED_BYTES + 4 * i)),
   });
+}
+
+function kindOf(header: Buffer): RecordKind {
+  const [kind, version] = [header.readUInt8(4), header.readUInt8(5)];
+  if (version <= RECORD_VERSION && kind === RECORD_KINDS.chunk) return 'chunk';
+  if (version <= RECORD_VERSION && kind === RECORD_KINDS.tombstone) return 'tombstone';
+  throw new CollectiveError(
+    'version_too_new',
+    `Read a chunk record: it has version ${version} and kind ${kind}, this program knows version ${RECORD_VERSION} and kinds to ${RECORD_KINDS.tombstone}`,
+  );
 }
 
 /** True if the bytes at `at`, at least RECORD_HEADER_BYTES_MIN, may begin a record that was written to this place. */
@@ -159,7 +205,7 @@ export function plainStoredLength(rawLength: number): number {
   return rawLength + Math.ceil(rawLength / FRAME_BYTES) * FRAME_HEADER_BYTES;
 }
 
-function checked(record: RecordHeader): RecordHeader {
+function checked(record: ChunkHeader): ChunkHeader {
   const { frameLengths, rawLength, storedLength } = record;
   if (rawLength < 1 || rawLength > BLOCK_BYTES || frameLengths.length !== Math.ceil(rawLength / FRAME_BYTES))
     throw damaged(`it says ${rawLength} raw bytes in ${frameLengths.length} frames`);
@@ -185,11 +231,4 @@ function readTime(header: Buffer): Timestamp {
 
 function damaged(what: string): CollectiveError {
   return new CollectiveError('store_damaged', `Read a chunk record: ${what}`);
-}
-
-export type ChunkWords = readonly [number, number, number, number];
-
-export function wordsOfChunk(chunk: ChunkId): ChunkWords {
-  const bytes = chunkIdToBytes(chunk);
-  return [bytes.readUInt32BE(0), bytes.readUInt32BE(4), bytes.readUInt32BE(8), bytes.readUInt32BE(12)];
 }

@@ -12,12 +12,13 @@
  */
 import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
+import type { ChunkId } from '@collective/base/ids';
 import type { Log } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { FRAME_HEADER_BYTES, readFrame } from '@collective/protocol/bulk/frame';
-import type { ChunkIndex } from './chunk-index.ts';
 import type { DiskIdentity } from './disk-identity.ts';
-import { encodeRecordHeader, type RecordHeader, recordHeaderBytes, SALT_BYTES } from './record.ts';
+import { type ChunkHeader, encodeRecordHeader, type RecordHeader, recordHeaderBytes, SALT_BYTES } from './record.ts';
+import type { RecordLedger } from './record-ledger.ts';
 import {
   decodeSidecar,
   encodeSegmentHeader,
@@ -36,34 +37,35 @@ import { readSegmentHeader, scanSegment } from './segment-scan.ts';
 /** A sidecar of a segment full of the smallest records stays well below this. */
 export const SIDECAR_BYTES_MAX = 256 * 1024 * 1024;
 
-export interface Recovered {
-  /** Bytes of each segment. */
-  readonly segments: Map<number, number>;
-  readonly nextSegment: number;
+export interface Recovery {
+  readonly disk: Disk;
+  readonly identity: DiskIdentity;
+  /** Gets everything that is found. */
+  readonly ledger: RecordLedger;
+  readonly random: Random;
+  readonly log: Log;
 }
 
-export async function recoverSegments(
-  disk: Disk,
-  identity: DiskIdentity,
-  index: ChunkIndex,
-  random: Random,
-  log: Log,
-): Promise<Recovered> {
+export interface Recovered {
+  readonly nextSegment: number;
+  /** Chunks that were stable and whose frames are damaged. */
+  readonly damaged: readonly ChunkId[];
+}
+
+export async function recoverSegments(recovery: Recovery): Promise<Recovered> {
+  const { disk, ledger, log } = recovery;
   const names = await listFiles(disk, log);
-  const segments = new Map<number, number>();
   const unsealed: number[] = [];
   for (const segment of names.segments) {
-    const entries = names.sidecars.has(segment) ? await readSealed(disk, identity, segment, log) : undefined;
+    const entries = names.sidecars.has(segment) ? await readSealed(recovery, segment) : undefined;
     if (entries === undefined) unsealed.push(segment);
-    else segments.set(segment, addEntries(index, segment, entries));
+    else enter(ledger, segment, entries);
   }
   let nextSegment = names.highest + 1;
-  for (const segment of unsealed) {
-    const copied = await copyUnsealed(disk, identity, segment, nextSegment, index, random, log);
-    if (copied > 0) segments.set(nextSegment, copied);
-    nextSegment++;
-  }
-  return { segments, nextSegment };
+  const damaged: ChunkId[] = [];
+  for (const segment of unsealed) damaged.push(...(await copyUnsealed(recovery, segment, nextSegment++)));
+  ledger.settle();
+  return { nextSegment, damaged };
 }
 
 async function listFiles(
@@ -84,6 +86,8 @@ async function listFiles(
     if (parsed.kind === 'seg') segments.push(parsed.segment);
     else sidecars.add(parsed.segment);
   }
+  // A copy that a start before us renamed and could not make stable must not be lost with what it is a copy of.
+  await disk.syncDirectory(SEGMENT_FOLDER);
   const known = new Set(segments);
   // A copy's sidecar is written before the copy gets its name.
   for (const orphan of sidecars) if (!known.has(orphan)) await disk.remove(sidecarPath(orphan));
@@ -95,14 +99,13 @@ interface SealedEntries {
   readonly segmentBytes: number;
 }
 
-function addEntries(index: ChunkIndex, segment: number, sealed: SealedEntries): number {
-  for (const { chunk, offset, rawLength, storedLength } of sealed.entries)
-    index.add(chunk, { segment, offset, rawLength, storedLength });
-  return sealed.segmentBytes;
+function enter(ledger: RecordLedger, segment: number, { entries, segmentBytes }: SealedEntries): void {
+  ledger.segmentHasSize(segment, segmentBytes);
+  for (const entry of entries) ledger.found(segment, entry);
 }
 
 /** From the sidecar; if that is damaged, by reading the segment, and then a new sidecar is written. */
-async function readSealed(disk: Disk, identity: DiskIdentity, segment: number, log: Log): Promise<SealedEntries> {
+async function readSealed({ disk, identity, log }: Recovery, segment: number): Promise<SealedEntries> {
   const bytes = await readWhole(disk, sidecarPath(segment), SIDECAR_BYTES_MAX);
   const sidecar = bytes === undefined ? undefined : decodeSidecar(bytes);
   if (sidecar !== undefined && sidecar.segment === segment && sidecar.diskId.equals(identity.diskId)) {
@@ -158,24 +161,23 @@ async function headerOf(file: DiskFile, segment: number, identity: DiskIdentity)
 }
 
 function entryOf(header: RecordHeader, offset: number): SidecarEntry {
-  return { chunk: header.chunk, offset, rawLength: header.rawLength, storedLength: header.storedLength };
+  const { kind, chunk, sequence } = header;
+  const [rawLength, storedLength] = kind === 'chunk' ? [header.rawLength, header.storedLength] : [0, 0];
+  return { kind, chunk, offset, rawLength, storedLength, sequence };
 }
 
-/** Copies what is whole of `from` to the new segment `to`, makes that stable, and removes `from`. Returns the bytes of `to`; 0 when nothing was left. */
-async function copyUnsealed(
-  disk: Disk,
-  identity: DiskIdentity,
-  from: number,
-  to: number,
-  index: ChunkIndex,
-  random: Random,
-  log: Log,
-): Promise<number> {
+/**
+ * Copies to the new segment `to` what is whole of `from` and not dead already, makes that stable, and removes `from`. A record
+ * that is kept although its frames are damaged is answered.
+ */
+async function copyUnsealed(recovery: Recovery, from: number, to: number): Promise<ChunkId[]> {
+  const { disk, identity, ledger, random, log } = recovery;
   const source = await disk.open(segmentPath(from), 'read');
+  let keep: FoundRecord[];
   let entries: SidecarEntry[];
   let segmentBytes = 0;
   try {
-    const keep = (await judge(source, from, identity, log)).filter((record) => !index.has(record.header.chunk));
+    keep = (await judge(source, from, identity, log)).filter(({ header }) => ledger.outranks(header));
     entries = keep.length === 0 ? [] : await copyRecords(disk, source, keep, identity, to, random.bytes(SALT_BYTES));
     const last = keep.at(-1);
     const lastEntry = entries.at(-1);
@@ -191,12 +193,12 @@ async function copyUnsealed(
     );
     await disk.rename(unfinishedPath(segmentPath(to)), segmentPath(to));
     await disk.syncDirectory(SEGMENT_FOLDER);
-    addEntries(index, to, { entries, segmentBytes });
+    enter(ledger, to, { entries, segmentBytes });
   }
   await disk.remove(segmentPath(from));
   await disk.syncDirectory(SEGMENT_FOLDER);
-  log.info({ from, to, chunks: entries.length, bytes: segmentBytes }, 'unsealed segment made stable');
-  return segmentBytes;
+  log.info({ from, to, records: entries.length, bytes: segmentBytes }, 'unsealed segment made stable');
+  return keep.filter(({ whole }) => !whole).map(({ header }) => header.chunk);
 }
 
 interface FoundRecord {
@@ -223,7 +225,8 @@ async function judge(source: DiskFile, segment: number, identity: DiskIdentity, 
       continue;
     }
     const { header, offset, bytes } = step;
-    found.push({ header, offset, bytes, whole: await framesAreWhole(source, header, offset) });
+    const whole = header.kind === 'tombstone' || (await framesAreWhole(source, header, offset));
+    found.push({ header, offset, bytes, whole });
     nextSequence = header.sequence + 1;
     stableSequence = Math.max(stableSequence, header.stableSequence);
   }
@@ -242,7 +245,7 @@ async function judge(source: DiskFile, segment: number, identity: DiskIdentity, 
   });
 }
 
-async function framesAreWhole(source: DiskFile, header: RecordHeader, offset: number): Promise<boolean> {
+async function framesAreWhole(source: DiskFile, header: ChunkHeader, offset: number): Promise<boolean> {
   const frames = await source.read(offset + recordHeaderBytes(header.frameLengths.length), header.storedLength);
   try {
     let at = 0;

@@ -15,6 +15,7 @@ import {
   RECORD_HEADER_BYTES_MIN,
   type RecordHeader,
   recordBytes,
+  TOMBSTONE_BYTES,
 } from './record.ts';
 import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 
@@ -50,7 +51,7 @@ export async function* scanSegment(
   while (offset < size) {
     const header = await recordAt(window, offset, size, salt);
     if (header !== undefined) {
-      const bytes = recordBytes(header.frameLengths.length, header.storedLength);
+      const bytes = bytesOf(header);
       yield { kind: 'record', header, offset, bytes };
       offset += bytes;
       continue;
@@ -67,7 +68,11 @@ async function recordAt(window: Window, offset: number, size: number, salt: Buff
   if (bytes.length < RECORD_HEADER_BYTES_MIN || !looksLikeRecord(bytes, 0, { salt, offset })) return undefined;
   const header = decodeIfWhole(bytes);
   if (header === undefined) return undefined;
-  return offset + recordBytes(header.frameLengths.length, header.storedLength) <= size ? header : undefined;
+  return offset + bytesOf(header) <= size ? header : undefined;
+}
+
+function bytesOf(header: RecordHeader): number {
+  return header.kind === 'chunk' ? recordBytes(header.frameLengths.length, header.storedLength) : TOMBSTONE_BYTES;
 }
 
 function decodeIfWhole(bytes: Buffer): RecordHeader | undefined {

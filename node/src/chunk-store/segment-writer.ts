@@ -1,20 +1,21 @@
 /**
- * The only place that writes chunks. Appends go one after the other, gathered while the write before is under way; a sync
+ * The only place that writes new records. Appends go one after the other, gathered while the write before is under way; a sync
  * serves all that wait for it. Sequence numbers follow the order in the file.
  *
  * A sync that fails is never tried again (D4): the kernel may have dropped the very pages that it could not write and would call
  * the next sync a success. The writer fails for good, everything not yet stable fails with it, and the process must end.
  */
 import { assert } from '@collective/base/assert';
-import type { Clock, Timer } from '@collective/base/clock';
+import type { Clock, Timer, Timestamp } from '@collective/base/clock';
 import { type Disk, type DiskFile, replaceWhole } from '@collective/base/disk';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import type { ChunkId } from '@collective/base/ids';
 import { CHUNK_SYNC_WITHIN_MS } from '@collective/base/limits';
 import type { Log } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import type { ChunkFacts } from './chunk-store.ts';
 import type { DiskIdentity } from './disk-identity.ts';
-import { encodeRecordHeader, recordBytes, recordPadding, SALT_BYTES } from './record.ts';
+import { encodeRecordHeader, recordBytes, recordPadding, SALT_BYTES, TOMBSTONE_BYTES } from './record.ts';
 import {
   encodeSegmentHeader,
   encodeSidecar,
@@ -45,9 +46,12 @@ export interface ChunkBody {
   readonly storedLength: number;
 }
 
+export type NewRecord =
+  | { readonly kind: 'chunk'; readonly facts: ChunkFacts; readonly body: ChunkBody }
+  | { readonly kind: 'tombstone'; readonly chunk: ChunkId };
+
 interface Append {
-  readonly facts: ChunkFacts;
-  readonly body: ChunkBody;
+  readonly record: NewRecord;
   readonly bytes: number;
   readonly done: PromiseWithResolvers<Appended>;
 }
@@ -77,7 +81,7 @@ export interface SegmentWriterOptions {
   readonly nextSegment: number;
   readonly segmentBytes: number;
   /** Called in order, before `append` resolves. */
-  onWritten(facts: ChunkFacts, place: Appended, storedLength: number): void;
+  onWritten(record: NewRecord, place: Appended): void;
   /** The segment grew to this size. */
   onSegmentSize(segment: number, bytes: number): void;
   onSynced(): void;
@@ -121,12 +125,17 @@ export class SegmentWriter {
     return this.#unstableBytes;
   }
 
-  append(facts: ChunkFacts, body: ChunkBody): Promise<Appended> {
+  append(record: NewRecord): Promise<Appended> {
     if (this.#failed !== undefined) return Promise.reject(this.#failed);
     if (this.#closed)
-      return Promise.reject(new CollectiveError('shutting_down', `Write chunk ${facts.chunk}: the store is closing`));
+      return Promise.reject(
+        new CollectiveError(
+          'shutting_down',
+          `Write a ${record.kind} of chunk ${chunkOf(record)}: the store is closing`,
+        ),
+      );
     const done = Promise.withResolvers<Appended>();
-    this.#queue.push({ facts, body, bytes: recordBytes(body.frameLengths.length, body.storedLength), done });
+    this.#queue.push({ record, bytes: bytesOf(record), done });
     if (!this.#writerRuns) this.#writing = this.#writeAll();
     return done.promise;
   }
@@ -204,32 +213,14 @@ export class SegmentWriter {
   async #writeBatch(batch: readonly Append[]): Promise<void> {
     const batchBytes = batch.reduce((sum, append) => sum + append.bytes, 0);
     const segment = await this.#segmentFor(batchBytes);
-    const { identity, clock } = this.#options;
-    const time = clock.now();
+    const time = this.#options.clock.now();
     const buffers: Uint8Array[] = [];
     const places: Appended[] = [];
     let offset = segment.tail;
-    for (const { facts, body, bytes } of batch) {
-      const { frames, frameLengths, storedLength } = body;
-      const sequence = ++this.#lastSequence;
-      places.push({ sequence, segment: segment.segment, offset });
-      buffers.push(
-        encodeRecordHeader({
-          ...facts,
-          storedLength,
-          frameLengths,
-          time,
-          incarnation: identity.incarnation,
-          sequence,
-          stableSequence: this.#stableSequence,
-          diskId: identity.diskId,
-          salt: segment.salt,
-          offset,
-        }),
-      );
-      buffers.push(...frames);
-      const padding = recordPadding(frameLengths.length, storedLength);
-      if (padding > 0) buffers.push(Buffer.alloc(padding));
+    for (const { record, bytes } of batch) {
+      const place = { sequence: ++this.#lastSequence, segment: segment.segment, offset };
+      places.push(place);
+      buffers.push(...this.#encode(record, place, segment.salt, time));
       offset += bytes;
     }
     try {
@@ -242,21 +233,33 @@ export class SegmentWriter {
     this.#written(segment, batch, places, batchBytes);
   }
 
+  #encode(record: NewRecord, { sequence, offset }: Appended, salt: Buffer, time: Timestamp): Uint8Array[] {
+    const { diskId, incarnation } = this.#options.identity;
+    const stamp = { time, incarnation, sequence, stableSequence: this.#stableSequence, diskId, salt, offset };
+    if (record.kind === 'tombstone') return [encodeRecordHeader({ ...record, ...stamp })];
+    const { frames, frameLengths, storedLength } = record.body;
+    const header = encodeRecordHeader({ kind: 'chunk', ...record.facts, ...stamp, storedLength, frameLengths });
+    const padding = recordPadding(frameLengths.length, storedLength);
+    return [header, ...frames, ...(padding > 0 ? [Buffer.alloc(padding)] : [])];
+  }
+
   #written(segment: OpenSegment, batch: readonly Append[], places: readonly Appended[], batchBytes: number): void {
     this.#writtenSequence = this.#lastSequence;
     this.#unstableBytes += batchBytes;
     this.#dirty.add(segment);
     this.#options.onSegmentSize(segment.segment, segment.tail);
-    batch.forEach(({ facts, body, done }, i) => {
+    batch.forEach(({ record, done }, i) => {
       const place = places[i];
       assert(place !== undefined, 'a place for each append');
       segment.entries.push({
-        chunk: facts.chunk,
+        kind: record.kind,
+        chunk: chunkOf(record),
         offset: place.offset,
-        rawLength: facts.rawLength,
-        storedLength: body.storedLength,
+        rawLength: record.kind === 'chunk' ? record.facts.rawLength : 0,
+        storedLength: record.kind === 'chunk' ? record.body.storedLength : 0,
+        sequence: place.sequence,
       });
-      this.#options.onWritten(facts, place, body.storedLength);
+      this.#options.onWritten(record, place);
       done.resolve(place);
     });
     if (this.#unstableBytes >= SYNC_AT_BYTES) this.#wantSync();
@@ -389,4 +392,13 @@ export class SegmentWriter {
     this.#active = undefined;
     for (const { file } of open) await file.close();
   }
+}
+
+function chunkOf(record: NewRecord): ChunkId {
+  return record.kind === 'chunk' ? record.facts.chunk : record.chunk;
+}
+
+function bytesOf(record: NewRecord): number {
+  if (record.kind === 'tombstone') return TOMBSTONE_BYTES;
+  return recordBytes(record.body.frameLengths.length, record.body.storedLength);
 }

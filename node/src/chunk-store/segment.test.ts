@@ -9,6 +9,7 @@ import {
   encodeSegmentHeader,
   encodeSidecar,
   parseSegmentName,
+  type Sidecar,
   segmentPath,
   sidecarPath,
 } from './segment.ts';
@@ -21,13 +22,13 @@ const HEADER = {
   incarnation: 9,
   salt: Buffer.from('a1a2a3a4a5a6a7a8', 'hex'),
 };
-const SIDECAR = {
+const SIDECAR: Sidecar = {
   segment: 5,
   diskId: DISK_ID,
   segmentBytes: 4096,
   entries: [
-    { chunk: scratchId(1), offset: 64, rawLength: 100, storedLength: 124 },
-    { chunk: scratchId(2), offset: 328, rawLength: 3000, storedLength: 90 },
+    { kind: 'chunk', chunk: scratchId(1), offset: 64, rawLength: 100, storedLength: 124, sequence: 9 * 2 ** 32 + 1 },
+    { kind: 'tombstone', chunk: scratchId(2), offset: 328, rawLength: 0, storedLength: 0, sequence: 9 * 2 ** 32 + 2 },
   ],
 };
 
@@ -62,15 +63,19 @@ describe('segment files', () => {
         '00000000', // reserved
         '0010000000000000', // bytes of the segment
         '000000000000000000000000', // reserved
-        'd0e61765', // CRC-32 of all else
+        '339d4cde', // CRC-32 of all else
         '65000000000000030000000000000001', // chunk
         '08000000', // offset / 8
         '64000000', // raw length
         '7c000000', // stored length
+        '01000000', // a chunk
+        '0100000009000000', // sequence
         '65000000000000030000000000000002',
         '29000000',
-        'b80b0000',
-        '5a000000',
+        '00000000',
+        '00000000',
+        '02000000', // a tombstone
+        '0200000009000000',
       ].join(''),
     );
   });

@@ -7,7 +7,7 @@ import { assert } from '@collective/base/assert';
 import { crc32 } from '@collective/base/crc';
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, chunkIdToBytes } from '@collective/base/ids';
-import { RECORD_ALIGN_BYTES, SALT_BYTES, UUID_BYTES } from './record.ts';
+import { RECORD_ALIGN_BYTES, RECORD_KINDS, type RecordKind, SALT_BYTES, UUID_BYTES } from './record.ts';
 
 export const SEGMENT_FOLDER = 'segments';
 export const SEGMENT_HEADER_BYTES = 64;
@@ -18,7 +18,7 @@ const SEGMENT_VERSION = 1;
 const SIDECAR_MAGIC = 0x31584943;
 const SIDECAR_VERSION = 1;
 const SIDECAR_HEADER_BYTES = 64;
-const SIDECAR_ENTRY_BYTES = 28;
+const SIDECAR_ENTRY_BYTES = 40;
 const SALT_AT = 48;
 const CRC_AT = 60;
 
@@ -79,10 +79,13 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
 }
 
 export interface SidecarEntry {
+  readonly kind: RecordKind;
   readonly chunk: ChunkId;
   readonly offset: number;
+  /** 0 of a tombstone, as the stored length. */
   readonly rawLength: number;
   readonly storedLength: number;
+  readonly sequence: number;
 }
 
 export interface Sidecar {
@@ -107,6 +110,8 @@ export function encodeSidecar(sidecar: Sidecar): Buffer {
     bytes.writeUInt32LE(entry.offset / RECORD_ALIGN_BYTES, at + 16);
     bytes.writeUInt32LE(entry.rawLength, at + 20);
     bytes.writeUInt32LE(entry.storedLength, at + 24);
+    bytes.writeUInt32LE(RECORD_KINDS[entry.kind], at + 28);
+    bytes.writeBigUInt64LE(BigInt(entry.sequence), at + 32);
   });
   bytes.writeUInt32LE(sidecarCrc(bytes), CRC_AT);
   return bytes;
@@ -126,10 +131,12 @@ export function decodeSidecar(bytes: Buffer): Sidecar | undefined {
     entries: Array.from({ length: count }, (_unused, i) => {
       const at = SIDECAR_HEADER_BYTES + i * SIDECAR_ENTRY_BYTES;
       return {
+        kind: bytes.readUInt32LE(at + 28) === RECORD_KINDS.tombstone ? 'tombstone' : 'chunk',
         chunk: chunkIdFromBytes(bytes.subarray(at, at + 16)),
         offset: bytes.readUInt32LE(at + 16) * RECORD_ALIGN_BYTES,
         rawLength: bytes.readUInt32LE(at + 20),
         storedLength: bytes.readUInt32LE(at + 24),
+        sequence: Number(bytes.readBigUInt64LE(at + 32)),
       };
     }),
   };

@@ -1,0 +1,96 @@
+/**
+ * The chunks whose bytes were found damaged on this disk: told to the coordinator until each is replaced or forgotten. Kept in a
+ * small file, so that a restart does not make the disk look whole until the next scrub. What the file loses is found again.
+ */
+import { type Disk, readWhole, replaceWhole } from '@collective/base/disk';
+import type { ChunkId } from '@collective/base/ids';
+import type { Log } from '@collective/base/log';
+
+/** A disk with more damage is beyond repair chunk by chunk; the rest is found again when these are repaired. */
+export const DAMAGED_MAX = 1_000;
+const DAMAGED_FILE = 'damaged.json';
+const FORMAT = 1;
+
+export class DamagedChunks {
+  readonly #disk: Disk;
+  readonly #log: Log;
+  readonly #chunks: Set<ChunkId>;
+  #list: readonly ChunkId[] | undefined;
+  #changed = false;
+  #saving: Promise<void> | undefined;
+
+  /** `isHere`: what the file says of other chunks is old. */
+  static async open(disk: Disk, log: Log, isHere: (chunk: ChunkId) => boolean): Promise<DamagedChunks> {
+    return new DamagedChunks(disk, log, (await readFile(disk, log)).filter(isHere).slice(0, DAMAGED_MAX));
+  }
+
+  private constructor(disk: Disk, log: Log, chunks: readonly ChunkId[]) {
+    this.#disk = disk;
+    this.#log = log;
+    this.#chunks = new Set(chunks);
+  }
+
+  get list(): readonly ChunkId[] {
+    this.#list ??= [...this.#chunks];
+    return this.#list;
+  }
+
+  has(chunk: ChunkId): boolean {
+    return this.#chunks.has(chunk);
+  }
+
+  add(chunk: ChunkId): void {
+    if (this.#chunks.has(chunk)) return;
+    this.#log.error({ chunk, damaged: this.#chunks.size + 1 }, 'chunk damaged');
+    if (this.#chunks.size >= DAMAGED_MAX) return;
+    this.#chunks.add(chunk);
+    this.#save();
+  }
+
+  delete(chunk: ChunkId): void {
+    if (this.#chunks.delete(chunk)) this.#save();
+  }
+
+  async close(): Promise<void> {
+    await this.#saving;
+  }
+
+  #save(): void {
+    this.#list = undefined;
+    this.#changed = true;
+    this.#saving ??= this.#saveAll().finally(() => {
+      this.#saving = undefined;
+    });
+  }
+
+  async #saveAll(): Promise<void> {
+    while (this.#changed) {
+      this.#changed = false;
+      const content = `${JSON.stringify({ format: FORMAT, chunks: this.list })}\n`;
+      try {
+        await replaceWhole(this.#disk, DAMAGED_FILE, Buffer.from(content));
+      } catch (error) {
+        this.#log.warn({ err: error }, 'list of damaged chunks not kept');
+        return;
+      }
+    }
+  }
+}
+
+/** A list that cannot be read is none: the next scrub makes it again. */
+async function readFile(disk: Disk, log: Log): Promise<ChunkId[]> {
+  const text = await readWhole(disk, DAMAGED_FILE);
+  if (text === undefined) return [];
+  try {
+    const { format, chunks } = JSON.parse(text.toString('utf8')) as { format?: unknown; chunks?: unknown };
+    if (format === FORMAT && Array.isArray(chunks)) return chunks.filter(isChunkId);
+    log.warn({ file: DAMAGED_FILE, format }, 'list of damaged chunks not understood');
+  } catch (error) {
+    log.warn({ file: DAMAGED_FILE, err: error }, 'list of damaged chunks not readable');
+  }
+  return [];
+}
+
+function isChunkId(value: unknown): value is ChunkId {
+  return typeof value === 'string' && /^[0-9a-f]{32}$/.test(value);
+}
