@@ -14,10 +14,14 @@ import type { NodeReport } from '@collective/protocol/gen/node';
 import type { ChunkStore } from './chunk-store/chunk-store.ts';
 import { FileChunkStore } from './chunk-store/file-chunk-store.ts';
 import { AccessControl, type BulkPeer } from './server/access-control.ts';
+import { BlockFolder } from './server/block-folder.ts';
 import { BulkService } from './server/bulk-service.ts';
+import { ChunkFetcher, FETCH_CONNECTIONS_MAX } from './server/chunk-fetcher.ts';
 import { CoordinatorLink, type NodeLink } from './server/coordinator-link.ts';
-import { Forwarder } from './server/forwarder.ts';
+import { FORWARD_CONNECTIONS_MAX, Forwarder } from './server/forwarder.ts';
 import { NodeMetrics } from './server/node-metrics.ts';
+import { OrderTaker } from './server/order-taker.ts';
+import { PeerConnections } from './server/peer-connections.ts';
 
 export interface StorageNodeOptions {
   readonly name: string;
@@ -29,6 +33,8 @@ export interface StorageNodeOptions {
   readonly reserveBytes?: number;
   readonly segmentBytes?: number;
   readonly version: string;
+  /** Only the simulator puts something between a node and its chunk store. */
+  adaptStore?(store: ChunkStore): ChunkStore;
   /** To other nodes. */
   readonly connector: BulkConnector;
   /** To the coordinator; throws when it cannot be reached. */
@@ -52,7 +58,7 @@ export class StorageNode implements AsyncDisposable {
   static async open(options: StorageNodeOptions): Promise<StorageNode> {
     const { disk, clock, random, log = silentLog, capacityBytes, reserveBytes, segmentBytes } = options;
     await using parts = new AsyncDisposableStack();
-    const store = parts.use(
+    const opened = parts.use(
       await FileChunkStore.open({
         disk,
         clock,
@@ -63,6 +69,7 @@ export class StorageNode implements AsyncDisposable {
         ...(segmentBytes === undefined ? {} : { segmentBytes }),
       }),
     );
+    const store = options.adaptStore?.(opened) ?? opened;
     const access = await AccessControl.open(disk, clock);
     return new StorageNode(options, log, store, access, parts.move());
   }
@@ -81,7 +88,15 @@ export class StorageNode implements AsyncDisposable {
     this.store = store;
     this.metrics = new NodeMetrics();
     this.metrics.watchStore(store);
-    const forwarder = parts.use(new Forwarder({ connector, clock, program: `node ${name} ${version}` }));
+    const program = `node ${name} ${version}`;
+    const peers = parts.use(
+      new PeerConnections({ connector, clock, program, connectionsPerNodeMax: FORWARD_CONNECTIONS_MAX }),
+    );
+    // Of their own: what is copied in the background must not hold up what a client sends.
+    const backgroundPeers = parts.use(
+      new PeerConnections({ connector, clock, program, connectionsPerNodeMax: FETCH_CONNECTIONS_MAX }),
+    );
+    const forwarder = new Forwarder(peers);
     this.#service = new BulkService({ store, access, forwarder, node: name, metrics: this.metrics, clock, log });
     const connect = (signal: AbortSignal): Promise<NodeLink> => options.connectCoordinator(signal);
     this.#coordinator = new CoordinatorLink({
@@ -89,7 +104,18 @@ export class StorageNode implements AsyncDisposable {
       report: () => this.#report(),
       store,
       access,
-      forwarder,
+      setRoutes: (routes) => {
+        peers.setRoutes(routes);
+        backgroundPeers.setRoutes(routes);
+      },
+      orders: new OrderTaker({
+        store,
+        fetcher: new ChunkFetcher({ store, peers: backgroundPeers }),
+        folder: new BlockFolder(store, backgroundPeers),
+        node: name,
+        log,
+        scrubNow: () => undefined,
+      }),
       clock,
       random,
       log,

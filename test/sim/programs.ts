@@ -3,9 +3,7 @@
  * the simulated machine. Nothing of the rooms is replaced but their edges.
  */
 import { sleep } from '@collective/base/clock';
-import { chunkIdToBytes, type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
-import { WIRE_VERSION } from '@collective/base/limits';
-import { silentLog } from '@collective/base/log';
+import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { Admin } from '@collective/client';
 import { ConnectedMember } from '@collective/client/member';
@@ -20,12 +18,7 @@ import { type NodeEvents, NodeTable } from '@collective/coordinator/membership/n
 import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
 import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
 import { SUBJECTS } from '@collective/coordinator/tables/tables';
-import { FileChunkStore } from '@collective/node/chunk-store/file-chunk-store';
-import { AccessControl } from '@collective/node/server/access-control';
-import { BulkService } from '@collective/node/server/bulk-service';
-import { CoordinatorLink } from '@collective/node/server/coordinator-link';
-import { Forwarder } from '@collective/node/server/forwarder';
-import { NodeMetrics } from '@collective/node/server/node-metrics';
+import { StorageNode } from '@collective/node/storage-node';
 import type { BulkConnector } from '@collective/protocol/bulk/connection';
 import { CoordinatorMessage, NodeMessage } from '@collective/protocol/gen/node';
 import { ClientMessage, ServerMessage } from '@collective/protocol/gen/session';
@@ -144,59 +137,31 @@ export class NodeProgram implements Program {
 
   async start(self: Incarnation): Promise<void> {
     const { disk, clock, random, name } = self;
-    const log = silentLog;
-    const file = await FileChunkStore.open({
+    const node = await StorageNode.open({
+      name,
       disk,
       clock,
       random,
       capacityBytes: 100_000_000,
       reserveBytes: 1_000_000,
       segmentBytes: CHUNK_SEGMENT_BYTES,
+      version: VERSION,
+      adaptStore: (store) => this.#breaks.chunkStore(store),
+      connector: bulkConnector(this.#network, self),
+      connectCoordinator: (signal) => this.#network.open(self, COORDINATOR, MEMBERSHIP, signal),
+      surroundings: () => ({
+        zone: '',
+        addresses: [{ listener: 'internal', host: name, port: 1 }],
+        bundleHash: '',
+        certificateExpires: undefined,
+      }),
     });
-    file.failed.addEventListener('abort', () => self.die('the chunk store failed'), { once: true });
-    const store = this.#breaks.chunkStore(file);
-    const access = await AccessControl.open(disk, clock);
-    const forwarder = new Forwarder({ connector: bulkConnector(this.#network, self), clock, program: name });
-    const service = new BulkService({ store, access, forwarder, node: name, metrics: new NodeMetrics(), clock, log });
+    node.failed.addEventListener('abort', () => self.die('the chunk store failed'), { once: true });
     this.#network.listenBulk(self, (connection, peer) => {
       const role = peer.uri.includes('/node/') ? 'node' : 'client';
-      service.accept(connection, { uri: peer.uri, role, name: peer.name });
+      node.accept(connection, { uri: peer.uri, role, name: peer.name });
     });
-    const link = new CoordinatorLink({
-      connect: (signal) => this.#network.open(self, COORDINATOR, MEMBERSHIP, signal),
-      report: () => {
-        const stats = store.stats();
-        return {
-          disk: store.disk,
-          incarnation: store.incarnation,
-          capacityBytes: stats.capacityBytes,
-          usedBytes: stats.usedBytes,
-          freeBytes: stats.freeBytes,
-          full: stats.full,
-          stableSequence: store.stableSequence,
-          chunkCount: stats.chunkCount,
-          inventoryDigest: stats.inventoryDigest,
-          zone: '',
-          addresses: [{ listener: 'internal', host: name, port: 1 }],
-          version: VERSION,
-          wireVersion: WIRE_VERSION,
-          highestEpoch: access.highestEpoch,
-          bundleHash: '',
-          time: clock.now(),
-          certificateExpires: undefined,
-          damaged: store.damaged.map(chunkIdToBytes),
-          scrub: undefined,
-          deadBytes: stats.deadBytes,
-        };
-      },
-      store,
-      access,
-      forwarder,
-      clock,
-      random,
-      log,
-    });
-    void link.run(new AbortController().signal);
+    node.join();
   }
 }
 

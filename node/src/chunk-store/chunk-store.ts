@@ -70,6 +70,8 @@ export interface ChunkStore extends AsyncDisposable {
   readonly disk: string;
   readonly incarnation: number;
   readonly stableSequence: number;
+  /** Of the newest chunk that is written. */
+  readonly writtenSequence: number;
   /** Found so when they were read; each until it is replaced or forgotten. At most DAMAGED_MAX. */
   readonly damaged: readonly ChunkId[];
   /** Aborted when the store can take no more writes because the disk failed; the reason is the error. The process must end. */

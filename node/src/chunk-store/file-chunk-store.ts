@@ -148,6 +148,10 @@ export class FileChunkStore implements ChunkStore {
     return this.#writer.stableSequence;
   }
 
+  get writtenSequence(): number {
+    return this.#writer.writtenSequence;
+  }
+
   get failed(): AbortSignal {
     return this.#failure.signal;
   }

@@ -121,6 +121,10 @@ export class SegmentWriter {
     return this.#stableSequence;
   }
 
+  get writtenSequence(): number {
+    return this.#writtenSequence;
+  }
+
   get unstableBytes(): number {
     return this.#unstableBytes;
   }

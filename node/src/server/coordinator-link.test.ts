@@ -12,8 +12,11 @@ import { memoryLinkPair } from '@collective/protocol/link/memory-link';
 import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
 import { scratchChunk, scratchId } from '../chunk-store/scratch-chunk.ts';
 import { AccessControl } from './access-control.ts';
+import { BlockFolder } from './block-folder.ts';
+import { ChunkFetcher } from './chunk-fetcher.ts';
 import { CoordinatorLink } from './coordinator-link.ts';
-import { Forwarder } from './forwarder.ts';
+import { OrderTaker } from './order-taker.ts';
+import { PeerConnections } from './peer-connections.ts';
 import { ScratchCoordinator } from './scratch-node.ts';
 
 const EPOCH: Epoch = { generation: 1_700_000_000, start: 5 };
@@ -45,12 +48,16 @@ class World {
     this.access = await clock.finish(AccessControl.open(disk, clock));
     const connector = { connect: () => Promise.reject(new CollectiveError('unavailable', 'Connect: no network here')) };
     const { access, store } = this;
+    const peers = new PeerConnections({ connector, clock, program: 'test', connectionsPerNodeMax: 1 });
+    const fetcher = new ChunkFetcher({ store, peers });
+    const folder = new BlockFolder(store, peers);
     this.link = new CoordinatorLink({
       connect: async () => this.#dial(),
       report: () => this.#report(),
       store,
       access,
-      forwarder: new Forwarder({ connector, clock, program: 'test' }),
+      orders: new OrderTaker({ store, fetcher, folder, node: 'one', log: silentLog, scrubNow: () => undefined }),
+      setRoutes: (routes) => peers.setRoutes(routes),
       clock,
       random,
       log: silentLog,

@@ -9,12 +9,13 @@ import { chunkIdFromBytes } from '@collective/base/ids';
 import { HEARTBEAT_INTERVAL_MS } from '@collective/base/limits';
 import type { Log } from '@collective/base/log';
 import { type Random, randomUnit } from '@collective/base/random';
+import type { BulkTarget } from '@collective/protocol/bulk/connection';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
 import type { CoordinatorMessage, NodeMessage, NodeReport, Welcome } from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
 import type { AccessControl } from './access-control.ts';
-import type { Forwarder } from './forwarder.ts';
+import type { OrderDesk, OrderTaker } from './order-taker.ts';
 
 const RETRY_MIN_MS = 200;
 /** With its spread still below a heartbeat: a coordinator that comes back knows the node within one (D10). */
@@ -31,7 +32,9 @@ export interface CoordinatorLinkOptions {
   report(): NodeReport;
   readonly store: ChunkStore;
   readonly access: AccessControl;
-  readonly forwarder: Forwarder;
+  readonly orders: OrderTaker;
+  /** Where the member's nodes are. */
+  setRoutes(routes: readonly BulkTarget[]): void;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -74,9 +77,10 @@ export class CoordinatorLink {
   }
 
   async #keepOneLink(signal: AbortSignal): Promise<void> {
-    const { connect, report, clock } = this.#options;
+    const { connect, report, clock, orders } = this.#options;
     const link = await connect(signal);
     const ended = new AbortController();
+    const desk = orders.desk((answer) => link.send({ message: { $case: 'answer', value: answer } }));
     try {
       link.send({ message: { $case: 'register', value: report() } });
       let intervalMs = HEARTBEAT_INTERVAL_MS;
@@ -100,18 +104,19 @@ export class CoordinatorLink {
           if (message === undefined)
             throw new CollectiveError('unavailable', 'Keep the link to the coordinator: it closed the link');
           unanswered = 0;
-          intervalMs = (await this.#handle(message, link)) ?? intervalMs;
+          intervalMs = (await this.#handle(message, link, desk)) ?? intervalMs;
         }
       };
       await Promise.race([beat(), listen()]);
     } finally {
       ended.abort(new CollectiveError('interrupted', 'The link to the coordinator ended'));
+      desk.linkEnded();
       link.close();
     }
   }
 
   /** The new interval between heartbeats, if the message brings one. */
-  async #handle({ message }: CoordinatorMessage, link: NodeLink): Promise<number | undefined> {
+  async #handle({ message }: CoordinatorMessage, link: NodeLink, desk: OrderDesk): Promise<number | undefined> {
     switch (message?.$case) {
       case 'welcome':
       case 'update':
@@ -122,6 +127,9 @@ export class CoordinatorLink {
         link.send({ message: { $case: 'chunksHeld', value: { question, held } } });
         return undefined;
       }
+      case 'order':
+        desk.take(message.value);
+        return undefined;
       case 'refused':
         throw message.value.failure === undefined
           ? new CollectiveError('permission_denied', 'Register with the coordinator: it refused')
@@ -133,9 +141,9 @@ export class CoordinatorLink {
   }
 
   async #welcome(welcome: Welcome): Promise<number> {
-    const { access, forwarder, log } = this.#options;
+    const { access, setRoutes, log } = this.#options;
     await access.welcome(welcome);
-    forwarder.setRoutes(welcome.nodes.map(({ name, host, port }) => ({ name, host, port })));
+    setRoutes(welcome.nodes.map(({ name, host, port }) => ({ name, host, port })));
     if (!this.#registered)
       log.info({ epoch: welcome.epoch, nodes: welcome.nodes.length }, 'registered with the coordinator');
     this.#registered = true;

@@ -13,6 +13,7 @@ import { AccessControl, type BulkPeer } from './access-control.ts';
 import { BulkService, type MemoryLimits } from './bulk-service.ts';
 import { Forwarder } from './forwarder.ts';
 import { NodeMetrics } from './node-metrics.ts';
+import { PeerConnections } from './peer-connections.ts';
 import type { ScratchCoordinator } from './scratch-node.ts';
 
 export interface FakeNode {
@@ -20,7 +21,7 @@ export interface FakeNode {
   readonly store: FileChunkStore;
   readonly service: BulkService;
   readonly metrics: NodeMetrics;
-  readonly forwarder: Forwarder;
+  readonly peers: PeerConnections;
   /** Connections of other nodes and clients to this one. */
   readonly pairs: MemoryPair[];
 }
@@ -47,7 +48,8 @@ export class FakeMember {
     await clock.finish(access.welcome(this.coordinator.welcome(name)));
     const peer: BulkPeer = { uri: `spiffe://alice.home/node/${name}`, role: 'node', name };
     const connector: BulkConnector = { connect: async (target) => this.dial(target.name, peer) };
-    const forwarder = new Forwarder({ connector, clock, program: name });
+    const peers = new PeerConnections({ connector, clock, program: name, connectionsPerNodeMax: 8 });
+    const forwarder = new Forwarder(peers);
     const metrics = new NodeMetrics();
     const service = new BulkService({
       store,
@@ -59,10 +61,10 @@ export class FakeMember {
       log: silentLog,
       ...(this.#memory === undefined ? {} : { memory: this.#memory }),
     });
-    const node: FakeNode = { name, store, service, metrics, forwarder, pairs: [] };
+    const node: FakeNode = { name, store, service, metrics, peers, pairs: [] };
     this.nodes.set(name, node);
     const routes: BulkTarget[] = [...this.nodes.keys()].map((known) => ({ name: known, host: known, port: 1 }));
-    for (const known of this.nodes.values()) known.forwarder.setRoutes(routes);
+    for (const known of this.nodes.values()) known.peers.setRoutes(routes);
     return node;
   }
 

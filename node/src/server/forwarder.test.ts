@@ -9,6 +9,7 @@ import type { ReplicaOutcome } from '@collective/protocol/gen/common';
 import { ArrivingFrames } from './arriving-frames.ts';
 import { FakeMember } from './fake-node.ts';
 import { Forwarder } from './forwarder.ts';
+import { PeerConnections } from './peer-connections.ts';
 import { SCRATCH_EPOCH, ScratchCoordinator } from './scratch-node.ts';
 
 const never = new AbortController().signal;
@@ -20,7 +21,7 @@ let nextChunk = 0;
 async function forwarderTo(two: 'there' | 'away'): Promise<{
   clock: FakeClock;
   member: FakeMember;
-  forwarder: Forwarder;
+  peers: PeerConnections;
   dials: () => number;
   put: (source: ArrivingFrames) => Promise<ReplicaOutcome>;
 }> {
@@ -35,8 +36,9 @@ async function forwarderTo(two: 'there' | 'away'): Promise<{
       return member.dial(name, peer);
     },
   };
-  const forwarder = new Forwarder({ connector, clock, program: 'one' });
-  forwarder.setRoutes([{ name: 'two', host: 'two', port: 1 }]);
+  const peers = new PeerConnections({ connector, clock, program: 'one', connectionsPerNodeMax: 8 });
+  const forwarder = new Forwarder(peers);
+  peers.setRoutes([{ name: 'two', host: 'two', port: 1 }]);
   const put = (source: ArrivingFrames): Promise<ReplicaOutcome> => {
     const request: PutRequest = {
       token: member.coordinator.token('spiffe://alice.home/user/ann'),
@@ -49,7 +51,7 @@ async function forwarderTo(two: 'there' | 'away'): Promise<{
     };
     return forwarder.put('two', request, source, never);
   };
-  return { clock, member, forwarder, dials: () => dials, put };
+  return { clock, member, peers, dials: () => dials, put };
 }
 
 function whole(): ArrivingFrames {
@@ -93,15 +95,15 @@ describe('forwarder', () => {
   });
 
   test('a node without a route is an outcome that says so', async () => {
-    const { clock, put, forwarder } = await forwarderTo('there');
-    forwarder.setRoutes([]);
+    const { clock, put, peers } = await forwarderTo('there');
+    peers.setRoutes([]);
     const { node, failure } = await clock.finish(put(whole()));
     assert.deepEqual([node, failure?.code], ['two', 'unavailable']);
     assert.match(failure?.message ?? '', /has not told where it is/);
   });
 
-  test('a source that fails, a caller that gives up and an end of the forwarder are outcomes, too', async () => {
-    const { clock, put, forwarder } = await forwarderTo('there');
+  test('a source that fails, a caller that gives up and an end of the connections are outcomes, too', async () => {
+    const { clock, put, peers } = await forwarderTo('there');
     const broken = new ArrivingFrames();
     const first = put(broken);
     await clock.settle();
@@ -109,7 +111,7 @@ describe('forwarder', () => {
     assert.equal((await clock.finish(first)).failure?.code, 'interrupted');
     const waiting = put(new ArrivingFrames());
     await clock.settle();
-    await clock.finish(forwarder[Symbol.asyncDispose]());
+    await clock.finish(peers[Symbol.asyncDispose]());
     assert.equal((await clock.finish(waiting)).failure?.code, 'unavailable');
     assert.equal((await clock.finish(put(whole()))).failure?.code, 'shutting_down');
   });

@@ -22,8 +22,9 @@ import { parseTrustSet, type TrustPems, type TrustSet } from '@collective/protoc
 import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
 import { AccessControl } from './access-control.ts';
 import { BulkService } from './bulk-service.ts';
-import { Forwarder } from './forwarder.ts';
+import { FORWARD_CONNECTIONS_MAX, Forwarder } from './forwarder.ts';
 import { NodeMetrics } from './node-metrics.ts';
+import { PeerConnections } from './peer-connections.ts';
 
 export const SCRATCH_EPOCH: Epoch = { generation: 1_700_000_000, start: 1 };
 const FAR_SECONDS = 4_000_000_000;
@@ -130,9 +131,11 @@ export async function startScratchNode(options: ScratchNodeOptions): Promise<Scr
   const access = await AccessControl.open(disk, clock);
   await access.welcome(welcome);
   const trust = fixedTrust(parseTrustSet(identity, `node ${name}`));
-  const forwarder = parts.use(
-    new Forwarder({ connector: new TlsBulkConnector({ trust, clock }), clock, program: name }),
+  const connector = new TlsBulkConnector({ trust, clock });
+  const peers = parts.use(
+    new PeerConnections({ connector, clock, program: name, connectionsPerNodeMax: FORWARD_CONNECTIONS_MAX }),
   );
+  const forwarder = new Forwarder(peers);
   const metrics = new NodeMetrics();
   const service = new BulkService({ store, access, forwarder, node: name, metrics, clock, log: silentLog });
   const acceptor = parts.use(
@@ -152,7 +155,7 @@ export async function startScratchNode(options: ScratchNodeOptions): Promise<Scr
     service,
     folder,
     metrics,
-    setRoutes: (nodes) => forwarder.setRoutes(nodes),
+    setRoutes: (nodes) => peers.setRoutes(nodes),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }

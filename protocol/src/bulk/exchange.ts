@@ -169,19 +169,36 @@ export class BulkExchange {
   }
 
   /** Pieces in order, raw, verified and trimmed to the range. */
-  async *get(request: GetRequest, options: { signal: AbortSignal }): AsyncGenerator<RawPiece, void, undefined> {
+  get(request: GetRequest, options: { signal: AbortSignal }): AsyncGenerator<RawPiece, void, undefined> {
+    return this.#get(request, options.signal, (reader) => reader.next());
+  }
+
+  /** The stored frames that cover the range, in order and verified, as whoever stores them too wants them. */
+  getFrames(request: GetRequest, options: { signal: AbortSignal }): AsyncGenerator<Frame, void, undefined> {
+    return this.#get(request, options.signal, (reader) => reader.nextFrame());
+  }
+
+  async *#get<T>(
+    request: GetRequest,
+    signal: AbortSignal,
+    next: (reader: RangeReader) => Promise<T | undefined>,
+  ): AsyncGenerator<T, void, undefined> {
     if (request.length === 0) return;
-    const { signal } = options;
     const what = `Get chunk ${request.chunk} from ${this.node}`;
     const leave = await this.#streamTurn.enter(signal);
     try {
-      yield* this.#getNow(request, what, signal);
+      yield* this.#getNow(request, what, signal, next);
     } finally {
       leave();
     }
   }
 
-  async *#getNow(request: GetRequest, what: string, signal: AbortSignal): AsyncGenerator<RawPiece, void, undefined> {
+  async *#getNow<T>(
+    request: GetRequest,
+    what: string,
+    signal: AbortSignal,
+    next: (reader: RangeReader) => Promise<T | undefined>,
+  ): AsyncGenerator<T, void, undefined> {
     const reader = new RangeReader(request.offset, request.length, what);
     const { id, stream, stopListening } = this.#openStream(
       what,
@@ -205,7 +222,7 @@ export class BulkExchange {
           length,
         }).finish(),
       );
-      for (let piece = await reader.next(); piece !== undefined; piece = await reader.next()) yield piece;
+      for (let piece = await next(reader); piece !== undefined; piece = await next(reader)) yield piece;
     } finally {
       stopListening();
       reader.releaseAll();

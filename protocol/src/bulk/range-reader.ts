@@ -70,10 +70,16 @@ export class RangeReader {
 
   /** Undefined after the last. Throws what `fail` was told. */
   async next(): Promise<RawPiece | undefined> {
+    const frame = await this.nextFrame();
+    return frame === undefined ? undefined : this.#unpack(frame);
+  }
+
+  /** The next frame as it came, for whoever stores frames. */
+  async nextFrame(): Promise<Frame | undefined> {
     for (;;) {
       if (this.#failed) throw this.#error;
       const frame = this.#waitingFrames.shift();
-      if (frame !== undefined) return this.#unpack(frame);
+      if (frame !== undefined) return frame;
       if (this.#finished) return undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
