@@ -2,8 +2,9 @@
  * The coordinator without its edges: engine, operations and sessions put together from ports. `main.ts` gives it the real
  * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
  */
-import type { Clock } from '@collective/base/clock';
+import { type Clock, sleep } from '@collective/base/clock';
 import { type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
+import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
@@ -51,15 +52,21 @@ export interface CoreFigures {
   readonly resent: number;
 }
 
+/** A session is taken up again within its lease, or it has ended; what it then has to send again takes no longer than that. */
+const REPLAYS_WITHIN_MS = 2 * SESSION_LEASE_MS;
+const REPLAYS_LOOK_MS = 500;
+
 export class CoordinatorCore {
   readonly engine: Engine;
   readonly #parts: StreamParts;
   readonly #stop = new AbortController();
+  readonly #startedMs: number;
   readonly #streams = new Set<Promise<void>>();
 
   private constructor(engine: Engine, parts: StreamParts) {
     this.engine = engine;
     this.#parts = parts;
+    this.#startedMs = parts.clock.bootMs();
   }
 
   static async start(options: CoreOptions): Promise<CoordinatorCore> {
@@ -139,6 +146,16 @@ export class CoordinatorCore {
   /** Metadata of the inode changed without a session: what sessions cache of it is called back (M7). */
   async recallFromAll(inode: InodeNumber, kinds: number): Promise<void> {
     await this.#parts.keeping.recallChanged([{ inode, kinds, names: [] }]);
+  }
+
+  /**
+   * Resolves when no client of an earlier start can send changes again that were lost with the power (M4): what seems to be
+   * garbage before may be named by one of them.
+   */
+  async replaysOver(signal: AbortSignal): Promise<void> {
+    const { registry, clock } = this.#parts;
+    while (registry.awaitsReplays && clock.bootMs() < this.#startedMs + REPLAYS_WITHIN_MS)
+      await sleep(clock, REPLAYS_LOOK_MS, signal);
   }
 
   /** A change like any other: it waits after a restart (M6), and what sessions cache of it is called back (M7). */

@@ -102,7 +102,10 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
               logger.info({ node }, 'node ready');
               parts.background?.nodeCame(node);
             },
-            nodeWentAway: (node) => logger.warn({ node }, 'node link ended'),
+            nodeWentAway: (node) => {
+              logger.warn({ node }, 'node link ended');
+              parts.background?.nodeWentAway(node);
+            },
           },
         });
         Object.assign(parts, { nodes, keys, events, data: new MemberData({ clock, random, nodes, keys }) });
@@ -132,7 +135,10 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       member,
       nodes,
       keys,
-      onReport: (node, report) => settler.reported(node, report),
+      onReport: (node, report) => {
+        settler.reported(node, report);
+        parts.background?.nodeReported();
+      },
       scrubPeriodSeconds: () => maintenance.current.scrubPeriodSeconds,
       onNewerEpoch: (node, epoch) =>
         options.onFatal(
@@ -151,6 +157,8 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       orders,
       nodes,
       settings: () => maintenance.current,
+      replaysOver: (signal) => core.replaysOver(signal),
+      event: (kind, message, details) => events.record(kind, message, { ...details }),
       onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
     });
     parts.background = background;

@@ -3,13 +3,15 @@
  * the same. Each job is a keeper of its own; what happens elsewhere only pokes them, so a lost poke costs time, not truth.
  */
 import type { Clock, Timer } from '@collective/base/clock';
-import type { NodeName } from '@collective/base/ids';
+import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
 import { DOOMED } from '../tables/tables.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
+import { type InventoriedStore, InventoryJob, type NodeInventory } from './inventory.ts';
 import { Keeper, type KeeperFigures, type Round } from './keeper.ts';
 import type { MaintenanceSettings } from './maintenance.ts';
 import type { NodeOrders } from './node-orders.ts';
+import { type OrphanFigures, OrphanJob } from './orphans.ts';
 import { BlockRelease } from './release-blocks.ts';
 
 export interface BackgroundParts {
@@ -18,16 +20,25 @@ export interface BackgroundParts {
   readonly orders: NodeOrders;
   readonly nodes: NodePicture;
   settings(): MaintenanceSettings;
+  /** Resolves when no change that was lost with the power can be made again (M4). */
+  replaysOver(signal: AbortSignal): Promise<void>;
+  /** Something that an operator should find again. */
+  event(kind: string, message: string, details: Readonly<Record<string, string>>): void;
   onFailure(job: string, error: unknown): void;
 }
 
 /** What is known of nodes; `NodeTable` is one. */
 export interface NodePicture {
   get(node: NodeName): { readonly row: { readonly disk: string } } | undefined;
+  /** The chunk stores of nodes that are there. */
+  stores(): readonly InventoriedStore[];
 }
 
 const HOUR_MS = 3_600_000;
 const GARBAGE_EVERY_MS = 600_000;
+/** How often it is looked whether a node is to be compared. */
+const INVENTORY_LOOK_MS = 600_000;
+const ORPHANS_EVERY_MS = 600_000;
 /** Removals come in bursts: their blocks are let go of together. */
 const RELEASE_AFTER_MS = 500;
 
@@ -37,10 +48,18 @@ export class Background implements AsyncDisposable {
   readonly #pokes = new Map<Keeper, Timer>();
   readonly #garbage: GarbageCollector;
   readonly #collecting: Keeper;
+  readonly #inventory: InventoryJob;
+  readonly #comparing: Keeper;
+  readonly #orphans: OrphanJob;
+  readonly #lettingGo: Keeper;
+  /** Boot time at which links of nodes ended. */
+  readonly #awaySinceMs = new Map<NodeName, number>();
 
   constructor(parts: BackgroundParts) {
     this.#parts = parts;
-    const { clock, engine, orders, nodes, settings } = parts;
+    const { clock, engine, orders, nodes, settings, replaysOver } = parts;
+    const diskOf = (node: NodeName): string | undefined => nodes.get(node)?.row.disk;
+    const pace = (): Promise<void> => Promise.resolve();
     const release = new BlockRelease(engine);
     const releasing = this.#keep('release', HOUR_MS, (round) => release.work(round));
     engine.watch(DOOMED, () => this.#pokeAfter(RELEASE_AFTER_MS, releasing));
@@ -49,17 +68,59 @@ export class Background implements AsyncDisposable {
       engine,
       orders,
       settings,
-      diskOf: (node) => nodes.get(node)?.row.disk,
+      diskOf,
+      replaysOver,
       releaseBlocks: (round) => release.work(round),
     });
     this.#collecting = this.#keep('garbage', GARBAGE_EVERY_MS, (round) => this.#garbage.work(round));
+    this.#inventory = new InventoryJob({
+      clock,
+      engine,
+      orders,
+      pace,
+      stores: () => nodes.stores(),
+      onMissing: (store, dropped, lost) => this.#tellMissing(store, dropped, lost),
+    });
+    this.#comparing = this.#keep('inventory', INVENTORY_LOOK_MS, (round) => this.#inventory.work(round));
+    this.#orphans = new OrphanJob({ clock, engine, orders, diskOf, settings, pace, replaysOver });
+    this.#lettingGo = this.#keep('orphans', ORPHANS_EVERY_MS, (round) => this.#orphans.work(round));
     // What an earlier start has left.
     releasing.poke();
   }
 
+  /** A node has registered or reported. */
+  nodeReported(): void {
+    if (this.#inventory.isDue) this.#comparing.poke();
+  }
+
+  nodeWentAway(node: NodeName): void {
+    this.#awaySinceMs.set(node, this.#parts.clock.bootMs());
+  }
+
   /** A node is there again. */
   nodeCame(node: NodeName): void {
+    const awaySinceMs = this.#awaySinceMs.get(node);
+    this.#awaySinceMs.delete(node);
+    const { clock, settings } = this.#parts;
+    // It may have been given up meanwhile, and its replicas made anew elsewhere.
+    if (awaySinceMs !== undefined && clock.bootMs() - awaySinceMs >= settings().repairAfterSeconds * 1_000)
+      this.#inventory.ask(node);
     if (this.#garbage.figures.waitsFor.has(node)) this.#collecting.poke();
+  }
+
+  /** Compares all nodes that are there, and looks which orphans are due. */
+  compareInventories(): void {
+    this.#inventory.askAll();
+    this.#comparing.poke();
+    this.#lettingGo.poke();
+  }
+
+  get inventories(): ReadonlyMap<NodeName, NodeInventory> {
+    return this.#inventory.figures;
+  }
+
+  get orphans(): OrphanFigures {
+    return this.#orphans.figures;
   }
 
   /** Answers the number of the request, for `garbage.finished`. Throws `not_permitted`. */
@@ -80,6 +141,25 @@ export class Background implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const timer of this.#pokes.values()) timer.cancel();
     await Promise.all(this.#keepers.map((keeper) => keeper[Symbol.asyncDispose]()));
+  }
+
+  #tellMissing({ node, disk }: InventoriedStore, dropped: number, lost: readonly ChunkId[]): void {
+    const { event } = this.#parts;
+    event(
+      'replicas-missing',
+      `Node ${node} lacks ${dropped} chunks that it should have: they are made anew from others`,
+      {
+        node,
+        disk,
+        chunks: String(dropped),
+      },
+    );
+    if (lost.length > 0)
+      event('chunks-lost', `Node ${node} was the last that had ${lost.length} chunks, and it lacks them`, {
+        node,
+        disk,
+        chunks: lost.join(' '),
+      });
   }
 
   #keep(name: string, everyMs: number, work: (round: Round) => Promise<void>): Keeper {

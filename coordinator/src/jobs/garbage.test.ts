@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import { parseChunkId } from '@collective/base/ids';
+import { SESSION_LEASE_MS } from '@collective/base/limits';
 import { condemn, garbagePage } from '../ops/garbage.ts';
 import { commit, count, start } from '../ops/one-file.ts';
 import { noteForRepair } from '../ops/replica-places.ts';
 import { doubtfulReplicas, settleDoubt } from '../ops/replica-stability.ts';
-import { code, contentOf, type Piece, ROOT, replicaOf, testChunk } from '../session/scripted-operations.ts';
-import type { ScriptedClient, SessionWorld } from '../session/session-harness.ts';
+import { code, commitOp, contentOf, type Piece, ROOT, replicaOf, testChunk } from '../session/scripted-operations.ts';
+import type { ScriptedClient, SessionWorld, WorldOptions } from '../session/session-harness.ts';
 import { CHUNKS, GARBAGE, REPAIR_ORDER, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 import { dueGarbage, GarbageCollector } from './garbage.ts';
 import { BlockRelease } from './release-blocks.ts';
@@ -25,8 +26,8 @@ class Scene implements AsyncDisposable {
   readonly settings = { garbageGraceSeconds: GRACE_SECONDS, garbageWaits: false };
   collector: GarbageCollector;
 
-  static async open(nodes: readonly string[] = ['n1', 'n2']): Promise<Scene> {
-    return new Scene(await start(), nodes);
+  static async open(nodes: readonly string[] = ['n1', 'n2'], options: WorldOptions = {}): Promise<Scene> {
+    return new Scene(await start(options), nodes);
   }
 
   private constructor(parts: Awaited<ReturnType<typeof start>>, nodes: readonly string[]) {
@@ -48,6 +49,8 @@ class Scene implements AsyncDisposable {
       diskOf: (node) => this.orders.nodes.get(node)?.disk,
       settings: () => this.settings,
       releaseBlocks: (round) => release.work(round),
+      orphanGraceMinSeconds: GRACE_SECONDS,
+      replaysOver: (signal) => this.world.core.replaysOver(signal),
     });
   }
 
@@ -221,6 +224,27 @@ test('D2, D3: a chunk that was lost before it was stable goes, but stays refused
   assert.equal(await scene.count(GARBAGE), 1);
 });
 
+test('D2: the refusal of a chunk goes when its whole epoch is closed, which refuses it as well', async () => {
+  await using scene = await Scene.open();
+  const { world, inode } = scene;
+  const chunk = testChunk(5, world.core.engine.epoch);
+  const id = parseChunkId(chunk.toString('hex'));
+  await scene.run((tx) => tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: true }, id));
+  await scene.client.detach();
+  await world.restart('orderly');
+  scene.collector = scene.newCollector();
+  await scene.round();
+  assert.equal(await scene.count(GARBAGE), 1, 'its epoch has ended just now');
+  await scene.later(GRACE_SECONDS);
+  scene.settings.garbageGraceSeconds = 0;
+  await scene.round();
+  assert.equal(await scene.count(GARBAGE), 0);
+  const client = await world.client();
+  const slices = [{ offset: 0, length: 10, chunk, chunkOffset: 0 }];
+  const described = { chunk, length: 10, storedLength: 10, digest: Buffer.alloc(4), replicas: [replicaOf('n1')] };
+  await assert.rejects(commit(client, inode, [], { slices, chunks: [described] }), code('chunk_condemned'));
+});
+
 test('D9: nothing is collected while a restored coordinator waits for a person', async () => {
   await using scene = await Scene.open();
   scene.settings.garbageWaits = true;
@@ -277,6 +301,46 @@ test('a walk is left out while nothing can be due', async () => {
   assert.deepEqual(scene.held('n1'), [2]);
 });
 
+test('D2, M4: garbage that a change names which was lost with the power is not condemned before that is made again', async () => {
+  let lost = 0;
+  for (let seed = 1; seed <= 6; seed++) {
+    await using scene = await Scene.open(['n1', 'n2'], { seed, syncMs: 40, writeMs: 0.1 });
+    const { client, world, inode } = scene;
+    await scene.overwrite([1, 2]);
+    await scene.later(GRACE_SECONDS);
+    const op = commitOp(inode, [{ offset: 100, length: 10, chunk: 1 }], { chunks: [] });
+    const number = client.draw();
+    const before = await client.reply(op, { number });
+    await world.restart('power-loss');
+    scene.collector = scene.newCollector();
+    const round = scene.collector.work({ signal: new AbortController().signal, progress: () => undefined });
+    await world.clock.advance(5_000);
+    const { recoveredPosition } = await client.attach();
+    if (before.position > recoveredPosition) {
+      lost += 1;
+      const again = await client.reply(op, { number, replay: before.drawn });
+      assert.equal(again.result?.$case, 'committed');
+    }
+    client.replayed();
+    await world.finish(round);
+    assert.deepEqual(scene.held('n1'), [1, 2]);
+  }
+  assert.ok(lost > 0, 'some seed loses something');
+});
+
+test('M4: a client that does not come back holds the collection up for no longer than its lease', async () => {
+  await using scene = await Scene.open();
+  await scene.overwrite([1, 2]);
+  await scene.later(GRACE_SECONDS);
+  await scene.world.restart('kill');
+  scene.collector = scene.newCollector();
+  await scene.world.finish(
+    scene.collector.work({ signal: new AbortController().signal, progress: () => undefined }),
+    SESSION_LEASE_MS + 10_000,
+  );
+  assert.deepEqual(scene.held('n1'), [2]);
+});
+
 for (const how of ['kill', 'power-loss'] as const)
   test(`D2: a collection cut off anywhere by ${how} is finished by the next, and nothing that is named is forgotten`, async () => {
     await using scene = await Scene.open(['n1', 'n2', 'n3']);
@@ -298,6 +362,8 @@ for (const how of ['kill', 'power-loss'] as const)
     );
     await scene.later(GRACE_SECONDS);
     scene.settings.garbageGraceSeconds = 0;
+    // Nobody is to come back: the walk begins at once.
+    await client.detach();
     let rounds = 0;
     for (let cutAfterMs = 0; (await scene.count(GARBAGE)) > 0 && rounds < 60; cutAfterMs += 1.5) {
       rounds += 1;

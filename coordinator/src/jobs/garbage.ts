@@ -10,17 +10,19 @@ import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
+import { closeEpochs, isOfEpochThrough } from '../ops/closed-epochs.ts';
 import {
   CONDEMN_MAX,
   type CondemnedChunk,
   condemn,
+  dropRefusals,
   GARBAGE_PAGE,
   type GarbageChunk,
   garbagePage,
-  isDue,
   placeKey,
   takeAway,
 } from '../ops/garbage.ts';
+import { isDue, ORPHAN_GRACE_MIN_SECONDS } from '../ops/grace.ts';
 import type { Round } from './keeper.ts';
 import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
 
@@ -33,6 +35,10 @@ export interface GarbageParts {
   settings(): { readonly garbageGraceSeconds: number; readonly garbageWaits: boolean };
   /** Blocks of removed files become garbage first, when somebody asks for all room now. */
   releaseBlocks(round: Round): Promise<void>;
+  /** Resolves when no change that was lost with the power can be made again (M4). */
+  replaysOver(signal: AbortSignal): Promise<void>;
+  /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
+  readonly orphanGraceMinSeconds?: number;
 }
 
 /** What the last whole walk found. */
@@ -94,7 +100,7 @@ export class GarbageCollector {
   }
 
   async work(round: Round): Promise<void> {
-    const { settings, clock, releaseBlocks } = this.#parts;
+    const { settings, clock, releaseBlocks, replaysOver } = this.#parts;
     const { garbageGraceSeconds, garbageWaits } = settings();
     if (garbageWaits) return;
     const asked = this.#asked;
@@ -102,6 +108,7 @@ export class GarbageCollector {
     if (asked.length === 0 && nothingDue) return;
     this.#asked = [];
     try {
+      await replaysOver(round.signal);
       if (asked.length > 0) await releaseBlocks(round);
       const graceSeconds = Math.min(garbageGraceSeconds, ...asked.map((each) => each.graceSeconds));
       const told = await this.#walk(graceSeconds, round);
@@ -117,6 +124,10 @@ export class GarbageCollector {
   async #walk(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
     const { engine, clock } = this.#parts;
     const began = clock.now().seconds;
+    const { orphanGraceMinSeconds = ORPHAN_GRACE_MIN_SECONDS } = this.#parts;
+    const closeAfter = Math.max(this.#parts.settings().garbageGraceSeconds, orphanGraceMinSeconds);
+    const closed = await engine.run((tx) => closeEpochs(tx, closeAfter), { signal });
+    const isRefusedAnyway = (chunk: ChunkId): boolean => closed !== undefined && isOfEpochThrough(chunk, closed);
     const walk = new Walk(this.#parts, signal);
     let oldest = began;
     let chunks = 0;
@@ -128,15 +139,18 @@ export class GarbageCollector {
       const page = await engine.run((tx) => garbagePage(tx, from, GARBAGE_PAGE), { signal });
       const now = clock.now();
       const due: ChunkId[] = [];
+      const gone: ChunkId[] = [];
       for (const garbage of page) {
-        if (garbage.gone) continue;
-        if (garbage.condemned || isDue(garbage.since, now, graceSeconds)) due.push(garbage.chunk);
+        if (garbage.gone) {
+          if (isRefusedAnyway(garbage.chunk)) gone.push(garbage.chunk);
+        } else if (garbage.condemned || isDue(garbage.since, now, graceSeconds)) due.push(garbage.chunk);
         else {
           chunks += 1;
           storedBytes += garbage.storedBytes;
           oldest = Math.min(oldest, garbage.since?.seconds ?? 0);
         }
       }
+      if (gone.length > 0) await engine.run((tx) => dropRefusals(tx, gone), { durability: 'written', signal });
       await walk.collect(due, graceSeconds);
       seen += page.length;
       progress(seen, undefined, 'chunks');

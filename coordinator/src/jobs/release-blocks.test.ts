@@ -173,8 +173,10 @@ test('a removal pokes the release, and a start finishes what the one before has 
       clock: world.clock,
       engine: world.core.engine,
       orders: new ScriptedOrders(world.clock),
-      nodes: { get: () => undefined },
+      nodes: { get: () => undefined, stores: () => [] },
       settings: () => MAINTENANCE_DEFAULTS,
+      replaysOver: () => Promise.resolve(),
+      event: () => undefined,
       onFailure: (_job, error) => failures.push(error),
     });
   const background = begin();

@@ -36,6 +36,14 @@ export interface NodeEvents {
   nodeWentAway(node: NodeName): void;
 }
 
+export interface NodeStore {
+  readonly node: NodeName;
+  /** uuid */
+  readonly disk: string;
+  readonly incarnation: number;
+  readonly stableSequence: number;
+}
+
 export class NodeTable {
   readonly #clock: Clock;
   readonly #engine: Engine;
@@ -107,6 +115,15 @@ export class NodeTable {
 
   get(name: NodeName): { readonly report: NodeReport | undefined; readonly row: NodeRow } | undefined {
     return this.#nodes.get(name);
+  }
+
+  /** The chunk stores of nodes that are there, as they last reported. */
+  stores(): NodeStore[] {
+    return [...this.#nodes.values()].flatMap((node) => {
+      if (node.report === undefined || !this.#isHeard(node)) return [];
+      const { disk, incarnation, stableSequence } = node.report;
+      return [{ node: node.name, disk, incarnation, stableSequence }];
+    });
   }
 
   routes(listener: string): NodeRoute[] {

@@ -8,7 +8,8 @@ import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/l
 import type { ChunkCommit } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
-import { CHUNKS, GARBAGE, REALMS, UNSTABLE } from '../tables/tables.ts';
+import { CHUNKS, CLOSED_EPOCH, GARBAGE, REALMS, UNSTABLE } from '../tables/tables.ts';
+import { isClosed } from './closed-epochs.ts';
 import type { OperationContext } from './context.ts';
 import { noLongerForRepair, noteIfShort, soundReplicas } from './replica-places.ts';
 
@@ -50,7 +51,7 @@ export class ChunkCommits {
         `Commit ${commits.length} chunks at once: at most ${COMMIT_SLICES_MAX} are allowed`,
       );
     const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
-    context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
+    context.tx.need([...ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]), CLOSED_EPOCH.key()]);
     for (const [i, commit] of commits.entries()) {
       const id = ids[i];
       if (id !== undefined) this.#rows.set(id, this.#known(id) ?? this.#row(id, commit));
@@ -76,6 +77,11 @@ export class ChunkCommits {
   }
 
   #row(id: ChunkId, commit: ChunkCommit): ChunkRow {
+    if (isClosed(this.#context.tx, id))
+      throw new CollectiveError(
+        'chunk_condemned',
+        `Commit chunk ${id}: it is of an epoch that ended long ago; upload its data again`,
+      );
     if (commit.length < 1 || commit.length > BLOCK_BYTES)
       throw new CollectiveError(
         'invalid_argument',

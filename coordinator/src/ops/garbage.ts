@@ -3,12 +3,13 @@
  * anything names them; told to their nodes; then their rows go. From the first step on no commit can bring them back, so
  * what is named is never deleted, wherever a crash falls. All steps may be made twice.
  */
-import type { Timestamp } from '@collective/base/clock';
 import { type ChunkId, chunkIdFromBytes, type NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, GarbageRow } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
-import { CHUNKS, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { CHUNKS, CLOSED_EPOCH, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { isClosed } from './closed-epochs.ts';
+import { isDue } from './grace.ts';
 import { noLongerForRepair } from './replica-places.ts';
 
 /** Rows of one page of a walk over all garbage. */
@@ -38,10 +39,6 @@ export function garbagePage(tx: OperationRun, after: ChunkId | undefined, limit:
     .map(({ key, value }) => ({ ...value, chunk: chunkIdFromBytes(bytesOf(key.slice(GARBAGE.prefix.length))) }));
 }
 
-export function isDue(since: Timestamp | undefined, now: Timestamp, graceSeconds: number): boolean {
-  return (since?.seconds ?? 0) + graceSeconds <= now.seconds;
-}
-
 export interface CondemnedChunk {
   readonly chunk: ChunkId;
   readonly places: readonly Place[];
@@ -60,6 +57,12 @@ export function condemn(tx: OperationRun, chunks: readonly ChunkId[], graceSecon
     }
     return [{ chunk, places: row?.replicas ?? [] }];
   });
+}
+
+/** Refusals of chunks whose epoch is closed say nothing more than that does. */
+export function dropRefusals(tx: OperationRun, chunks: readonly ChunkId[]): void {
+  tx.need([...chunks.map((chunk) => GARBAGE.key(chunk)), CLOSED_EPOCH.key()]);
+  for (const chunk of chunks) if (tx.get(GARBAGE, chunk)?.gone && isClosed(tx, chunk)) tx.remove(GARBAGE, chunk);
 }
 
 export interface TakenAway {

@@ -1,7 +1,7 @@
 /** For tests of content: a member with one empty file, and short ways to write it and to look at what its rows say. */
 import type { BlockPage } from '@collective/protocol/gen/session';
 import { commitOp, type Piece, ROOT } from '../session/scripted-operations.ts';
-import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
+import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import type { BLOCKS, CHUNKS, DOOMED, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 
@@ -33,13 +33,13 @@ export async function usedBytes(world: SessionWorld, path = '/'): Promise<number
   return realms.find((realm) => realm.path === path)?.usedBytes ?? -1;
 }
 
-export async function start(): Promise<{
+export async function start(options: WorldOptions = {}): Promise<{
   world: SessionWorld;
   client: ScriptedClient;
   inode: number;
   [Symbol.asyncDispose](): Promise<void>;
 }> {
-  const world = await SessionWorld.start();
+  const world = await SessionWorld.start(options);
   const client = await world.client();
   const { inode } = await client.make(ROOT, 'f');
   return { world, client, inode, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };

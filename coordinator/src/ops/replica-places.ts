@@ -5,10 +5,10 @@
  * A row tells what was committed. Whether a node is there now is not in it: `placement/plan-repair.ts` judges rows against
  * a picture of the nodes, and notes here what it finds short.
  */
-import type { ChunkId } from '@collective/base/ids';
+import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
-import { CHUNKS, REPAIR_ORDER, UNDER_REPLICATED } from '../tables/tables.ts';
+import { CHUNKS, ORPHAN_CHUNKS, REPAIR_ORDER, UNDER_REPLICATED } from '../tables/tables.ts';
 
 /** Replicas that count: a damaged one is none. */
 export function soundReplicas(row: Pick<ChunkRow, 'replicas'>): number {
@@ -38,12 +38,19 @@ export function noLongerForRepair(tx: OperationRun, id: ChunkId): void {
   tx.remove(UNDER_REPLICATED, id);
 }
 
-/** A copy was made, stable. It takes the place of what the row says of this node. Answers the row, or undefined when the chunk is gone. */
+/**
+ * A copy was made, stable. It takes the place of what the row says of this node. Answers the row, or undefined when the chunk is
+ * gone, or when its node has been told to forget a copy of it that was there before (`orphan-chunks.ts`).
+ */
 export function addReplica(
   tx: OperationRun,
   id: ChunkId,
   place: Omit<ReplicaPlace, 'damaged' | 'stable'>,
 ): ChunkRow | undefined {
+  const node = place.node as NodeName;
+  const note = tx.get(ORPHAN_CHUNKS, node, place.disk, id);
+  if (note?.leaving) return undefined;
+  if (note !== undefined) tx.remove(ORPHAN_CHUNKS, node, place.disk, id);
   return changePlaces(tx, id, (replicas) => [
     ...replicas.filter(({ node }) => node !== place.node),
     { ...place, stable: true, damaged: false },

@@ -6,7 +6,7 @@
 import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import { readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, GARBAGE, INODES, UNSTABLE, unstablePrefix } from '../tables/tables.ts';
+import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, UNSTABLE } from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
 import { noLongerForRepair, noteIfShort } from './replica-places.ts';
 
@@ -27,7 +27,7 @@ export interface StoreStart {
 }
 
 function unstableOf(tx: OperationRun, { node, disk }: StoreStart, from: string, to: string): UnstableReplica[] {
-  const at = UNSTABLE.prefix.length + unstablePrefix(node, disk).length;
+  const at = UNSTABLE.prefix.length + diskPrefix(node, disk).length;
   return tx.scan(UNSTABLE, from, to, STABILITY_STEP).map(({ key, value }) => ({
     incarnation: readBigEndian(key, at, 4),
     sequence: readBigEndian(key, at + 4, 8),
@@ -56,7 +56,7 @@ export function markStable(tx: OperationRun, store: StoreStart, sequence: number
  */
 export function doubtfulReplicas(tx: OperationRun, store: StoreStart): UnstableReplica[] {
   const { node, disk, incarnation } = store;
-  const from = UNSTABLE.prefix + unstablePrefix(node, disk);
+  const from = UNSTABLE.prefix + diskPrefix(node, disk);
   return unstableOf(tx, store, from, UNSTABLE.key(node, disk, incarnation, 0, LOWEST));
 }
 

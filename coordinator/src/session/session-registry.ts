@@ -87,6 +87,11 @@ export class SessionRegistry {
     return [...this.#recorded.keys()];
   }
 
+  /** A session of an earlier start may still send changes again that were lost with the power (M4). */
+  get awaitsReplays(): boolean {
+    return !this.gate.open || this.#recorded.size > 0 || [...this.#live.values()].some(({ replayed }) => !replayed);
+  }
+
   /** Takes up the session that the client names, or makes a new one. Stable when it resolves. */
   async attach(attach: Attach, subject: string): Promise<{ session: Session; resumed: boolean; incarnation: number }> {
     const rights = await this.#parts.engine.run((tx) => tx.get(SUBJECTS, subject));

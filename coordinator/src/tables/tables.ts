@@ -7,6 +7,7 @@ import {
   AnswerRow,
   BlockRow,
   ChunkRow,
+  ClosedEpochRow,
   CookieRow,
   DentryRow,
   DoomedRow,
@@ -18,6 +19,7 @@ import {
   MaintenanceRow,
   MemberRow,
   NodeRow,
+  OrphanChunkRow,
   OrphanRow,
   RangeRow,
   RealmRow,
@@ -74,6 +76,14 @@ export const BLOCKS = defineTable(
 export const DOOMED = defineTable('doomed', 'F', DoomedRow, (data: DataNumber) => bigEndian(data, 6));
 export const CHUNKS = defineTable('chunk', 'C', ChunkRow, (chunk: ChunkId) => chunkKey(chunk));
 export const GARBAGE = defineTable('garbage', 'G', GarbageRow, (chunk: ChunkId) => chunkKey(chunk));
+/** Chunks that a node has and no row says so, by node and disk. */
+export const ORPHAN_CHUNKS = defineTable(
+  'orphan-chunk',
+  'o',
+  OrphanChunkRow,
+  (node: NodeName, disk: string, chunk: ChunkId) => diskPrefix(node, disk) + chunkKey(chunk),
+);
+export const CLOSED_EPOCH = defineTable('closed-epoch', 'c', ClosedEpochRow, () => '');
 /** Chunks that have not the replicas that they should (D8). */
 export const UNDER_REPLICATED = defineTable('under-replicated', 'U', RepairRow, (chunk: ChunkId) => chunkKey(chunk));
 /** The same by how many sound replicas they have: the most endangered is repaired first. */
@@ -89,11 +99,11 @@ export const UNSTABLE = defineTable(
   'W',
   XattrRow,
   (node: NodeName, disk: string, incarnation: number, sequence: number, chunk: ChunkId) =>
-    `${unstablePrefix(node, disk)}${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
+    `${diskPrefix(node, disk)}${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
 );
 
 /** What the keys of one disk begin with, after the table's own prefix. */
-export function unstablePrefix(node: NodeName, disk: string): string {
+export function diskPrefix(node: NodeName, disk: string): string {
   return `${utf8(node)}\0${utf8(disk)}\0`;
 }
 

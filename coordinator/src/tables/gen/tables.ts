@@ -103,6 +103,24 @@ export interface GarbageRow {
   gone: boolean;
 }
 
+/** A chunk on a node that no row says to lie there (D8). */
+export interface OrphanChunkRow {
+  /** first seen */
+  since:
+    | Stamp
+    | undefined;
+  /** its node is told to forget it: it cannot become a replica now */
+  leaving: boolean;
+  /** when the node said that it has */
+  forgotten: Stamp | undefined;
+}
+
+/** Chunk ids of this epoch and of all before it that have no row are refused in commits (D2): nothing is known of them any more. */
+export interface ClosedEpochRow {
+  generation: number;
+  start: number;
+}
+
 /** A chunk that has not the replicas that it should (D8). */
 export interface RepairRow {
   since:
@@ -1583,6 +1601,179 @@ export const GarbageRow: MessageFns<GarbageRow> = {
     message.condemned = object.condemned ?? false;
     message.storedBytes = object.storedBytes ?? 0;
     message.gone = object.gone ?? false;
+    return message;
+  },
+};
+
+function createBaseOrphanChunkRow(): OrphanChunkRow {
+  return { since: undefined, leaving: false, forgotten: undefined };
+}
+
+export const OrphanChunkRow: MessageFns<OrphanChunkRow> = {
+  encode(message: OrphanChunkRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== undefined) {
+      Stamp.encode(message.since, writer.uint32(10).fork()).join();
+    }
+    if (message.leaving !== false) {
+      writer.uint32(16).bool(message.leaving);
+    }
+    if (message.forgotten !== undefined) {
+      Stamp.encode(message.forgotten, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OrphanChunkRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOrphanChunkRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.leaving = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.forgotten = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: OrphanChunkRow): unknown {
+    const obj: any = {};
+    if (message.since !== undefined) {
+      obj.since = Stamp.toJSON(message.since);
+    }
+    if (message.leaving !== false) {
+      obj.leaving = message.leaving;
+    }
+    if (message.forgotten !== undefined) {
+      obj.forgotten = Stamp.toJSON(message.forgotten);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OrphanChunkRow>): OrphanChunkRow {
+    return OrphanChunkRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OrphanChunkRow>): OrphanChunkRow {
+    const message = createBaseOrphanChunkRow();
+    message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
+    message.leaving = object.leaving ?? false;
+    message.forgotten = (object.forgotten !== undefined && object.forgotten !== null)
+      ? Stamp.fromPartial(object.forgotten)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseClosedEpochRow(): ClosedEpochRow {
+  return { generation: 0, start: 0 };
+}
+
+export const ClosedEpochRow: MessageFns<ClosedEpochRow> = {
+  encode(message: ClosedEpochRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.generation !== 0) {
+      writer.uint32(8).uint32(message.generation);
+    }
+    if (message.start !== 0) {
+      writer.uint32(16).uint32(message.start);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClosedEpochRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClosedEpochRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.generation = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.start = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ClosedEpochRow): unknown {
+    const obj: any = {};
+    if (message.generation !== 0) {
+      obj.generation = Math.round(message.generation);
+    }
+    if (message.start !== 0) {
+      obj.start = Math.round(message.start);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClosedEpochRow>): ClosedEpochRow {
+    return ClosedEpochRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClosedEpochRow>): ClosedEpochRow {
+    const message = createBaseClosedEpochRow();
+    message.generation = object.generation ?? 0;
+    message.start = object.start ?? 0;
     return message;
   },
 };
