@@ -60,6 +60,11 @@ export class BulkPool implements Disposable {
     return [...this.#nodes].filter(([, { route }]) => route?.state === NodeState.READY).map(([name]) => name);
   }
 
+  /** Takes no new chunks, by an administrator's word, and serves what it has. */
+  isClosed(node: string): boolean {
+    return this.#nodes.get(node)?.route?.state === NodeState.CLOSED;
+  }
+
   someAway(): boolean {
     return [...this.#nodes.values()].some(({ route }) => route?.state === NodeState.AWAY);
   }

@@ -158,13 +158,16 @@ export class ChunkWriter {
   #targets(put: ReplicaSet): string[] {
     const missing = put.ticket.wanted - put.count;
     if (missing <= 0) return [];
-    const open = (node: string): boolean => !put.has(node) && !put.failed(node) && !this.#pool.isAvoided(node);
+    const pool = this.#pool;
+    // Placements are handed out ahead: a node may have been closed since.
+    const open = (node: string): boolean =>
+      !put.has(node) && !put.failed(node) && !pool.isAvoided(node) && !pool.isClosed(node);
     const handedOut = put.ticket.nodes.filter(open);
     // As handed out, they forward among themselves.
     if (handedOut.length > 0) return handedOut.slice(0, missing);
-    const zones = new Set(put.nodes().map((node) => this.#pool.zone(node)));
-    const rank = (node: string): number => (zones.has(this.#pool.zone(node)) ? 1_000_000 : 0) + this.#pool.load(node);
-    const [replacement] = this.#pool
+    const zones = new Set(put.nodes().map((node) => pool.zone(node)));
+    const rank = (node: string): number => (zones.has(pool.zone(node)) ? 1_000_000 : 0) + pool.load(node);
+    const [replacement] = pool
       .ready()
       .filter(open)
       .sort((a, b) => rank(a) - rank(b));

@@ -151,6 +151,17 @@ test('D2: when the first node cannot be reached, the others that were handed out
   assert.deepEqual(nodesOf(await world.store(content)), ['b', 'c']);
 });
 
+test('D8: a node that was closed since placements were handed out gets no chunk, neither first nor as a replacement', async () => {
+  await using world = await World.create(['a', 'b', 'c'], ['a', 'b']);
+  world.nodes.node('b').state = NodeState.CLOSED;
+  world.pool.setRoutes(world.nodes.routes());
+  assert.deepEqual(nodesOf(await world.store(content)), ['a', 'c']);
+  world.nodes.node('c').state = NodeState.CLOSED;
+  world.pool.setRoutes(world.nodes.routes());
+  assert.deepEqual(nodesOf(await world.store(content)), ['a'], 'as if it were away');
+  assert.equal(world.nodes.node('b').puts.length, 0);
+});
+
 test('a node that just failed is not asked first for the next chunk', async () => {
   await using world = await World.create(['a', 'b', 'c'], ['a', 'b']);
   world.nodes.node('a').put = 'silent';

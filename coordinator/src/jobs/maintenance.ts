@@ -37,7 +37,7 @@ export const MAINTENANCE_DEFAULTS: MaintenanceSettings = {
 };
 
 const BOUNDS = {
-  repairAfterSeconds: [30, 30 * DAY],
+  repairAfterSeconds: [1, 30 * DAY],
   repairBytesPerSecond: [64 * 1024, 2 ** 40],
   scrubPeriodSeconds: [3_600, 3_650 * DAY],
   garbageGraceSeconds: [0, 365 * DAY],

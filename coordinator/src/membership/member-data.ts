@@ -9,7 +9,9 @@ import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import { AccessRights } from '@collective/protocol/gen/node';
 import type { Placement, ReplicaTicket } from '@collective/protocol/gen/session';
 import { chooseReplicas } from '../placement/choose-replicas.ts';
+import { readablePlaces } from '../placement/readable-places.ts';
 import type { AccessRequest, DataAccess } from '../session/data-access.ts';
+import type { ReplicaPlace } from '../tables/gen/tables.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { NodeTable } from './node-table.ts';
 
@@ -60,6 +62,10 @@ export class MemberData implements DataAccess {
       privateKey,
     );
     return { token, expires };
+  }
+
+  readable(places: readonly ReplicaPlace[]): readonly ReplicaPlace[] {
+    return readablePlaces(places, (node) => this.#nodes.get(node as NodeName)?.row.disk);
   }
 
   ticket(node: string, chunk: ChunkId, session: SessionId): ReplicaTicket | undefined {

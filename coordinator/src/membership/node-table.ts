@@ -1,9 +1,10 @@
 /**
  * The storage nodes that a coordinator knows (D10): what they last reported, whether they can take chunks, how clients
- * reach them. A node is ready while it reports; without a report for NODE_AWAY_AFTER_MS it is away (D8). Nodes register by
+ * reach them. A node is ready while it reports; without a report for NODE_AWAY_AFTER_MS it is away (D8), and after a set time given up. Nodes register by
  * themselves, so after a restart all is known again within one heartbeat; until then the rows of the store tell who exists.
  */
 import type { Clock, Timestamp } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
 import type { NodeName } from '@collective/base/ids';
 import { NODE_AWAY_AFTER_MS } from '@collective/base/limits';
 import type { NodeStatus } from '@collective/protocol/gen/admin';
@@ -11,6 +12,7 @@ import { type NodeAddress, type NodeRoute, NodeState } from '@collective/protoco
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
 import type { NodeCandidate } from '../placement/choose-replicas.ts';
+import { DUTIES, type Duty, type NodePicture, type PicturedNode } from '../placement/node-picture.ts';
 import type { NodeRow } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
 import { NODES } from '../tables/tables.ts';
@@ -49,6 +51,8 @@ export class NodeTable {
   readonly #engine: Engine;
   readonly #events: NodeEvents;
   readonly #nodes: Map<NodeName, KnownNode>;
+  /** Before it nobody could be heard, on boot time. */
+  #listensSinceMs: number;
 
   static async load(parts: { clock: Clock; engine: Engine; events: NodeEvents }): Promise<NodeTable> {
     const rows = await parts.engine.run((tx) => tx.scan(NODES, NODES.prefix, prefixEnd(NODES.prefix), NODES_MAX));
@@ -72,6 +76,7 @@ export class NodeTable {
     this.#engine = parts.engine;
     this.#events = parts.events;
     this.#nodes = nodes;
+    this.#listensSinceMs = parts.clock.bootMs();
   }
 
   /** A registration or heartbeat. Resolves when what must not be forgotten of it is stable. */
@@ -105,7 +110,21 @@ export class NodeTable {
     if (lostDisk !== undefined) this.#events.diskLost(name, lostDisk, report.disk);
     if (before !== undefined && nowMs - node.rowWrittenAtMs < ROW_EVERY_MS && sameFacts(before.row, row)) return;
     node.rowWrittenAtMs = nowMs;
-    await this.#engine.run((tx) => tx.put(NODES, row, name));
+    await this.#write(name);
+  }
+
+  /** Resolves when it is stable. Throws `not_found`. */
+  async setDuty(name: NodeName, duty: Duty): Promise<void> {
+    const node = this.#nodes.get(name);
+    if (node === undefined)
+      throw new CollectiveError('not_found', `Set the duty of node ${name}: there is no such node`);
+    node.row = { ...node.row, duty: DUTIES.indexOf(duty) };
+    await this.#write(name);
+  }
+
+  /** This process did not run for a while: that nobody was heard in that time says nothing of the nodes. */
+  wasDeaf(): void {
+    this.#listensSinceMs = this.#clock.bootMs();
   }
 
   /** The node's link ended: a fact worth an event; it stays ready until its reports are missed. */
@@ -131,15 +150,28 @@ export class NodeTable {
       const address = addressFor(node.row.addresses, listener);
       return address === undefined
         ? []
-        : [{ name: node.name, host: address.host, port: address.port, state: this.#state(node), zone: node.row.zone }];
+        : [
+            {
+              name: node.name,
+              host: address.host,
+              port: address.port,
+              state: this.#routeState(node),
+              zone: node.row.zone,
+            },
+          ];
     });
   }
 
   /** Nodes that can take new chunks, for placement. */
   candidates(): NodeCandidate[] {
     return [...this.#nodes.values()]
-      .filter((node) => this.#state(node) === NodeState.READY)
+      .filter((node) => this.#routeState(node) === NodeState.READY)
       .map(({ name, row, report }) => ({ name, zone: row.zone, freeBytes: report?.freeBytes ?? 0 }));
+  }
+
+  /** `repairAfterSeconds`: a node that is away for longer is given up. */
+  picture(repairAfterSeconds: number): NodePicture {
+    return new Map([...this.#nodes.values()].map((node) => [node.name, this.#pictured(node, repairAfterSeconds)]));
   }
 
   space(): { capacityBytes: number; freeBytes: number; usedBytes: number } {
@@ -149,7 +181,7 @@ export class NodeTable {
     for (const node of this.#nodes.values()) {
       capacityBytes += node.row.capacityBytes;
       usedBytes += node.report?.usedBytes ?? 0;
-      if (this.#state(node) === NodeState.READY) freeBytes += node.report?.freeBytes ?? 0;
+      if (this.#routeState(node) === NodeState.READY) freeBytes += node.report?.freeBytes ?? 0;
     }
     return { capacityBytes, freeBytes, usedBytes };
   }
@@ -174,6 +206,33 @@ export class NodeTable {
       }));
   }
 
+  /** As it is in memory when the write runs: of two changes at once the later one's row holds both. */
+  #write(name: NodeName): Promise<void> {
+    return this.#engine.run((tx) => {
+      const row = this.#nodes.get(name)?.row;
+      if (row !== undefined) tx.put(NODES, row, name);
+    });
+  }
+
+  #pictured(node: KnownNode, repairAfterSeconds: number): PicturedNode {
+    const { name, row, report } = node;
+    const isHeard = this.#isHeard(node);
+    const awayForMs = isHeard ? 0 : this.#clock.bootMs() - Math.max(node.reportedAtMs, this.#listensSinceMs);
+    return {
+      name,
+      disk: row.disk,
+      incarnation: row.incarnation,
+      heard: isHeard ? (report?.full ? 'full' : 'ready') : 'away',
+      duty: dutyOf(row),
+      zone: row.zone,
+      capacityBytes: row.capacityBytes,
+      usedBytes: report?.usedBytes ?? 0,
+      freeBytes: report?.freeBytes ?? 0,
+      awayForMs,
+      lost: !isHeard && awayForMs >= repairAfterSeconds * 1000,
+    };
+  }
+
   #isHeard(node: KnownNode): boolean {
     return node.report !== undefined && this.#clock.bootMs() - node.reportedAtMs < NODE_AWAY_AFTER_MS;
   }
@@ -182,6 +241,16 @@ export class NodeTable {
     if (!this.#isHeard(node)) return NodeState.AWAY;
     return node.report?.full ? NodeState.FULL : NodeState.READY;
   }
+
+  /** What clients need to know: who takes new chunks. */
+  #routeState(node: KnownNode): NodeState {
+    const state = this.#state(node);
+    return state === NodeState.READY && node.row.duty !== 0 ? NodeState.CLOSED : state;
+  }
+}
+
+function dutyOf({ duty }: NodeRow): Duty {
+  return DUTIES[duty] ?? 'cordoned';
 }
 
 /** The listener's own address; a member with only one listener is reached there. */

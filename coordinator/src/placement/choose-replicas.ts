@@ -5,10 +5,13 @@
  */
 import { type Random, randomUnit } from '@collective/base/random';
 
-export interface NodeCandidate {
+interface Zoned {
   readonly name: string;
   /** Empty: no label; such nodes count as zones of their own. */
   readonly zone: string;
+}
+
+export interface NodeCandidate extends Zoned {
   /** Bytes it can take above its reserve. */
   readonly freeBytes: number;
 }
@@ -25,23 +28,36 @@ export function chooseReplicas(
   return Array.from({ length: sets }, () => chooseSet(usable, wanted, random));
 }
 
+/** One more node beside those that have a replica already; undefined when no candidate has room. */
+export function chooseNext<Candidate extends NodeCandidate>(
+  chosen: readonly Zoned[],
+  candidates: readonly Candidate[],
+  random: Random,
+): Candidate | undefined {
+  const usable = candidates.filter(({ freeBytes }) => freeBytes > 0);
+  if (usable.length === 0) return undefined;
+  const fresh = usable.filter((candidate) => chosen.every((other) => zoneOf(other) !== zoneOf(candidate)));
+  return drawByFreeSpace(fresh.length > 0 ? fresh : usable, random);
+}
+
 function chooseSet(usable: readonly NodeCandidate[], wanted: number, random: Random): string[] {
   const chosen: NodeCandidate[] = [];
   let left = [...usable];
-  while (chosen.length < wanted && left.length > 0) {
-    const fresh = left.filter((candidate) => chosen.every((other) => zoneOf(other) !== zoneOf(candidate)));
-    const next = drawByFreeSpace(fresh.length > 0 ? fresh : left, random);
+  while (chosen.length < wanted) {
+    const next = chooseNext(chosen, left, random);
+    if (next === undefined) break;
     chosen.push(next);
     left = left.filter((candidate) => candidate.name !== next.name);
   }
   return chosen.map(({ name }) => name);
 }
 
-function zoneOf({ zone, name }: NodeCandidate): string {
+/** What must not hold two copies of a chunk while there are others: a labelled zone, or else the node itself. */
+export function zoneOf({ zone, name }: Zoned): string {
   return zone === '' ? `node:${name}` : `zone:${zone}`;
 }
 
-function drawByFreeSpace(from: readonly NodeCandidate[], random: Random): NodeCandidate {
+function drawByFreeSpace<Candidate extends NodeCandidate>(from: readonly Candidate[], random: Random): Candidate {
   const total = from.reduce((sum, { freeBytes }) => sum + freeBytes, 0);
   let at = randomUnit(random) * total;
   for (const candidate of from) {

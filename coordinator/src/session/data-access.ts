@@ -2,6 +2,7 @@
 import type { ChunkId, Epoch, SessionId } from '@collective/base/ids';
 import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import type { Placement, ReplicaTicket } from '@collective/protocol/gen/session';
+import type { ReplicaPlace } from '../tables/gen/tables.ts';
 
 export interface AccessRequest {
   /** URI of the session's certificate. */
@@ -21,6 +22,8 @@ export interface DataAccess {
   /** Bytes that ready nodes can still take above their reserve, over all of them. */
   freeBytes(): { capacityBytes: number; freeBytes: number };
   issueAccess(request: AccessRequest): AccessToken;
+  /** Of a chunk's places those that a reader should be sent to. */
+  readable(places: readonly ReplicaPlace[]): readonly ReplicaPlace[];
   /** Undefined for a node that is not known. */
   ticket(node: string, chunk: ChunkId, session: SessionId): ReplicaTicket | undefined;
 }

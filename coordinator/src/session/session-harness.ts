@@ -71,6 +71,9 @@ export class FakeNodes implements DataAccess {
   issueAccess(): ReturnType<DataAccess['issueAccess']> {
     return { token: Buffer.from('token'), expires: { seconds: 4_000_000_000, nanos: 0 } };
   }
+  readable(places: Parameters<DataAccess['readable']>[0]): ReturnType<DataAccess['readable']> {
+    return places;
+  }
   ticket(node: string): ReturnType<DataAccess['ticket']> {
     return { node, ticket: Buffer.alloc(16), expires: { seconds: 4_000_000_000, nanos: 0 } };
   }

@@ -112,13 +112,14 @@ export class SessionOperations {
   }
 
   #blocks(context: OperationContext, session: Session, request: Parameters<typeof readBlocks>[1]): BlockPage {
+    const { data } = this.#parts;
     const { page, chunks } = readBlocks(context, request);
     return {
       ...page,
       chunks: chunks.map(({ id, row }) => ({
         chunk: Buffer.from(id, 'hex'),
         length: row.length,
-        replicas: row.replicas.flatMap(({ node }) => this.#parts.data.ticket(node, id, session.id) ?? []),
+        replicas: data.readable(row.replicas).flatMap(({ node }) => data.ticket(node, id, session.id) ?? []),
       })),
     };
   }

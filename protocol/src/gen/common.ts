@@ -11,6 +11,8 @@ export const NodeState = {
   AWAY: 2,
   /** FULL - at its reserve: reads and deletes only */
   FULL: 3,
+  /** CLOSED - of a route: cordoned or draining, takes no new chunks and serves what it has */
+  CLOSED: 4,
 } as const;
 
 export type NodeState = typeof NodeState[keyof typeof NodeState];
@@ -20,6 +22,7 @@ export namespace NodeState {
   export type READY = typeof NodeState.READY;
   export type AWAY = typeof NodeState.AWAY;
   export type FULL = typeof NodeState.FULL;
+  export type CLOSED = typeof NodeState.CLOSED;
 }
 
 export function nodeStateToJSON(object: NodeState): string {
@@ -32,6 +35,8 @@ export function nodeStateToJSON(object: NodeState): string {
       return "NODE_STATE_AWAY";
     case NodeState.FULL:
       return "NODE_STATE_FULL";
+    case NodeState.CLOSED:
+      return "NODE_STATE_CLOSED";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum NodeState");
   }
