@@ -3,7 +3,7 @@
  * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
  */
 import { type Clock, sleep } from '@collective/base/clock';
-import { type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
+import { type ChunkId, type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
 import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
@@ -141,6 +141,16 @@ export class CoordinatorCore {
     );
     this.#streams.add(served);
     return served;
+  }
+
+  /** For a chunk that the coordinator has made itself (D8). */
+  drawChunkId(): ChunkId {
+    return this.#parts.operations.drawChunkId();
+  }
+
+  /** `told` hears of each commit that was refused because a block must be folded first. */
+  onCrowded(told: (inode: InodeNumber, block: number) => void): void {
+    this.#parts.runner.onCrowded = told;
   }
 
   /** Metadata of the inode changed without a session: what sessions cache of it is called back (M7). */

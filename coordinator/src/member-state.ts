@@ -158,6 +158,9 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       nodes,
       settings: () => maintenance.current,
       replaysOver: (signal) => core.replaysOver(signal),
+      drawChunkId: () => core.drawChunkId(),
+      onCrowded: (told) => core.onCrowded(told),
+      recallData: (inode) => core.recallFromAll(inode, DATA),
       event: (kind, message, details) => events.record(kind, message, { ...details }),
       onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
     });

@@ -3,9 +3,11 @@
  * the same. Each job is a keeper of its own; what happens elsewhere only pokes them, so a lost poke costs time, not truth.
  */
 import type { Clock, Timer } from '@collective/base/clock';
-import type { ChunkId, NodeName } from '@collective/base/ids';
+import type { ChunkId, InodeNumber, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
-import { DOOMED } from '../tables/tables.ts';
+import type { FoldingNode } from '../placement/plan-fold.ts';
+import { BLOCKS, DOOMED } from '../tables/tables.ts';
+import { type FoldFigures, FoldJob } from './fold.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
 import { type InventoriedStore, InventoryJob, type NodeInventory } from './inventory.ts';
 import { Keeper, type KeeperFigures, type Round } from './keeper.ts';
@@ -22,6 +24,11 @@ export interface BackgroundParts {
   settings(): MaintenanceSettings;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
+  drawChunkId(): ChunkId;
+  /** `told` hears of each commit that was refused because a block must be folded first. */
+  onCrowded(told: (inode: InodeNumber, block: number) => void): void;
+  /** What sessions cache of the inode's block map is called back (M7). */
+  recallData(inode: InodeNumber): Promise<void>;
   /** Something that an operator should find again. */
   event(kind: string, message: string, details: Readonly<Record<string, string>>): void;
   onFailure(job: string, error: unknown): void;
@@ -32,6 +39,8 @@ export interface NodePicture {
   get(node: NodeName): { readonly row: { readonly disk: string } } | undefined;
   /** The chunk stores of nodes that are there. */
   stores(): readonly InventoriedStore[];
+  /** Nodes that take new chunks. */
+  candidates(): readonly FoldingNode[];
 }
 
 const HOUR_MS = 3_600_000;
@@ -39,6 +48,8 @@ const GARBAGE_EVERY_MS = 600_000;
 /** How often it is looked whether a node is to be compared. */
 const INVENTORY_LOOK_MS = 600_000;
 const ORPHANS_EVERY_MS = 600_000;
+/** How often it is looked whether a block has become quiet. */
+const FOLD_LOOK_MS = 10_000;
 /** Removals come in bursts: their blocks are let go of together. */
 const RELEASE_AFTER_MS = 500;
 
@@ -52,12 +63,13 @@ export class Background implements AsyncDisposable {
   readonly #comparing: Keeper;
   readonly #orphans: OrphanJob;
   readonly #lettingGo: Keeper;
+  readonly #fold: FoldJob;
   /** Boot time at which links of nodes ended. */
   readonly #awaySinceMs = new Map<NodeName, number>();
 
   constructor(parts: BackgroundParts) {
     this.#parts = parts;
-    const { clock, engine, orders, nodes, settings, replaysOver } = parts;
+    const { clock, engine, orders, nodes, settings, replaysOver, drawChunkId, recallData } = parts;
     const diskOf = (node: NodeName): string | undefined => nodes.get(node)?.row.disk;
     const pace = (): Promise<void> => Promise.resolve();
     const release = new BlockRelease(engine);
@@ -84,6 +96,20 @@ export class Background implements AsyncDisposable {
     this.#comparing = this.#keep('inventory', INVENTORY_LOOK_MS, (round) => this.#inventory.work(round));
     this.#orphans = new OrphanJob({ clock, engine, orders, diskOf, settings, pace, replaysOver });
     this.#lettingGo = this.#keep('orphans', ORPHANS_EVERY_MS, (round) => this.#orphans.work(round));
+    this.#fold = new FoldJob({
+      clock,
+      engine,
+      orders,
+      pace,
+      drawChunkId,
+      recallData,
+      candidates: () => nodes.candidates(),
+    });
+    const folding = this.#keep('fold', FOLD_LOOK_MS, (round) => this.#fold.work(round));
+    engine.watch(BLOCKS, (key, row) => {
+      if (this.#fold.noted(key, row)) this.#pokeAfter(0, folding);
+    });
+    parts.onCrowded((inode, block) => this.#crowded(inode, block, folding));
     // What an earlier start has left.
     releasing.poke();
   }
@@ -115,6 +141,10 @@ export class Background implements AsyncDisposable {
     this.#lettingGo.poke();
   }
 
+  get folds(): FoldFigures {
+    return this.#fold.figures;
+  }
+
   get inventories(): ReadonlyMap<NodeName, NodeInventory> {
     return this.#inventory.figures;
   }
@@ -141,6 +171,16 @@ export class Background implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const timer of this.#pokes.values()) timer.cancel();
     await Promise.all(this.#keepers.map((keeper) => keeper[Symbol.asyncDispose]()));
+  }
+
+  #crowded(inode: InodeNumber, block: number, folding: Keeper): void {
+    const { clock, onFailure } = this.#parts;
+    clock.defer(() => {
+      this.#fold.crowded(inode, block).then(
+        () => folding.poke(),
+        (error) => onFailure('fold', error),
+      );
+    });
   }
 
   #tellMissing({ node, disk }: InventoriedStore, dropped: number, lost: readonly ChunkId[]): void {

@@ -14,25 +14,43 @@ export interface VisibleRange {
   readonly slice: number;
 }
 
-/** What a reader sees: disjoint ranges in order; holes and never written bytes are left out. */
+/**
+ * What a reader sees: disjoint ranges in order; holes and never written bytes are left out. Newest first, each piece shows in
+ * what is still open; what is covered so far is kept in order, so thousands of pieces cost little more than their sorting.
+ */
 export function visibleRanges(slices: readonly SlicePiece[]): VisibleRange[] {
-  let visible: VisibleRange[] = [];
-  for (const [index, piece] of slices.entries()) {
-    const start = piece.offset;
-    const end = piece.offset + piece.length;
-    const rest: VisibleRange[] = [];
-    for (const range of visible) {
-      if (range.end <= start || range.start >= end) {
-        rest.push(range);
-        continue;
-      }
-      if (range.start < start) rest.push({ ...range, end: start });
-      if (range.end > end) rest.push({ ...range, start: end });
+  const visible: VisibleRange[] = [];
+  const covered: Range[] = [];
+  for (let slice = slices.length - 1; slice >= 0; slice--) {
+    const piece = slices[slice];
+    if (piece === undefined || piece.length === 0) continue;
+    const range = { start: piece.offset, end: piece.offset + piece.length };
+    const first = firstEndingFrom(covered, range.start);
+    let { start: open } = range;
+    let { start, end } = range;
+    let next = first;
+    for (let over = covered[next]; over !== undefined && over.start <= range.end; over = covered[++next]) {
+      if (over.start > open && piece.chunk.length === 16) visible.push({ start: open, end: over.start, slice });
+      open = Math.max(open, over.end);
+      start = Math.min(start, over.start);
+      end = Math.max(end, over.end);
     }
-    if (end > start) rest.push({ start, end, slice: index });
-    visible = rest;
+    if (open < range.end && piece.chunk.length === 16) visible.push({ start: open, end: range.end, slice });
+    covered.splice(first, next - first, { start, end });
   }
-  return visible.filter(({ slice }) => slices[slice]?.chunk.length === 16).sort((a, b) => a.start - b.start);
+  return visible.sort((a, b) => a.start - b.start);
+}
+
+/** Of disjoint ranges in order: the index of the first that ends at `at` or behind it. */
+function firstEndingFrom(ranges: readonly Range[], at: number): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ranges[middle]?.end ?? 0) < at) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Bytes that a block holds, as counted against quota. */

@@ -75,6 +75,8 @@ export class OperationRunner {
   readonly #orders = new Map<SessionId, OperationOrder>();
   readonly #pending = new Map<SessionId, Map<string, Pending>>();
   readonly counters = { answered: 0, failed: 0, resent: 0 };
+  /** A commit was refused: the block has no room for another slice (D8). */
+  onCrowded: ((inode: InodeNumber, block: number) => void) | undefined;
   #closed = false;
 
   constructor(parts: RunnerParts) {
@@ -304,6 +306,10 @@ export class OperationRunner {
     tx.discard();
     pending.ran = true;
     if (error.code === 'internal') this.#parts.log({ session: pending.session.id, error }, 'operation failed');
+    const { op } = pending;
+    const { block } = error.details;
+    if (op.$case === 'commitSlices' && error.code === 'overloaded' && typeof block === 'number')
+      this.onCrowded?.(op.value.inode as InodeNumber, block);
     return { reply: failureReply(pending.operation, error), recalls: [], failed: true };
   }
 

@@ -2,7 +2,14 @@
 import { assertNever } from '@collective/base/assert';
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
-import type { Epoch, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import {
+  type ChunkId,
+  chunkIdOf,
+  type Epoch,
+  type InodeNumber,
+  type RealmId,
+  type SessionId,
+} from '@collective/base/ids';
 import {
   type Attributes,
   type BlockPage,
@@ -21,7 +28,7 @@ import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
 import type { DataAccess } from './data-access.ts';
 import type { PromiseTable } from './promises.ts';
-import type { Session } from './session.ts';
+import type { ChunkIdBlock, Session } from './session.ts';
 import type { SpaceGrants } from './space-grants.ts';
 
 export interface SessionOperationParts {
@@ -47,6 +54,7 @@ export class SessionOperations {
   readonly #parts: SessionOperationParts;
   readonly #epoch: Epoch;
   #nextBlock = 1;
+  #own: ChunkIdBlock | undefined;
 
   constructor(parts: SessionOperationParts) {
     this.#parts = parts;
@@ -103,10 +111,20 @@ export class SessionOperations {
     return access;
   }
 
-  #chunkIds(session: Session): NonNullable<Session['chunkIds']> {
+  /** For a chunk that the coordinator has made itself (D8). */
+  drawChunkId(): ChunkId {
+    if (this.#own === undefined || this.#own.next > this.#own.last) this.#own = this.#newBlock();
+    return chunkIdOf(this.#epoch, this.#own.next++);
+  }
+
+  #newBlock(): ChunkIdBlock {
+    const first = this.#nextBlock++ * CHUNK_BLOCK;
+    return { first, last: first + CHUNK_BLOCK - 1, next: first };
+  }
+
+  #chunkIds(session: Session): ChunkIdBlock {
     if (session.chunkIds === undefined || session.chunkIds.next + CHUNKS_PER_GRANT_MAX > session.chunkIds.last) {
-      const first = this.#nextBlock++ * CHUNK_BLOCK;
-      session.chunkIds = { first, last: first + CHUNK_BLOCK - 1, next: first };
+      session.chunkIds = this.#newBlock();
     }
     return session.chunkIds;
   }
