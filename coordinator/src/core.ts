@@ -20,6 +20,7 @@ import { SessionOperations } from './session/session-operations.ts';
 import { SessionRegistry } from './session/session-registry.ts';
 import { type SessionLink, type StreamParts, serveSession } from './session/session-stream.ts';
 import { SpaceGrants } from './session/space-grants.ts';
+import { StableContent } from './session/stable-content.ts';
 import type { Store } from './store/store.ts';
 import { INODES } from './tables/tables.ts';
 
@@ -50,6 +51,9 @@ export interface CoreFigures {
   readonly answered: number;
   readonly failed: number;
   readonly resent: number;
+  /** Operations that waited for content to be stable (D3), and those that were refused after it. */
+  readonly stableWaits: number;
+  readonly stableRefused: number;
 }
 
 /** A session is taken up again within its lease, or it has ended; what it then has to send again takes no longer than that. */
@@ -59,14 +63,16 @@ const REPLAYS_LOOK_MS = 500;
 export class CoordinatorCore {
   readonly engine: Engine;
   readonly #parts: StreamParts;
+  readonly #stable: StableContent;
   readonly #stop = new AbortController();
   readonly #startedMs: number;
   readonly #streams = new Set<Promise<void>>();
 
-  private constructor(engine: Engine, parts: StreamParts) {
+  private constructor(engine: Engine, parts: StreamParts, stable: StableContent) {
     this.engine = engine;
     this.#parts = parts;
     this.#startedMs = parts.clock.bootMs();
+    this.#stable = stable;
   }
 
   static async start(options: CoreOptions): Promise<CoordinatorCore> {
@@ -107,9 +113,11 @@ export class CoordinatorCore {
       absent: () => registry.absent,
       drawSequence: () => engine.drawNumber('promise'),
     });
+    const stable = new StableContent({ clock, engine, nodes: data });
     runner = new OperationRunner({
       engine,
       keeping,
+      stable,
       locks,
       space,
       gate,
@@ -118,7 +126,7 @@ export class CoordinatorCore {
       log: options.onOperationFailure ?? (() => undefined),
     });
     const { member, version } = options;
-    return new CoordinatorCore(engine, {
+    const parts = {
       clock,
       engine,
       registry,
@@ -131,7 +139,8 @@ export class CoordinatorCore {
       keeping,
       member,
       version,
-    });
+    };
+    return new CoordinatorCore(engine, parts, stable);
   }
 
   /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
@@ -151,6 +160,11 @@ export class CoordinatorCore {
   /** `told` hears of each commit that was refused because a block must be folded first. */
   onCrowded(told: (inode: InodeNumber, block: number) => void): void {
     this.#parts.runner.onCrowded = told;
+  }
+
+  /** A node registered or sent a heartbeat: who waits for its chunks to be stable looks again (D3). */
+  nodeReported(): void {
+    this.#stable.nodeReported();
   }
 
   /** Metadata of the inode changed without a session: what sessions cache of it is called back (M7). */
@@ -199,6 +213,8 @@ export class CoordinatorCore {
       answered: runner.counters.answered,
       failed: runner.counters.failed,
       resent: runner.counters.resent,
+      stableWaits: this.#stable.counters.waits,
+      stableRefused: this.#stable.counters.refused,
     };
   }
 

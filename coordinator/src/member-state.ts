@@ -108,8 +108,15 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
             },
           },
         });
-        Object.assign(parts, { nodes, keys, events, data: new MemberData({ clock, random, nodes, keys }) });
-        return parts.data ?? new MemberData({ clock, random, nodes, keys });
+        const data = new MemberData({
+          clock,
+          random,
+          nodes,
+          keys,
+          makeStable: (node, chunks) => links.makeStable(node, chunks),
+        });
+        Object.assign(parts, { nodes, keys, events, data });
+        return data;
       },
     });
     const { nodes, keys, data, events } = parts;
@@ -138,6 +145,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       onReport: (node, report) => {
         settler.reported(node, report);
         parts.background?.nodeReported();
+        core.nodeReported();
       },
       scrubPeriodSeconds: () => maintenance.current.scrubPeriodSeconds,
       onNewerEpoch: (node, epoch) =>

@@ -74,7 +74,13 @@ export class CoordinatorProgram implements Program {
       store,
       data: async (engine) => {
         nodes = await NodeTable.load({ clock, engine, events: NO_NODE_EVENTS });
-        return new MemberData({ clock, random, nodes, keys });
+        return new MemberData({
+          clock,
+          random,
+          nodes,
+          keys,
+          makeStable: (node, chunks) => links.makeStable(node, chunks),
+        });
       },
       member: { name: 'sim', trustDomain: TRUST_DOMAIN },
       version: VERSION,
@@ -100,7 +106,10 @@ export class CoordinatorProgram implements Program {
       member: 'sim',
       nodes,
       keys,
-      onReport: (node, report) => settler.reported(node, report),
+      onReport: (node, report) => {
+        settler.reported(node, report);
+        core.nodeReported();
+      },
       onNewerEpoch: (node) => this.#onEvent(`node ${node} has seen a newer epoch`),
       log: () => undefined,
     });

@@ -291,7 +291,7 @@ export const ERROR_CODES = {
     'EIO',
     'DATA_LOSS',
     7,
-    'No replica of a chunk could be read.',
+    'No replica of a chunk could be read, or its nodes lost it with their power before it was stable.',
     'Bring the missing node back; `collective verify PATH` names it.',
   ),
   chunk_corrupt: entry(

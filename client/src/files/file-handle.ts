@@ -24,6 +24,7 @@ import type {
 } from '../api.ts';
 import { expectResult } from '../session/operation-kinds.ts';
 import { readBorrowed, readRange, readWhole } from '../transfer/download.ts';
+import { mustStoreAgain } from '../transfer/upload.ts';
 import { attributesOf } from './attributes.ts';
 import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
 import { blockToFold, foldBlock } from './fold-block.ts';
@@ -293,12 +294,12 @@ export class OpenFile implements FileHandle {
         return start;
       } catch (error) {
         const block = blockToFold(error);
-        const condemned = error instanceof CollectiveError && error.code === 'chunk_condemned';
-        const over = tries >= COMMIT_TRIES_MAX || (block === undefined && !condemned);
-        if (over || condemned) for (const { commit } of parts) chunks.giveUp(commit);
+        const again = mustStoreAgain(error);
+        const over = tries >= COMMIT_TRIES_MAX || (block === undefined && !again);
+        if (over || again) for (const { commit } of parts) chunks.giveUp(commit);
         if (over) throw error;
         if (block !== undefined) await this.#fold(block);
-        if (condemned) for (const part of parts) part.commit = await part.store();
+        if (again) for (const part of parts) part.commit = await part.store();
       }
     }
   }

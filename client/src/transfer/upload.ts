@@ -4,7 +4,7 @@
  *
  * A file of few blocks becomes one operation, create-with-slices. A longer one is built in a hidden partial file beside its
  * target and takes the name at the end; the target's name shows old or new content, never a part. Encoded blocks are kept
- * until they are committed, as far as the budget for it reaches, to be stored again if their chunks were condemned.
+ * until they are committed, as far as the budget for it reaches, to be stored again if their chunks cannot be committed.
  */
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES } from '@collective/base/limits';
@@ -146,7 +146,12 @@ export function forgetBytes(ports: UploadPorts, block: StoredBlock): void {
   block.encoded = undefined;
 }
 
-/** Runs a commit of these blocks; stores them again when their chunks were condemned meanwhile (D2). */
+/** The commit was refused for its chunks, not for what it does: the same bytes may be committed as chunks of new ids (D2). */
+export function mustStoreAgain(error: unknown): boolean {
+  return error instanceof CollectiveError && ['chunk_condemned', 'chunk_missing'].includes(error.code);
+}
+
+/** Runs a commit of these blocks; stores them again when their chunks were condemned or lost meanwhile (D2, D3). */
 export async function commitBlocks<T>(
   ports: UploadPorts,
   blocks: readonly StoredBlock[],
@@ -159,8 +164,7 @@ export async function commitBlocks<T>(
       for (const chunk of chunksOf(blocks)) ports.chunks.committed(chunk);
       return answer;
     } catch (error) {
-      const condemned = error instanceof CollectiveError && error.code === 'chunk_condemned';
-      if (!condemned || again >= STORE_AGAIN_MAX || !blocks.every(canStoreAgain)) throw error;
+      if (!mustStoreAgain(error) || again >= STORE_AGAIN_MAX || !blocks.every(canStoreAgain)) throw error;
     }
     for (const block of blocks) {
       if (block.encoded === undefined) continue;

@@ -9,6 +9,7 @@ import {
   markStable,
   type RevertedFile,
   STABILITY_STEP,
+  type StoreState,
   settleDoubt,
 } from '../ops/replica-stability.ts';
 
@@ -19,14 +20,6 @@ export interface SettleParts {
   /** A block got back its earlier content: its file is to be named in an event. */
   onReverted(file: RevertedFile): void;
   onFailure(node: NodeName, error: unknown): void;
-}
-
-export interface StoreState {
-  /** uuid */
-  readonly disk: string;
-  /** Of the chunk store: counts its starts. */
-  readonly incarnation: number;
-  readonly stableSequence: number;
 }
 
 export class ReplicaSettler {

@@ -8,9 +8,11 @@ import { signAccess } from '@collective/protocol/access/token';
 import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import { AccessRights } from '@collective/protocol/gen/node';
 import type { Placement, ReplicaTicket } from '@collective/protocol/gen/session';
+import type { StoreState } from '../ops/replica-stability.ts';
 import { chooseReplicas } from '../placement/choose-replicas.ts';
 import { readablePlaces } from '../placement/readable-places.ts';
 import type { AccessRequest, DataAccess } from '../session/data-access.ts';
+import type { StableAnswer } from '../session/stability-proof.ts';
 import type { ReplicaPlace } from '../tables/gen/tables.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { NodeTable } from './node-table.ts';
@@ -20,13 +22,23 @@ const TICKET_LIFETIME_SECONDS = 900;
 /** Expiry is rounded up to this, so that equal tickets come out equal. */
 const TICKET_GRAIN_SECONDS = 60;
 
+export interface MemberDataParts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly nodes: NodeTable;
+  readonly keys: AccessKeys;
+  makeStable(node: NodeName, chunks: readonly ChunkId[]): Promise<StableAnswer>;
+}
+
 export class MemberData implements DataAccess {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #nodes: NodeTable;
   readonly #keys: AccessKeys;
+  readonly #makeStable: MemberDataParts['makeStable'];
 
-  constructor(parts: { clock: Clock; random: Random; nodes: NodeTable; keys: AccessKeys }) {
+  constructor(parts: MemberDataParts) {
+    this.#makeStable = (node, chunks) => parts.makeStable(node, chunks);
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#nodes = parts.nodes;
@@ -66,6 +78,14 @@ export class MemberData implements DataAccess {
 
   readable(places: readonly ReplicaPlace[]): readonly ReplicaPlace[] {
     return readablePlaces(places, (node) => this.#nodes.get(node as NodeName)?.row.disk);
+  }
+
+  store(node: string): StoreState | undefined {
+    return this.#nodes.get(node as NodeName)?.report;
+  }
+
+  makeStable(node: string, chunks: readonly ChunkId[]): Promise<StableAnswer> {
+    return this.#makeStable(node as NodeName, chunks);
   }
 
   ticket(node: string, chunk: ChunkId, session: SessionId): ReplicaTicket | undefined {

@@ -233,8 +233,7 @@ test('D3: a node is asked which chunks it has; silence and a broken link are ans
   });
   assert.deepEqual(await world.clock.finish(asking), new Set([two]));
 
-  const isUnavailable = (thrown: unknown): boolean =>
-    thrown instanceof CollectiveError && thrown.code === 'unavailable';
+  const isUnavailable = hasCode('unavailable');
   await assert.rejects(world.clock.finish(world.links.askChunks(NODE, [one])), isUnavailable);
   await node.heartbeat(report());
   const broken = world.links.askChunks(NODE, [one]);
@@ -242,6 +241,33 @@ test('D3: a node is asked which chunks it has; silence and a broken link are ans
   node.pair.cut();
   await assert.rejects(world.clock.finish(broken), isUnavailable);
   await assert.rejects(world.links.askChunks(OTHER, [one]), isUnavailable);
+});
+
+test('D3: a node is asked to sync, and answers with its store and what it has; a bounded number of questions wait', async () => {
+  const world = await World.open();
+  const node = world.connect(NODE);
+  await node.register(report());
+  const [one, two] = [chunkIdOf(world.epoch, 1), chunkIdOf(world.epoch, 2)];
+  const asking = world.links.makeStable(NODE, [one, two]);
+  const question = (await world.clock.finish(node.link.receive()))?.message;
+  assert.ok(question?.$case === 'makeStable');
+  assert.deepEqual(
+    question.value.chunks.map((chunk) => Buffer.from(chunk).toString('hex')),
+    [one, two],
+  );
+  const store = { disk: 'disk-a', incarnation: 4, stableSequence: 70 };
+  const held = [Buffer.from(one, 'hex')];
+  node.link.send({
+    message: { $case: 'chunksStable', value: { question: question.value.question, ...store, held } },
+  });
+  assert.deepEqual(await world.clock.finish(asking), { store, held: new Set([one]) });
+
+  await assert.rejects(world.links.makeStable(OTHER, [one]), hasCode('unavailable'));
+  const many = Array.from({ length: 1_024 }, () => world.links.makeStable(NODE, [one]));
+  for (const each of many) each.catch(() => undefined);
+  await assert.rejects(world.links.makeStable(NODE, [one]), hasCode('overloaded'));
+  node.pair.cut();
+  for (const each of many) await assert.rejects(world.clock.finish(each), hasCode('unavailable'));
 });
 
 test('a link on which nothing comes is closed, so that the node opens another', async () => {
@@ -252,6 +278,11 @@ test('a link on which nothing comes is closed, so that the node opens another', 
   assert.equal(world.links.count, 0);
   assert.equal(await world.clock.finish(node.link.receive()), undefined);
 });
+
+const hasCode =
+  (code: string) =>
+  (thrown: unknown): boolean =>
+    thrown instanceof CollectiveError && thrown.code === code;
 
 function report(facts: Partial<NodeReport> = {}): NodeReport {
   return {
@@ -370,7 +401,13 @@ class World {
           keys,
           nodes,
           lostDisks,
-          data: new MemberData({ clock, random, nodes, keys }),
+          data: new MemberData({
+            clock,
+            random,
+            nodes,
+            keys,
+            makeStable: () => Promise.reject(new CollectiveError('unavailable', 'Ask a node: not in this test')),
+          }),
         });
       })(),
     );

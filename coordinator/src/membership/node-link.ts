@@ -1,13 +1,22 @@
 /**
  * The coordinator's end of a node's link (D7, D10): takes the registration and heartbeats, answers each with keys, epoch
- * and the routes of the other nodes, and asks questions (D3). A new link of the same node takes over from an older one.
+ * and the routes of the other nodes, and asks questions (D3): what it has, and to make that stable. A new link of the same node takes over from an older one.
  */
 import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, compareEpochs, type Epoch, type NodeName } from '@collective/base/ids';
 import { HEARTBEAT_INTERVAL_MS, WIRE_VERSION } from '@collective/base/limits';
-import type { CoordinatorMessage, NodeMessage, NodeReport, SigningKey, Welcome } from '@collective/protocol/gen/node';
+import type {
+  ChunksHeld,
+  ChunksStable,
+  CoordinatorMessage,
+  NodeMessage,
+  NodeReport,
+  SigningKey,
+  Welcome,
+} from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
+import type { StableAnswer } from '../session/stability-proof.ts';
 import type { NodeTable } from './node-table.ts';
 import { type AnswerBody, type OrderBody, OrderDesk } from './order-desk.ts';
 
@@ -31,6 +40,8 @@ export interface NodeLinkParts {
 }
 
 const QUESTION_WITHIN_MS = 10_000;
+/** Questions that one node has not answered yet; operations that would ask more wait for its next report. */
+const QUESTIONS_MAX = 1_024;
 /** A link that is silent for so long is closed; the node opens another. */
 const SILENT_MS = 15_000;
 /** A node whose clock differs more would hand out or refuse tokens wrongly. */
@@ -74,11 +85,25 @@ export class NodeLinks {
   }
 
   /** D3: which of these chunks the node has. Throws `unavailable` when it has no link or does not answer in time. */
-  askChunks(node: NodeName, chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
+  async askChunks(node: NodeName, chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
+    const answer = await this.#linkOf(node).ask('askChunks', chunks);
+    return chunkSet(answer.value.held);
+  }
+
+  /** D3: the node syncs, then says which of these chunks it has. Throws as `askChunks` does, and `overloaded`. */
+  async makeStable(node: NodeName, chunks: readonly ChunkId[]): Promise<StableAnswer> {
+    const answer = await this.#linkOf(node).ask('makeStable', chunks);
+    if (answer.$case !== 'chunksStable')
+      throw new CollectiveError('internal', `Ask node ${node} to sync: it answered another question`);
+    const { disk, incarnation, stableSequence, held } = answer.value;
+    return { store: { disk, incarnation, stableSequence }, held: chunkSet(held) };
+  }
+
+  #linkOf(node: NodeName): NodeLink {
     const link = this.#links.get(node);
     if (link === undefined)
-      return Promise.reject(new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`));
-    return link.ask(chunks);
+      throw new CollectiveError('unavailable', `Ask node ${node} for its chunks: it is not connected`);
+    return link;
   }
 
   /** Maintenance (D8). Throws what the node answered; `unavailable` when it has no link or does not answer in time. */
@@ -95,8 +120,16 @@ interface OrderOptions {
   readonly signal: AbortSignal;
 }
 
+function chunkSet(held: readonly Uint8Array[]): ReadonlySet<ChunkId> {
+  return new Set(held.map((chunk) => chunkIdFromBytes(chunk)));
+}
+
+type Answer =
+  | { readonly $case: 'chunksHeld'; readonly value: ChunksHeld }
+  | { readonly $case: 'chunksStable'; readonly value: ChunksStable };
+
 interface Question {
-  readonly resolve: (held: ReadonlySet<ChunkId>) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
   readonly timer: Timer;
 }
@@ -136,14 +169,18 @@ class NodeLink {
       this.#listen();
       const { message } = received;
       if (message?.$case === 'heartbeat') await this.#report(message.value, 'update');
-      else if (message?.$case === 'chunksHeld') this.#answered(message.value.question, message.value.held);
+      else if (message?.$case === 'chunksHeld' || message?.$case === 'chunksStable') this.#answered(message);
       else if (message?.$case === 'answer') this.orders.answered(message.value);
       else if (message?.$case === 'register')
         throw new CollectiveError('invalid_argument', `Serve node ${this.#node}: it registered twice on one link`);
     }
   }
 
-  ask(chunks: readonly ChunkId[]): Promise<ReadonlySet<ChunkId>> {
+  ask($case: 'askChunks' | 'makeStable', chunks: readonly ChunkId[]): Promise<Answer> {
+    if (this.#questions.size >= QUESTIONS_MAX)
+      return Promise.reject(
+        new CollectiveError('overloaded', `Ask node ${this.#node}: ${QUESTIONS_MAX} questions are not answered yet`),
+      );
     const question = this.#nextQuestion++;
     return new Promise((resolve, reject) => {
       const timer = this.#parts.clock.setTimer(QUESTION_WITHIN_MS, () => {
@@ -157,7 +194,7 @@ class NodeLink {
       });
       this.#questions.set(question, { resolve, reject, timer });
       this.#link.send({
-        message: { $case: 'askChunks', value: { question, chunks: chunks.map((chunk) => Buffer.from(chunk, 'hex')) } },
+        message: { $case, value: { question, chunks: chunks.map((chunk) => Buffer.from(chunk, 'hex')) } },
       });
     });
   }
@@ -239,12 +276,12 @@ class NodeLink {
     };
   }
 
-  #answered(number: number, held: readonly Uint8Array[]): void {
-    const question = this.#questions.get(number);
+  #answered(answer: Answer): void {
+    const question = this.#questions.get(answer.value.question);
     if (question === undefined) return;
-    this.#questions.delete(number);
+    this.#questions.delete(answer.value.question);
     question.timer.cancel();
-    question.resolve(new Set(held.map((chunk) => chunkIdFromBytes(chunk))));
+    question.resolve(answer);
   }
 
   #listen(): void {

@@ -3,12 +3,12 @@
  * any more becomes garbage, which a later job collects after its grace time.
  */
 import { CollectiveError } from '@collective/base/errors';
-import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
+import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName, type RealmId } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/limits';
 import type { ChunkCommit } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
-import type { ChunkRow, RealmRow, SlicePiece } from '../tables/gen/tables.ts';
-import { CHUNKS, CLOSED_EPOCH, GARBAGE, REALMS, UNSTABLE } from '../tables/tables.ts';
+import type { ChunkRow, RealmRow, ReplicaPlace, SlicePiece } from '../tables/gen/tables.ts';
+import { CHUNKS, CLOSED_EPOCH, GARBAGE, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 import { isClosed } from './closed-epochs.ts';
 import type { OperationContext } from './context.ts';
 import { noLongerForRepair, noteIfShort, soundReplicas } from './replica-places.ts';
@@ -24,6 +24,27 @@ export interface ReplicaRule {
 export function replicaRule(realm: RealmRow | undefined): ReplicaRule {
   const wanted = realm?.replicas || REPLICAS_DEFAULT;
   return { wanted, needed: Math.min(wanted, realm?.minReplicas || MIN_REPLICAS_DEFAULT) };
+}
+
+/** D3: stable on as many nodes as its realm needs. */
+export function isFirm({ replicas }: Pick<ChunkRow, 'replicas'>, { needed }: ReplicaRule): boolean {
+  return replicas.filter(({ stable, damaged }) => stable && !damaged).length >= needed;
+}
+
+/** Where a commit says that a chunk lies: one replica a node, whatever the client says. */
+export function replicasOf(context: OperationContext, id: ChunkId, commit: ChunkCommit): ReplicaPlace[] {
+  const good = commit.replicas.filter(({ failure }) => failure === undefined);
+  return [...new Map(good.map((each) => [each.node, each])).values()].map(
+    ({ node, disk, stable, incarnation, sequence }) => ({
+      node,
+      disk,
+      // Its node may have synced since the put was answered.
+      stable: stable || context.stable.covers(id, { node, disk, incarnation, sequence }),
+      incarnation,
+      sequence,
+      damaged: false,
+    }),
+  );
 }
 
 export function realmRow(context: OperationContext, realm: number): RealmRow {
@@ -87,12 +108,7 @@ export class ChunkCommits {
         'invalid_argument',
         `Commit chunk ${id} of ${commit.length} bytes: 1 to ${BLOCK_BYTES} are allowed`,
       );
-    // One replica a node, whatever the client says.
-    const replicas = [
-      ...new Map(
-        commit.replicas.filter(({ failure }) => failure === undefined).map((each) => [each.node, each]),
-      ).values(),
-    ];
+    const replicas = replicasOf(this.#context, id, commit);
     if (replicas.length > REPLICAS_MAX)
       throw new CollectiveError(
         'invalid_argument',
@@ -107,14 +123,7 @@ export class ChunkCommits {
       length: commit.length,
       storedLength: commit.storedLength,
       digest: commit.digest,
-      replicas: replicas.map(({ node, disk, stable, incarnation, sequence }) => ({
-        node,
-        disk,
-        stable,
-        incarnation,
-        sequence,
-        damaged: false,
-      })),
+      replicas,
       wanted: this.#rule.wanted,
       references: 0,
       inode: this.#inode,
@@ -150,11 +159,11 @@ export class ChunkCommits {
     if (piece.chunk.length !== 16) return true;
     const id = chunkIdFromBytes(piece.chunk);
     const row = this.#rows.get(id) ?? this.#context.tx.get(CHUNKS, id);
-    return (row?.replicas.filter(({ stable }) => stable).length ?? 0) >= this.#rule.needed;
+    return row !== undefined && isFirm(row, this.#rule);
   }
 
-  /** Writes the rows of all chunks that got a reference. */
-  write(): void {
+  /** Writes the rows of all chunks that got a reference. `version`: of the file's data after this commit. */
+  write(version: number): void {
     const { tx } = this.#context;
     for (const [id, row] of this.#rows) {
       if (row.references === 0) continue;
@@ -163,7 +172,7 @@ export class ChunkCommits {
       if (before !== undefined) {
         if (tx.get(GARBAGE, id) === undefined) continue;
         tx.remove(GARBAGE, id);
-        noteIfShort(tx, id, row);
+        this.#note(id, row, version);
         continue;
       }
       for (const replica of row.replicas)
@@ -177,8 +186,14 @@ export class ChunkCommits {
             replica.sequence,
             id,
           );
-      noteIfShort(tx, id, row);
+      this.#note(id, row, version);
     }
+  }
+
+  #note(id: ChunkId, row: ChunkRow, version: number): void {
+    const { tx } = this.#context;
+    if (!isFirm(row, this.#rule)) tx.put(UNFIRM, { version }, row.inode as InodeNumber, id);
+    noteIfShort(tx, id, row);
   }
 }
 
@@ -196,4 +211,6 @@ export function releaseChunk(tx: OperationRun, piece: SlicePiece): void {
   // Nobody misses replicas of garbage.
   // What the picture of the nodes found short is taken off by the repair itself.
   if (soundReplicas(row) < row.wanted) noLongerForRepair(tx, id);
+  // Nor waits anybody for them to be stable.
+  if (row.replicas.some(({ stable }) => !stable)) tx.remove(UNFIRM, row.inode as InodeNumber, id);
 }

@@ -1,10 +1,12 @@
 /**
  * What an operation on the namespace is given, besides the view: who asks, and the two ways in which it meets the promises
  * of other sessions (M7). It stops with `RecallFirst` where an exclusive promise must come back before it may read or
- * change, and it lists what it changed so that read promises are recalled before its answer leaves.
+ * change, and it lists what it changed so that read promises are recalled before its answer leaves. It stops with
+ * `StableFirst` where content must be stable before anything rests on it (D3).
  */
-import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
+import type { ChunkId, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
+import type { ReplicaPlace } from '../tables/gen/tables.ts';
 
 /** Bits of PromiseKind on the wire. */
 export const ATTRIBUTES = 1;
@@ -51,6 +53,41 @@ export class WaitForLock {
   }
 }
 
+/** Where in the order of its writes a node has a chunk. */
+export type WrittenReplica = Pick<ReplicaPlace, 'node' | 'disk' | 'incarnation' | 'sequence'>;
+
+/** A chunk that is not yet known to be stable on as many nodes as its realm needs. */
+export interface UnstableChunk {
+  readonly chunk: ChunkId;
+  readonly needed: number;
+  readonly replicas: readonly (WrittenReplica & { readonly stable: boolean })[];
+}
+
+/** Thrown by an operation that rests on content which is not stable yet (D3); the session layer makes it so, then runs it again. */
+export class StableFirst {
+  readonly content: FileAtVersion | readonly UnstableChunk[];
+
+  /** A file as it is in this version of its data, or chunks that no row names yet. */
+  constructor(content: FileAtVersion | readonly UnstableChunk[]) {
+    this.content = content;
+  }
+}
+
+export interface FileAtVersion {
+  readonly inode: InodeNumber;
+  readonly version: number;
+}
+
+/** What is known of the stability of chunks beyond what their rows say (D3). */
+export interface StableKnowledge {
+  /** Its node has told that this replica is stable. */
+  covers(chunk: ChunkId, replica: WrittenReplica): boolean;
+  /** Whether an operation stops for this content if it is not stable. Not for ever: others may go on writing to the file. */
+  mayWait(content: InodeNumber | 'chunks'): boolean;
+}
+
+const NOTHING_KNOWN: StableKnowledge = { covers: () => false, mayWait: () => false };
+
 export interface Change {
   readonly inode: InodeNumber;
   readonly kinds: number;
@@ -76,11 +113,13 @@ export class OperationContext {
   readonly changes: Change[] = [];
   /** What the answer shows the caller, and so may be promised to it. */
   readonly shown = new Map<InodeNumber, number>();
+  readonly stable: StableKnowledge;
   readonly #elsewhere: Elsewhere;
 
-  constructor(tx: OperationRun, caller: Caller, elsewhere: Elsewhere) {
+  constructor(tx: OperationRun, caller: Caller, elsewhere: Elsewhere, stable = NOTHING_KNOWN) {
     this.tx = tx;
     this.caller = caller;
+    this.stable = stable;
     this.#elsewhere = elsewhere;
   }
 

@@ -71,7 +71,7 @@ export function commitSlices(
     touched.set(index, version);
     size = Math.max(size, slice.offset + slice.length);
   }
-  chunks.write();
+  chunks.write(version);
   for (const piece of dropped) releaseChunk(tx, piece);
   requireQuota(context, row.realm, bytes - row.storedBytes);
   tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });

@@ -1,6 +1,6 @@
 /**
  * Making an inode with a name: file, directory, symlink, fifo, socket or device. A small file comes with its content in
- * the same operation (D2), and may take the place of an older file of that name at once.
+ * the same operation (D2), and may take the place of an older file of that name at once, when it is stable (D3).
  */
 import { CollectiveError } from '@collective/base/errors';
 import { FILE_BYTES_MAX, PATH_BYTES_MAX } from '@collective/base/limits';
@@ -23,6 +23,7 @@ import {
   SET_GID,
   withoutSetId,
 } from './inode.ts';
+import { requireStableChunks } from './stable-content.ts';
 import { dropLink } from './unlink.ts';
 import { setFirstXattrs } from './xattrs.ts';
 
@@ -52,6 +53,7 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   requireAccess(context, old.row, MAY_WRITE, `Replace '${request.name}'`);
   if (request.existing === Existing.REPLACE_WITH_MODE && !isOwner(context, old.row))
     throw new CollectiveError('not_permitted', `Give '${request.name}' another mode: only the owner may`);
+  if (request.content !== undefined) requireStableChunks(context, parent.row.realm, request.content.chunks);
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
   dropLink(context, old.inode, old.row, request.targetHeld);

@@ -3,7 +3,7 @@ import type { BlockPage } from '@collective/protocol/gen/session';
 import { commitOp, type Piece, ROOT } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
-import type { BLOCKS, CHUNKS, DOOMED, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import type { BLOCKS, CHUNKS, DOOMED, GARBAGE, UNDER_REPLICATED, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 
 export async function blocks(client: ScriptedClient, inode: number, first = 0): Promise<BlockPage> {
   return client.call({ $case: 'readBlocks', value: { inode, first, count: 64 } }, 'blocks');
@@ -20,7 +20,14 @@ export function commit(
 
 export const count = (
   world: SessionWorld,
-  table: typeof GARBAGE | typeof CHUNKS | typeof BLOCKS | typeof DOOMED | typeof UNSTABLE | typeof UNDER_REPLICATED,
+  table:
+    | typeof GARBAGE
+    | typeof CHUNKS
+    | typeof BLOCKS
+    | typeof DOOMED
+    | typeof UNSTABLE
+    | typeof UNDER_REPLICATED
+    | typeof UNFIRM,
 ): Promise<number> =>
   world.finish(
     world.core.engine.run(

@@ -1,6 +1,6 @@
 /**
  * Rename with the three modes of renameat2(2): replace, NOREPLACE, EXCHANGE. Within one realm only (M9). A replaced file
- * goes in the same batch; whoever has it open keeps it (M8).
+ * goes in the same batch; whoever has it open keeps it (M8). What takes a file's name is stable before (D3).
  */
 import { CollectiveError } from '@collective/base/errors';
 import { type InodeNumber, type RealmId, ROOT_INODE } from '@collective/base/ids';
@@ -10,6 +10,7 @@ import { DENTRIES, INODES, type NameKey, nameBytes, REALMS } from '../tables/tab
 import { ATTRIBUTES, type OperationContext } from './context.ts';
 import { addEntry, dropEntry, type Parent, requireEntry } from './entries.ts';
 import { checkName, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, requireRemovable } from './inode.ts';
+import { requireStableFile } from './stable-content.ts';
 import { dropLink, requireEmptyDirectory } from './unlink.ts';
 
 interface Side {
@@ -43,6 +44,8 @@ export function rename(context: OperationContext, request: Rename): Empty {
     case RenameMode.RENAME_EXCHANGE:
       if (target === undefined) throw new CollectiveError('not_found', `Exchange with '${request.newName}'`);
       checkMove(context, to, from, target);
+      requireStable(context, source, target);
+      requireStable(context, target, source);
       return exchange(context, from, to, source, target);
     default:
       throw new CollectiveError('invalid_argument', `Rename with the unknown mode ${request.mode}`);
@@ -50,6 +53,7 @@ export function rename(context: OperationContext, request: Rename): Empty {
   // POSIX: two names of one file, nothing happens.
   if (target?.inode === source.inode) return {};
   if (target !== undefined) checkReplace(context, to, source, target);
+  if (target !== undefined) requireStable(context, source, target);
   move(context, from, to, source, target, request.targetHeld);
   return {};
 }
@@ -83,6 +87,14 @@ function checkReplace(context: OperationContext, to: Side, source: Found, target
   } else if (sourceIsDirectory) {
     throw new CollectiveError('not_directory', 'Replace a file with a directory');
   }
+}
+
+/**
+ * D3: a name that shows a file shows its old content or its new one, also after the power was lost. With EXCHANGE the old content
+ * is not gone yet, but who swaps a new file in will remove the old one next.
+ */
+function requireStable(context: OperationContext, coming: Found, going: Found): void {
+  if (going.row.type === InodeType.FILE) requireStableFile(context, coming.inode, coming.row);
 }
 
 function move(

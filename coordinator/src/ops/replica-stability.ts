@@ -3,11 +3,12 @@
  * stable; or it restarts, is asked, and has them or lacks them. A chunk that no named replica has any more is taken out
  * of its block, which thereby gets back its earlier content, and an event names the file.
  */
-import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from '@collective/base/ids';
+import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName, type RealmId } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import { readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, UNSTABLE } from '../tables/tables.ts';
+import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
+import { isFirm, replicaRule } from './chunks.ts';
 import { noLongerForRepair, noteIfShort } from './replica-places.ts';
 
 export const STABILITY_STEP = 500;
@@ -24,6 +25,11 @@ export interface StoreStart {
   /** uuid */
   readonly disk: string;
   readonly incarnation: number;
+}
+
+/** How far that start has come: all its writes up to the sequence are stable. */
+export interface StoreState extends Omit<StoreStart, 'node'> {
+  readonly stableSequence: number;
 }
 
 function unstableOf(tx: OperationRun, { node, disk }: StoreStart, from: string, to: string): UnstableReplica[] {
@@ -60,21 +66,22 @@ export function doubtfulReplicas(tx: OperationRun, store: StoreStart): UnstableR
   return unstableOf(tx, store, from, UNSTABLE.key(node, disk, incarnation, 0, LOWEST));
 }
 
-function settleReplica(tx: OperationRun, { node, disk }: StoreStart, replica: UnstableReplica): void {
+/** The replica is stable: its row says so from here on, and nobody waits for a chunk that is stable on enough nodes (D3). */
+export function settleReplica(
+  tx: OperationRun,
+  { node, disk }: Pick<StoreStart, 'node' | 'disk'>,
+  replica: UnstableReplica,
+): void {
   const { incarnation, sequence, chunk } = replica;
   tx.remove(UNSTABLE, node, disk, incarnation, sequence, chunk);
   const row = tx.get(CHUNKS, chunk);
   if (row === undefined) return;
-  tx.put(
-    CHUNKS,
-    {
-      ...row,
-      replicas: row.replicas.map((each) =>
-        each.node === node && each.disk === disk ? { ...each, stable: true } : each,
-      ),
-    },
-    chunk,
+  const replicas = row.replicas.map((each) =>
+    each.node === node && each.disk === disk ? { ...each, stable: true } : each,
   );
+  tx.put(CHUNKS, { ...row, replicas }, chunk);
+  if (isFirm({ replicas }, replicaRule(tx.get(REALMS, row.realm as RealmId))))
+    tx.remove(UNFIRM, row.inode as InodeNumber, chunk);
 }
 
 export interface RevertedFile {
@@ -137,6 +144,7 @@ function revertBlock(tx: OperationRun, chunk: ChunkId): RevertedFile[] {
   if (row === undefined) return [];
   tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: false }, chunk);
   noLongerForRepair(tx, chunk);
+  tx.remove(UNFIRM, row.inode as InodeNumber, chunk);
   tx.put(CHUNKS, { ...row, references: 0 }, chunk);
   const inode = tx.get(INODES, row.inode as InodeNumber);
   if (inode === undefined) return [];

@@ -23,6 +23,12 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('operations_answered_total', 'Operations answered since the start', () => core.figures.answered);
   gauge('operations_failed_total', 'Operations answered with an error since the start', () => core.figures.failed);
   gauge('operations_resent_total', 'Operations that came again and got their kept answer', () => core.figures.resent);
+  gauge(
+    'stable_waits_total',
+    'Waits for content to be stable before it takes the place of a file',
+    () => core.figures.stableWaits,
+  );
+  gauge('stable_refused_total', 'Such waits that ended with an error', () => core.figures.stableRefused);
   gauge('prefetches_total', 'Reads of the store that operations waited for', () => engine.counters.prefetches);
   gauge('batches_total', 'Batches appended to the log', () => engine.counters.batches);
   gauge('changes_total', 'Rows changed by batches', () => engine.counters.changes);

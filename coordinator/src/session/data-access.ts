@@ -3,6 +3,7 @@ import type { ChunkId, Epoch, SessionId } from '@collective/base/ids';
 import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
 import type { Placement, ReplicaTicket } from '@collective/protocol/gen/session';
 import type { ReplicaPlace } from '../tables/gen/tables.ts';
+import type { StableNodes } from './stable-content.ts';
 
 export interface AccessRequest {
   /** URI of the session's certificate. */
@@ -14,7 +15,7 @@ export interface AccessRequest {
   readonly lastChunk: number;
 }
 
-export interface DataAccess {
+export interface DataAccess extends StableNodes {
   /** Addresses of all known nodes for the listener through which the session came (D10). */
   routes(listener: string): NodeRoute[];
   /** Replica sets for new chunks, to be used in turn; fewer than `wanted` nodes when there are no more, none when all are full. */

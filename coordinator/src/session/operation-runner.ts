@@ -2,8 +2,8 @@
  * Runs the operations of sessions: in order per session and inode (M3), each exactly once (M5), with promises recalled
  * before or after as M7 says, and answered when its ground is firm (M4). The way of one operation:
  *
- *   place in the order -> restart gate (M6) -> run; stop for a recall or a lock, run again -> [committed: answer kept,
- *   promises granted, recalls begun, all in the same turn] -> recalls acknowledged -> batch written or stable -> reply
+ *   place in the order -> restart gate (M6) -> run; stop for a recall, a lock or content that is not stable yet (D3), run
+ *   again -> [committed: answer kept, promises granted, recalls begun, all in the same turn] -> recalls acknowledged -> batch written or stable -> reply
  *
  * An operation that finds all in memory and meets no promise goes this way without waiting until its last step.
  */
@@ -13,7 +13,7 @@ import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
 import { Durability, type Operation, Reply } from '@collective/protocol/gen/session';
 import type { Engine, Outcome } from '../engine/engine.ts';
 import type { Draws, OperationRun } from '../engine/operation-run.ts';
-import { OperationContext, RecallFirst, WaitForLock } from '../ops/context.ts';
+import { OperationContext, RecallFirst, StableFirst, WaitForLock } from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
 import { cutStep } from '../ops/set-attributes.ts';
 import { ANSWERS } from '../tables/tables.ts';
@@ -25,6 +25,8 @@ import type { RestartGate } from './restart-gate.ts';
 import type { Session } from './session.ts';
 import type { SessionOperations } from './session-operations.ts';
 import type { SpaceGrants } from './space-grants.ts';
+import { REPLAYED, type StabilityProof } from './stability-proof.ts';
+import type { StableContent } from './stable-content.ts';
 
 /** Answers kept for one session; a client that acknowledges none of them may change nothing more. */
 export const KEPT_ANSWERS_MAX = 32_768;
@@ -35,6 +37,7 @@ export interface RunnerParts {
   readonly engine: Engine;
   readonly keeping: PromiseKeeping;
   readonly locks: LockWaiters;
+  readonly stable: StableContent;
   readonly space: SpaceGrants;
   readonly gate: RestartGate;
   readonly sessionOperations: SessionOperations;
@@ -56,6 +59,8 @@ interface Pending {
   /** Sent again after a lost tail of the log, with what it drew then: passes the restart gate. */
   readonly replay: boolean;
   readonly negotiation: Negotiation;
+  /** Once it has waited for content to be stable (D3). */
+  proof: StabilityProof | undefined;
   ran: boolean;
   fence: number | undefined;
   /** State of the locks that the last run saw. */
@@ -183,6 +188,7 @@ export class OperationRunner {
       abort: new AbortController(),
       replay: replay !== undefined,
       negotiation: new Negotiation(),
+      proof: undefined,
       ran: false,
       fence: undefined,
       locksSeen: 0,
@@ -243,6 +249,7 @@ export class OperationRunner {
         if (thrown instanceof RecallFirst)
           await this.#parts.keeping.recallFirst(pending.negotiation, thrown, session.id);
         else if (thrown instanceof WaitForLock) await this.#waitForLock(pending, thrown);
+        else if (thrown instanceof StableFirst) await this.#waitUntilStable(pending, thrown);
         else throw thrown;
       }
     }
@@ -259,6 +266,8 @@ export class OperationRunner {
       tx,
       session.caller(operation.credential),
       this.#parts.keeping.elsewhere(pending.negotiation),
+      // What is made again had waited before it was answered first, and now it must not be late (M6).
+      pending.replay ? REPLAYED : (pending.proof ?? this.#parts.stable.reported),
     );
     pending.locksSeen = this.#parts.locks.changes;
     let result: Result;
@@ -322,6 +331,12 @@ export class OperationRunner {
     // Others of the same session must be able to unlock meanwhile.
     pending.turn.leave();
     await this.#parts.locks.wait(wait, pending.abort.signal, pending.locksSeen);
+  }
+
+  /** The turn is kept: what the session does next on these inodes comes after this (M3). */
+  async #waitUntilStable(pending: Pending, first: StableFirst): Promise<void> {
+    pending.proof ??= this.#parts.stable.beginProof();
+    await this.#parts.stable.makeStable(first, pending.proof, pending.abort.signal);
   }
 
   /** Cuts that are too long for one operation: bounded steps from the new end on, each complete in itself. */

@@ -28,6 +28,7 @@ import {
 import { type MemoryLinkPair, memoryLinkPair } from '@collective/protocol/link/memory-link';
 import { CoordinatorCore, type CoreOptions } from '../core.ts';
 import { FileLog } from '../log/file-log.ts';
+import type { StoreState } from '../ops/replica-stability.ts';
 import { MemoryStore, MemoryStoreDisk } from '../store/memory-store.ts';
 import type { SubjectRow } from '../tables/gen/tables.ts';
 import { SUBJECTS } from '../tables/tables.ts';
@@ -58,6 +59,11 @@ export class FakeNodes implements DataAccess {
   capacityBytes = 1e15;
   free = 1e15;
   names = ['n1', 'n2'];
+  /** What they last reported of their stores. */
+  readonly stores = new Map<string, StoreState>();
+  /** Answers the question for stable chunks (D3); by itself no node does. */
+  onMakeStable: DataAccess['makeStable'] = (node) =>
+    Promise.reject(new CollectiveError('unavailable', `Ask node ${node}: it is not connected`));
 
   routes(): ReturnType<DataAccess['routes']> {
     return [];
@@ -67,6 +73,12 @@ export class FakeNodes implements DataAccess {
   }
   freeBytes(): ReturnType<DataAccess['freeBytes']> {
     return { capacityBytes: this.capacityBytes, freeBytes: this.free };
+  }
+  store(node: string): StoreState | undefined {
+    return this.stores.get(node);
+  }
+  makeStable(...question: Parameters<DataAccess['makeStable']>): ReturnType<DataAccess['makeStable']> {
+    return this.onMakeStable(...question);
   }
   issueAccess(): ReturnType<DataAccess['issueAccess']> {
     return { token: Buffer.from('token'), expires: { seconds: 4_000_000_000, nanos: 0 } };

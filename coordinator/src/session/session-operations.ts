@@ -26,6 +26,7 @@ import { attributesOf, loadInode, MAY_WRITE, requireAccess, requireWritableRealm
 import { setLock } from '../ops/locks.ts';
 import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
+import { requireStableFile } from '../ops/stable-content.ts';
 import type { DataAccess } from './data-access.ts';
 import type { PromiseTable } from './promises.ts';
 import type { ChunkIdBlock, Session } from './session.ts';
@@ -69,7 +70,7 @@ export class SessionOperations {
       case 'setLock':
         return { $case: 'lock', value: setLock(context, request.value, fence) };
       case 'sync':
-        loadInode(context, request.value.inode);
+        this.#sync(context, request.value.inode);
         return { $case: 'empty', value: {} };
       case 'statFileSystem':
         return { $case: 'fileSystem', value: this.#fileSystem(context, request.value.inode) };
@@ -185,6 +186,12 @@ export class SessionOperations {
       needed: rule.needed,
       nodes: this.#parts.data.routes(session.listener),
     };
+  }
+
+  /** What it holds is stable on its nodes (D3); the log follows in `beforeAnswer`. */
+  #sync(context: OperationContext, value: number): void {
+    const { inode, row } = loadInode(context, value);
+    requireStableFile(context, inode, row);
   }
 
   #fileSystem(context: OperationContext, value: number): FileSystem {

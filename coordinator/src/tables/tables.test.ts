@@ -64,6 +64,7 @@ const {
   SUBJECTS,
   TOKENS,
   UNDER_REPLICATED,
+  UNFIRM,
   UNSTABLE,
   USAGE,
   XATTRS,
@@ -196,6 +197,7 @@ const GOLDENS: readonly Golden[] = [
     { value: bytes(chunk) },
     '0a1000112233445566778899aabbccddeeff',
   ),
+  golden(UNFIRM, [inode, chunk], '4801020304050600112233445566778899aabbccddeeff', { version: 300 }, '08ac02'),
   golden(
     REALMS,
     [realm],

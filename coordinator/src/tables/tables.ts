@@ -27,6 +27,7 @@ import {
   SessionRow,
   SubjectRow,
   TokenRow,
+  UnfirmRow,
   UsageRow,
   XattrRow,
 } from './gen/tables.ts';
@@ -100,6 +101,14 @@ export const UNSTABLE = defineTable(
   XattrRow,
   (node: NodeName, disk: string, incarnation: number, sequence: number, chunk: ChunkId) =>
     `${diskPrefix(node, disk)}${bigEndian(incarnation, 4)}${bigEndian(sequence, 8)}${chunkKey(chunk)}`,
+);
+
+/** Chunks not yet stable on enough nodes, by the file that names them: what must be waited for before it takes another's place (D3). */
+export const UNFIRM = defineTable(
+  'unfirm',
+  'H',
+  UnfirmRow,
+  (inode: InodeNumber, chunk: ChunkId) => ino(inode) + chunkKey(chunk),
 );
 
 /** What the keys of one disk begin with, after the table's own prefix. */

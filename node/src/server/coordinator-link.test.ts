@@ -30,7 +30,8 @@ interface Connection {
 /** The coordinator's end of every link that the node opens. */
 class World {
   readonly clock = new FakeClock({ startSeconds: 1_800_000_000 });
-  readonly disk = new FakeDisk({ clock: this.clock });
+  syncMs = 0;
+  readonly disk = new FakeDisk({ clock: this.clock, latencyMs: ({ kind }) => (kind === 'sync' ? this.syncMs : 0) });
   readonly coordinator = new ScratchCoordinator(EPOCH);
   readonly connections: Connection[] = [];
   readonly stop = new AbortController();
@@ -224,6 +225,67 @@ describe('coordinator link', () => {
       value: { question: 12, held: [chunkIdToBytes(scratchId(7))] },
     });
     await finish(world);
+  });
+
+  test('D3: asked to make chunks stable, the node answers when it has synced, and heartbeats go on meanwhile', async () => {
+    const world = await startWorld();
+    const { facts, frames } = scratchChunk(7, 100);
+    await world.clock.finish(world.store.put(facts, frames));
+    const written = world.store.incarnation * 2 ** 32 + 1;
+    assert.ok(world.store.stableSequence < written);
+    const { connection } = await world.registration();
+    world.welcome(connection, { heartbeatIntervalMs: 100 });
+    await world.clock.until(() => world.link.registered);
+    world.syncMs = 400;
+    const asked = [scratchId(6), scratchId(7)].map(chunkIdToBytes);
+    connection.link.send({ message: { $case: 'makeStable', value: { question: 12, chunks: asked } } });
+    const answers = () =>
+      connection.messages.flatMap(({ message }) => (message?.$case === 'chunksStable' ? [message] : []));
+    await world.clock.advance(300);
+    assert.deepEqual(answers(), []);
+    connection.link.send({ message: { $case: 'askChunks', value: { question: 13, chunks: asked } } });
+    await world.clock.until(() => connection.messages.some(({ message }) => message?.$case === 'chunksHeld'), {
+      withinMs: 50,
+    });
+    await world.clock.until(() => answers().length === 1, { withinMs: 400 });
+    const { disk, incarnation } = world.store;
+    assert.deepEqual(answers()[0]?.value, {
+      question: 12,
+      disk,
+      incarnation,
+      stableSequence: written,
+      held: [chunkIdToBytes(scratchId(7))],
+    });
+    // What it answered outlives the power.
+    world.disk.powerLoss(new SeededRandom(3));
+    const again = await world.clock.finish(
+      FileChunkStore.open({
+        disk: world.disk.again(),
+        clock: world.clock,
+        random: new SeededRandom(1),
+        capacityBytes: 2 ** 30,
+      }),
+    );
+    assert.equal(again.has(scratchId(7)), true);
+    await world.clock.finish(again[Symbol.asyncDispose]());
+    world.stop.abort();
+    await world.clock.finish(world.ended);
+  });
+
+  test('D3: a node whose disk fails does not answer that chunks are stable', async () => {
+    const world = await startWorld();
+    const { connection } = await world.registration();
+    const { facts, frames } = scratchChunk(7, 100);
+    await world.clock.finish(world.store.put(facts, frames));
+    world.disk.failNextSync();
+    connection.link.send({
+      message: { $case: 'makeStable', value: { question: 1, chunks: [chunkIdToBytes(scratchId(7))] } },
+    });
+    await world.clock.until(() => world.store.failed.aborted, { withinMs: 1_000 });
+    await world.clock.advance(100);
+    assert.ok(!connection.messages.some(({ message }) => message?.$case === 'chunksStable'));
+    world.stop.abort();
+    await world.clock.finish(world.ended);
   });
 
   test('a node that is refused says so to nobody but tries again, slowly', async () => {

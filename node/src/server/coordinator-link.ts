@@ -11,7 +11,7 @@ import type { Log } from '@collective/base/log';
 import { type Random, randomUnit } from '@collective/base/random';
 import type { BulkTarget } from '@collective/protocol/bulk/connection';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
-import type { CoordinatorMessage, NodeMessage, NodeReport, Welcome } from '@collective/protocol/gen/node';
+import type { CoordinatorMessage, MakeStable, NodeMessage, NodeReport, Welcome } from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
 import type { AccessControl } from './access-control.ts';
@@ -130,6 +130,10 @@ export class CoordinatorLink {
       case 'order':
         desk.take(message.value);
         return undefined;
+      case 'makeStable':
+        // Heartbeats and other questions go on meanwhile.
+        void this.#makeStable(message.value, link);
+        return undefined;
       case 'refused':
         throw message.value.failure === undefined
           ? new CollectiveError('permission_denied', 'Register with the coordinator: it refused')
@@ -138,6 +142,20 @@ export class CoordinatorLink {
         // A newer coordinator says something that this version does not know.
         return undefined;
     }
+  }
+
+  /** D3: what the coordinator is about to rest on. No answer from a disk that fails: the process ends, and comes back without it. */
+  async #makeStable({ question, chunks }: MakeStable, link: NodeLink): Promise<void> {
+    const { store, log } = this.#options;
+    const held = chunks.filter((chunk) => store.has(chunkIdFromBytes(chunk)));
+    try {
+      await store.sync();
+    } catch (error) {
+      log.warn({ err: error }, 'chunks not made stable');
+      return;
+    }
+    const { disk, incarnation, stableSequence } = store;
+    link.send({ message: { $case: 'chunksStable', value: { question, disk, incarnation, stableSequence, held } } });
   }
 
   async #welcome(welcome: Welcome): Promise<number> {

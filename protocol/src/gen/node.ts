@@ -50,6 +50,7 @@ export interface NodeMessage {
     | { $case: "heartbeat"; value: NodeReport }
     | { $case: "chunksHeld"; value: ChunksHeld }
     | { $case: "answer"; value: Answer }
+    | { $case: "chunksStable"; value: ChunksStable }
     | undefined;
 }
 
@@ -117,7 +118,9 @@ export interface CoordinatorMessage {
   /** last message */
   { $case: "refused"; value: NodeRefused } | //
   /** maintenance; answered by `answer` */
-  { $case: "order"; value: Order } | undefined;
+  { $case: "order"; value: Order } | //
+  /** D3: what is about to take a file's place must outlive the power */
+  { $case: "makeStable"; value: MakeStable } | undefined;
 }
 
 export interface Welcome {
@@ -151,6 +154,21 @@ export interface AskChunks {
 
 export interface ChunksHeld {
   question: number;
+  held: Buffer[];
+}
+
+/** Sync what is written now; then say which of these you have. */
+export interface MakeStable {
+  question: number;
+  chunks: Buffer[];
+}
+
+export interface ChunksStable {
+  question: number;
+  disk: string;
+  incarnation: number;
+  stableSequence: number;
+  /** stable on this disk */
   held: Buffer[];
 }
 
@@ -405,6 +423,9 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "answer":
         Answer.encode(message.message.value, writer.uint32(34).fork()).join();
         break;
+      case "chunksStable":
+        ChunksStable.encode(message.message.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -454,6 +475,14 @@ export const NodeMessage: MessageFns<NodeMessage> = {
             message.message = { $case: "answer", value: Answer.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = { $case: "chunksStable", value: ChunksStable.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -476,6 +505,8 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       obj.chunksHeld = ChunksHeld.toJSON(message.message.value);
     } else if (message.message?.$case === "answer") {
       obj.answer = Answer.toJSON(message.message.value);
+    } else if (message.message?.$case === "chunksStable") {
+      obj.chunksStable = ChunksStable.toJSON(message.message.value);
     }
     return obj;
   },
@@ -507,6 +538,12 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "answer": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "answer", value: Answer.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "chunksStable": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "chunksStable", value: ChunksStable.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1039,6 +1076,9 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
       case "order":
         Order.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
+      case "makeStable":
+        MakeStable.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1096,6 +1136,14 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
             message.message = { $case: "order", value: Order.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = { $case: "makeStable", value: MakeStable.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1120,6 +1168,8 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
       obj.refused = NodeRefused.toJSON(message.message.value);
     } else if (message.message?.$case === "order") {
       obj.order = Order.toJSON(message.message.value);
+    } else if (message.message?.$case === "makeStable") {
+      obj.makeStable = MakeStable.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1157,6 +1207,12 @@ export const CoordinatorMessage: MessageFns<CoordinatorMessage> = {
       case "order": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "order", value: Order.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "makeStable": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "makeStable", value: MakeStable.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1587,6 +1643,207 @@ export const ChunksHeld: MessageFns<ChunksHeld> = {
   fromPartial(object: DeepPartial<ChunksHeld>): ChunksHeld {
     const message = createBaseChunksHeld();
     message.question = object.question ?? 0;
+    message.held = object.held?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseMakeStable(): MakeStable {
+  return { question: 0, chunks: [] };
+}
+
+export const MakeStable: MessageFns<MakeStable> = {
+  encode(message: MakeStable, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.question !== 0) {
+      writer.uint32(8).uint64(message.question);
+    }
+    for (const v of message.chunks) {
+      writer.uint32(18).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MakeStable {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMakeStable();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.question = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunks.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: MakeStable): unknown {
+    const obj: any = {};
+    if (message.question !== 0) {
+      obj.question = Math.round(message.question);
+    }
+    if (message.chunks?.length) {
+      obj.chunks = message.chunks.map((e) => base64FromBytes(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MakeStable>): MakeStable {
+    return MakeStable.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MakeStable>): MakeStable {
+    const message = createBaseMakeStable();
+    message.question = object.question ?? 0;
+    message.chunks = object.chunks?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseChunksStable(): ChunksStable {
+  return { question: 0, disk: "", incarnation: 0, stableSequence: 0, held: [] };
+}
+
+export const ChunksStable: MessageFns<ChunksStable> = {
+  encode(message: ChunksStable, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.question !== 0) {
+      writer.uint32(8).uint64(message.question);
+    }
+    if (message.disk !== "") {
+      writer.uint32(18).string(message.disk);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(24).uint32(message.incarnation);
+    }
+    if (message.stableSequence !== 0) {
+      writer.uint32(32).uint64(message.stableSequence);
+    }
+    for (const v of message.held) {
+      writer.uint32(42).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunksStable {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunksStable();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.question = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.disk = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.incarnation = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stableSequence = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.held.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunksStable): unknown {
+    const obj: any = {};
+    if (message.question !== 0) {
+      obj.question = Math.round(message.question);
+    }
+    if (message.disk !== "") {
+      obj.disk = message.disk;
+    }
+    if (message.incarnation !== 0) {
+      obj.incarnation = Math.round(message.incarnation);
+    }
+    if (message.stableSequence !== 0) {
+      obj.stableSequence = Math.round(message.stableSequence);
+    }
+    if (message.held?.length) {
+      obj.held = message.held.map((e) => base64FromBytes(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunksStable>): ChunksStable {
+    return ChunksStable.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunksStable>): ChunksStable {
+    const message = createBaseChunksStable();
+    message.question = object.question ?? 0;
+    message.disk = object.disk ?? "";
+    message.incarnation = object.incarnation ?? 0;
+    message.stableSequence = object.stableSequence ?? 0;
     message.held = object.held?.map((e) => e) || [];
     return message;
   },

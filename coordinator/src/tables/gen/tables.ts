@@ -93,6 +93,12 @@ export interface ChunkRow {
   realm: number;
 }
 
+/** A chunk that a slice of the file names and that was not stable on enough nodes when it was committed (D3). */
+export interface UnfirmRow {
+  /** of the file's data after that commit */
+  version: number;
+}
+
 /** Chunks that no slice names any more: garbage collection starts here. Condemned: refused in commits (D2). */
 export interface GarbageRow {
   since: Stamp | undefined;
@@ -1493,6 +1499,69 @@ export const ChunkRow: MessageFns<ChunkRow> = {
     message.inode = object.inode ?? 0;
     message.block = object.block ?? 0;
     message.realm = object.realm ?? 0;
+    return message;
+  },
+};
+
+function createBaseUnfirmRow(): UnfirmRow {
+  return { version: 0 };
+}
+
+export const UnfirmRow: MessageFns<UnfirmRow> = {
+  encode(message: UnfirmRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== 0) {
+      writer.uint32(8).uint64(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnfirmRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnfirmRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.version = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: UnfirmRow): unknown {
+    const obj: any = {};
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnfirmRow>): UnfirmRow {
+    return UnfirmRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnfirmRow>): UnfirmRow {
+    const message = createBaseUnfirmRow();
+    message.version = object.version ?? 0;
     return message;
   },
 };
