@@ -12,6 +12,8 @@ export const BREAKS = {
   'ignore-recall': 'clients acknowledge recalls and go on using what they cached (M7)',
   'early-written': 'the log tells that a batch is written before it is (M4)',
   'early-stable': 'the log tells that a batch is stable as soon as it is written (M2)',
+  'unsynced-answer':
+    'nodes say that chunks are stable without having synced, so that renames over files do not wait (D3)',
   'lose-chunks': 'nodes answer puts of some chunks and store nothing (D2)',
 } as const;
 
@@ -59,20 +61,24 @@ export class Breaks {
   }
 
   chunkStore(store: ChunkStore): ChunkStore {
+    if (this.#active === 'unsynced-answer') return answering(store, 'sync', () => Promise.resolve());
     if (this.#active !== 'lose-chunks') return store;
     let puts = 0;
-    return new Proxy(store, {
-      get(target, name) {
-        if (name === 'put')
-          return (...args: Parameters<ChunkStore['put']>) =>
-            ++puts % 5 === 0
-              ? Promise.resolve({ sequence: target.stableSequence, alreadyHere: false })
-              : target.put(...args);
-        const value: unknown = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    return answering(store, 'put', (...put) =>
+      ++puts % 5 === 0 ? Promise.resolve({ sequence: store.stableSequence, alreadyHere: false }) : store.put(...put),
+    );
   }
+}
+
+/** The store, but for one of its methods. */
+function answering<Name extends 'put' | 'sync'>(store: ChunkStore, method: Name, answer: ChunkStore[Name]): ChunkStore {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name === method) return answer;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }
 
 /** Tells too early what the log has done. */

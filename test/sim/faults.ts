@@ -11,6 +11,7 @@ export type Fault =
   | { readonly kind: 'kill after an answer'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'kill with the client after an answer'; readonly machine: string; readonly downForMs: number }
   | { readonly kind: 'power loss after an answer'; readonly machine: string; readonly downForMs: number }
+  | { readonly kind: 'power loss of all nodes after a rename'; readonly downForMs: number }
   | { readonly kind: 'stop before a disk change'; readonly machine: string; readonly changes: number }
   | { readonly kind: 'sync fails'; readonly machine: string }
   | { readonly kind: 'slow disk'; readonly machine: string; readonly times: number; readonly forMs: number }
@@ -37,11 +38,16 @@ const KINDS: readonly Fault['kind'][] = [
   'wall clock jumps',
 ];
 
+/** Long enough that what one power loss left in doubt is looked at before the next. */
+const SAVING_PAUSE_MS = 2_000;
+
 export interface FaultTargets {
   readonly coordinator: string;
   readonly nodes: readonly string[];
   /** Names of the living. */
   readonly clients: () => readonly string[];
+  /** Clients save files: then all nodes lose their power when one has taken the place of another. */
+  readonly saving: boolean;
 }
 
 export class FaultPlan {
@@ -53,8 +59,10 @@ export class FaultPlan {
   constructor(random: Random, targets: FaultTargets) {
     this.#random = random;
     this.#targets = targets;
-    this.kinds = KINDS.filter(() => randomBelow(random, 3) === 0);
-    this.#meanPauseMs = pickOne(random, [400, 1_500, 5_000]);
+    const drawn = KINDS.filter(() => randomBelow(random, 3) === 0);
+    this.kinds = targets.saving ? ['power loss of all nodes after a rename'] : drawn;
+    const meanPauseMs = pickOne(random, [400, 1_500, 5_000]);
+    this.#meanPauseMs = targets.saving ? SAVING_PAUSE_MS : meanPauseMs;
   }
 
   pauseMs(): number {
@@ -72,6 +80,8 @@ export class FaultPlan {
       case 'kill with the client after an answer':
       case 'power loss after an answer':
         return { kind, machine: this.#machine(), downForMs: this.#downForMs() };
+      case 'power loss of all nodes after a rename':
+        return { kind, downForMs: this.#downForMs() };
       case 'power loss everywhere':
         return { kind, clientsToo: randomBelow(random, 2) === 0, downForMs: this.#downForMs() };
       case 'stop before a disk change':

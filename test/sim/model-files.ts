@@ -141,7 +141,7 @@ export function withHandle(fs: FileSystem, handle: string, id: string): Applied 
   return { fs: { ...fs, handles: new Map([...fs.handles, [handle, id]]) }, expected: {} };
 }
 
-/** A whole file takes the name in one step. What had the name keeps its mode for the new one. */
+/** A whole file takes the name in one step, and is stable before (D3). What had the name keeps its mode for the new one. */
 export function replaceFile(fs: FileSystem, path: string, node: ModelNode): Applied {
   const at = place(fs, path);
   if (typeof at === 'string') return fail(fs, at);
@@ -150,7 +150,8 @@ export function replaceFile(fs: FileSystem, path: string, node: ModelNode): Appl
   if (at.node.type !== 'file') return fail(fs, 'exists');
   const cleared = dropLink(removeEntry(fs, at.parent.id, at.name), at.node.id);
   const parent = must(cleared, at.parent.id);
-  const next = addEntry(cleared, parent, at.name, { ...node, mode: at.node.mode, links: 1 });
+  const stable = { ...node, unsynced: [], doubtful: false, mode: at.node.mode, links: 1 };
+  const next = addEntry(cleared, parent, at.name, stable);
   return { fs: next, expected: { attributes: attributesOf(next, node.id) } };
 }
 
@@ -192,7 +193,10 @@ export function rename(fs: FileSystem, from: string, to: string, mode: 'replace'
       target.name,
       source.node.id,
     );
-    return { fs: swapped, expected: {} };
+    return {
+      fs: stableInPlaceOf(stableInPlaceOf(swapped, source.node, target.node), target.node, source.node),
+      expected: {},
+    };
   }
   if (target.node !== undefined && mode === 'no-replace') return fail(fs, 'exists');
   if (isBelow(fs, target.parent.id, source.node.id)) return fail(fs, 'invalid_argument');
@@ -203,8 +207,14 @@ export function rename(fs: FileSystem, from: string, to: string, mode: 'replace'
     if (target.node.entries.size > 0) return fail(fs, 'not_empty');
   }
   let next = removeEntry(fs, source.parent.id, source.name);
+  if (target.node !== undefined) next = stableInPlaceOf(next, source.node, target.node);
   if (target.node !== undefined) next = dropLink(removeEntry(next, target.parent.id, target.name), target.node.id);
   return { fs: setEntry(next, target.parent.id, target.name, source.node.id), expected: {} };
+}
+
+/** D3: what takes the name of a file was made stable first, unless a power loss had come between already. */
+function stableInPlaceOf(fs: FileSystem, coming: ModelNode, going: ModelNode): FileSystem {
+  return coming.type === 'file' && going.type === 'file' ? synced(fs, coming.id).fs : fs;
 }
 
 export function list(fs: FileSystem, path: string): Applied {

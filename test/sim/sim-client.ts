@@ -28,8 +28,9 @@ const UNKNOWN_OUTCOMES = [
   // After long trying: a coordinator that is started again and again never agrees with its nodes on keys.
   'token_invalid',
 ];
-/** A read may fail so while nodes are away. */
-const UNREADABLE = ['chunk_missing'];
+/** A read may fail so while nodes are away, and what rests on content that they lost with their power (D3). */
+const LOST_CHUNKS = ['chunk_missing'];
+const REST_ON_CHUNKS: readonly Action['do'][] = ['read', 'store', 'rename', 'sync'];
 
 export interface SimClientOptions {
   readonly life: Endpoint;
@@ -38,11 +39,13 @@ export interface SimClientOptions {
   readonly history: History;
   readonly caches: boolean;
   readonly durability: Durability;
+  /** It mostly stores a file and renames it over another. */
+  readonly saving: boolean;
   readonly connect: (onLost: () => void) => Promise<ConnectedMember>;
   readonly drawId: () => string;
   /** False: come to rest. */
   readonly mayAct: () => boolean;
-  readonly onAnswered: (changed: boolean) => void;
+  readonly onAnswered: (changed: boolean, action: Action['do']) => void;
   readonly onBreach: (error: Error) => void;
 }
 
@@ -58,7 +61,12 @@ export class SimClient implements Actor {
     const { life, random } = options;
     this.#options = options;
     this.durability = options.durability;
-    this.#workload = new Workload({ random, client: life.name, ownFolder: `/${life.name.split('#')[0]}` });
+    this.#workload = new Workload({
+      random,
+      client: life.name,
+      ownFolder: `/${life.name.split('#')[0]}`,
+      saving: options.saving,
+    });
   }
 
   get files(): ConnectedMember['files'] {
@@ -127,7 +135,7 @@ export class SimClient implements Actor {
     if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
     if (answer === undefined) return;
     history.respond(id, answer, this.durability === 'stable' || action.do === 'sync');
-    onAnswered(answer.kind === 'ok' && operation.reads.includes(false));
+    onAnswered(answer.kind === 'ok' && operation.reads.includes(false), action.do);
   }
 
   /** Undefined: nobody can say whether it happened. */
@@ -139,7 +147,10 @@ export class SimClient implements Actor {
     try {
       const answer = await perform(this, action, giveUp.signal);
       if (answer.kind === 'ok') return answer;
-      if (UNKNOWN_OUTCOMES.includes(answer.code) || (action.do === 'read' && UNREADABLE.includes(answer.code))) {
+      if (
+        UNKNOWN_OUTCOMES.includes(answer.code) ||
+        (REST_ON_CHUNKS.includes(action.do) && LOST_CHUNKS.includes(answer.code))
+      ) {
         trace.add(life.name, `  ${answer.code}`);
         return undefined;
       }

@@ -21,6 +21,7 @@ export interface WorkloadOptions {
   /** Names its handles. */
   readonly client: string;
   readonly ownFolder: string;
+  readonly saving: boolean;
 }
 
 export class Workload {
@@ -29,15 +30,20 @@ export class Workload {
   readonly #folders: readonly string[];
   /** Open handles by name. */
   readonly #handles: string[] = [];
+  readonly #saving: boolean;
   #number = 0;
+  /** The new content was stored, and is to take the place of the old one next. */
+  #isStored = false;
 
-  constructor({ random, client, ownFolder }: WorkloadOptions) {
+  constructor({ random, client, ownFolder, saving }: WorkloadOptions) {
     this.#random = random;
+    this.#saving = saving;
     this.#client = client;
     this.#folders = [...SHARED_FOLDERS, ...SHARED_FOLDERS, ownFolder];
   }
 
   next(): Action {
+    if (this.#saving && (this.#isStored || randomBelow(this.#random, 2) === 0)) return this.#save();
     const choice = randomBelow(this.#random, 100);
     if (this.#handles.length > 0 && choice < 45) return this.#onHandle();
     if (choice < 60) return this.#makeOrOpen();
@@ -53,6 +59,20 @@ export class Workload {
   /** The session was lost, and its open files with it. */
   forgetHandles(): void {
     this.#handles.length = 0;
+  }
+
+  /** As editors do: the new content in a file of its own, then over the old one. */
+  #save(): Action {
+    const random = this.#random;
+    const from = `${this.#folders.at(-1)}/${FILE_NAMES[0]}`;
+    this.#isStored = !this.#isStored;
+    if (this.#isStored) return { do: 'store', path: from, bytes: this.#bytes(), replace: true };
+    return {
+      do: 'rename',
+      from,
+      to: `${pickOne(random, SHARED_FOLDERS)}/${pickOne(random, FILE_NAMES)}`,
+      mode: 'replace',
+    };
   }
 
   #onHandle(): Action {
