@@ -183,6 +183,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/rm.ts')).rmCommand(shell),
   },
   {
+    name: 'trash',
+    group: FILES,
+    summary: 'list, restore and destroy what was removed',
+    load: async (shell) => (await import('./commands/trash.ts')).trashCommand(shell),
+  },
+  {
     name: 'ln',
     group: FILES,
     summary: 'make hard or symbolic links',

@@ -32,6 +32,8 @@ import type {
   RealmRequest,
   TokenRequest,
 } from './api.ts';
+import { MemberTrash } from './trash.ts';
+import type { Trash } from './trash-api.ts';
 
 export const ADMIN_CALL_WITHIN_MS = 15_000;
 
@@ -45,12 +47,14 @@ export class MemberAdmin implements Admin {
   readonly #client: AdminClient;
   readonly #clock: Clock;
   readonly #explain: Explain;
+  readonly trash: Trash;
 
   /** `explain` may replace the error of a failed call by a better one. */
   constructor(client: AdminClient, clock: Clock, explain: Explain = (attempt) => attempt) {
     this.#client = client;
     this.#clock = clock;
     this.#explain = explain;
+    this.trash = new MemberTrash(client, (what, options, begin) => this.#call(what, options, begin));
   }
 
   async status(options: CallOptions = {}): Promise<MemberStatus> {
@@ -94,6 +98,8 @@ export class MemberAdmin implements Admin {
       replicas: request.replicas ?? 0,
       minReplicas: request.minReplicas ?? 0,
       compressionOff: request.compression === false,
+      trashSeconds: request.trashSeconds,
+      trashYields: request.trashYields ?? false,
     };
     const what = `Create realm ${request.path}`;
     return realmOf(await this.#call(what, options, (done) => this.#client.createRealm(wire, done)));

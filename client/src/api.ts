@@ -8,6 +8,7 @@
  * error catalogue and whose message names the path.
  */
 import type { Timestamp } from '@collective/base/clock';
+import type { Trash } from './trash-api.ts';
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
@@ -244,6 +245,9 @@ export interface FileSystemTotals {
   readonly freeBytes: number;
   readonly totalInodes: number;
   readonly freeInodes: number;
+  /** Of what is used. */
+  readonly trashBytes: number;
+  readonly trashInodes: number;
 }
 
 export interface UsageTotals {
@@ -304,10 +308,17 @@ export interface Files {
     path: string,
     options?: MutationOptions & { readonly recursive?: boolean; readonly mode?: number },
   ): Promise<Attributes>;
-  /** A file, link or empty directory; with `recursive` all below it. With `force`, no error if there is nothing. */
+  /**
+   * A file, link or empty directory; with `recursive` all below it. With `force`, no error if there is nothing. It goes into
+   * the trash of its realm (see `Admin.trash`), if that has one and `permanent` is not given.
+   */
   remove(
     path: string,
-    options?: MutationOptions & { readonly recursive?: boolean; readonly force?: boolean },
+    options?: MutationOptions & {
+      readonly recursive?: boolean;
+      readonly force?: boolean;
+      readonly permanent?: boolean;
+    },
   ): Promise<void>;
   rename(from: string, to: string, options?: MutationOptions & { readonly mode?: RenameMode }): Promise<void>;
   /** A second name for a file. */
@@ -379,6 +390,9 @@ export interface MemberStatus {
   readonly usedBytes: number;
   readonly files: number;
   readonly directories: number;
+  readonly trashBytes: number;
+  /** And directories. */
+  readonly trashFiles: number;
   readonly replication: {
     readonly replicas: number;
     readonly underReplicated: number;
@@ -436,6 +450,10 @@ export interface RealmRequest {
   readonly replicas?: number;
   readonly minReplicas?: number;
   readonly compression?: boolean;
+  /** How long removed files are kept; 0: there is no trash. Default: 7 days. */
+  readonly trashSeconds?: number;
+  /** The oldest of the trash goes early when there is no room. */
+  readonly trashYields?: boolean;
 }
 
 export interface Realm {
@@ -449,10 +467,17 @@ export interface Realm {
   readonly replicas: number;
   readonly minReplicas: number;
   readonly compression: boolean;
+  /** Of what is used. */
+  readonly trashBytes: number;
+  readonly trashInodes: number;
+  /** 0: there is no trash. */
+  readonly trashSeconds: number;
+  readonly trashYields: boolean;
 }
 
 /** Unary calls; what they need is in the error: `permission_denied` when the subject is no admin. */
 export interface Admin {
+  readonly trash: Trash;
   status(options?: CallOptions): Promise<MemberStatus>;
   nodes(options?: CallOptions): Promise<readonly NodeStatus[]>;
   whoAmI(options?: CallOptions): Promise<Identity>;

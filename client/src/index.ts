@@ -6,3 +6,4 @@ export { type ContextSettings, ContextStore, type ResolvedContext } from './cont
 export { type EnrolOptions, enrol } from './context/enrol.ts';
 export { type CertificateRenewal, renewCertificate } from './context/renew-certificate.ts';
 export { parseCoordinatorAddress } from './coordinator-address.ts';
+export type * from './trash-api.ts';

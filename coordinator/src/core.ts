@@ -8,12 +8,12 @@ import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
-import { ATTRIBUTES, ENTRIES } from './ops/context.ts';
+import { ATTRIBUTES, type Caller, ENTRIES, OPEN, OperationContext } from './ops/context.ts';
 import { createRealm, listRealms, makeRoot } from './ops/realms.ts';
 import type { DataAccess } from './session/data-access.ts';
 import { LockWaiters } from './session/lock-waiters.ts';
 import { OperationRunner } from './session/operation-runner.ts';
-import { PromiseKeeping } from './session/promise-keeping.ts';
+import { Negotiation, PromiseKeeping } from './session/promise-keeping.ts';
 import { PromiseTable } from './session/promises.ts';
 import { Recalls } from './session/recalls.ts';
 import { SessionOperations } from './session/session-operations.ts';
@@ -180,6 +180,23 @@ export class CoordinatorCore {
     const { registry, clock } = this.#parts;
     while (registry.awaitsReplays && clock.bootMs() < this.#startedMs + REPLAYS_WITHIN_MS)
       await sleep(clock, REPLAYS_LOOK_MS, signal);
+  }
+
+  /** A change that no session asks for: it waits after a restart (M6), and what sessions cache of it is called back (M7). */
+  async change<T>(caller: Caller, operation: (context: OperationContext) => T): Promise<T> {
+    const { registry, keeping, promises } = this.#parts;
+    await registry.gate.passed(this.#stop.signal);
+    let recalled: Promise<unknown> = Promise.resolve();
+    const value = await this.engine.run((tx) => {
+      const context = new OperationContext(tx, caller, keeping.elsewhere(new Negotiation()));
+      const done = operation(context);
+      // In the turn of the commit, and last: a run that stops for want of a key must leave nothing.
+      recalled = keeping.recallChanged(context.changes);
+      for (const { inode, session } of context.reopened) promises.grant(session, inode, OPEN);
+      return done;
+    });
+    await recalled;
+    return value;
   }
 
   /** A change like any other: it waits after a restart (M6), and what sessions cache of it is called back (M7). */

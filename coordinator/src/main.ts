@@ -25,6 +25,7 @@ import { AdminService } from './server/admin-service.ts';
 import { GrpcServer } from './server/grpc-server.ts';
 import { coordinatorMetrics } from './server/metrics.ts';
 import { gatherStatus } from './server/status.ts';
+import { TrashService } from './server/trash-service.ts';
 
 const VERSION = '0.1.0';
 
@@ -98,6 +99,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
         clock,
         log,
         admin,
+        trash: new TrashService({ engine, change: (caller, operation) => state.core.change(caller, operation) }),
         enrolment,
         acceptSession: (link, peer) => state.core.serveSession(link, peer.uri),
         acceptNode: (link, peer, signal) => state.links.serve(link, parseNodeName(peer.name), signal),

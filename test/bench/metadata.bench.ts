@@ -1,5 +1,5 @@
 /**
- * Metadata over one session, and small files through the SDK, against real processes: creates and lookups at depth 32,
+ * Metadata over one session, and small files through the SDK, against real processes: creates, lookups and unlinks at depth 32,
  * creates one after the other as a mount makes them (answered when written), 4 KiB files stable on two nodes.
  *
  *   npm run bench -- metadata
@@ -34,6 +34,11 @@ export async function metadataBench(figures: Figures): Promise<void> {
       value: await rateAtDepth(DEPTH, LOOKUPS, (i) => lookup(session, directory, `file-${i % CREATES}`)),
       unit: '/s',
       goal: 20_000,
+    });
+    figures.add({
+      name: 'unlinks, depth 32, stable',
+      value: await rateAtDepth(DEPTH, CREATES, (i) => unlink(session, directory, `file-${i}`)),
+      unit: '/s',
     });
     figures.add({
       name: 'creates, depth 1, written (mount session)',
@@ -88,6 +93,11 @@ export async function make(
     { durability },
   );
   return reply.result?.$case === 'attributes' ? reply.result.value.inode : 0;
+}
+
+async function unlink(session: Session, parent: number, name: string): Promise<void> {
+  const value = { parent, name: Buffer.from(name), directory: false, held: false, expectedInode: 0, permanent: false };
+  await session.call({ $case: 'unlink', value }, { durability: 'stable' });
 }
 
 export async function lookup(session: Session, parent: number, name: string): Promise<void> {

@@ -102,8 +102,8 @@ describe('room that runs out', () => {
     async () => {
       member = await RunningMember.start();
       const admin = await member.connect();
-      await admin.admin.createRealm({ path: '/bytes', quotaBytes: 12 * MiB });
-      await admin.admin.createRealm({ path: '/inodes', quotaInodes: 4 });
+      await admin.admin.createRealm({ path: '/bytes', quotaBytes: 12 * MiB, trashSeconds: 0 });
+      await admin.admin.createRealm({ path: '/inodes', quotaInodes: 4, trashSeconds: 0 });
       const usedBytes = async (path: string): Promise<number> =>
         (await admin.admin.realms()).find((realm) => realm.path === path)?.usedBytes ?? -1;
       let session = await member.connect();

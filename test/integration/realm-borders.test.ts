@@ -123,7 +123,7 @@ describe('the borders of realms', () => {
     make(root, 'new'),
     {
       $case: 'unlink',
-      value: { parent: root, name, directory: false, held: false, expectedInode: 0 },
+      value: { parent: root, name, directory: false, held: false, expectedInode: 0, permanent: false },
     },
     {
       $case: 'rename',

@@ -14,7 +14,8 @@ type RoomRow = FileSystemTotals & { readonly path: string };
 export function dfCommand(shell: Shell): Command {
   return verb('df', {
     summary: 'show the room that is left',
-    description: 'Sizes are after replication: with two replicas a node of 1 TiB adds half of that.',
+    description:
+      'Sizes are after replication: with two replicas a node of 1 TiB adds half of that. What is in the trash is used, too.',
     examples: [
       { line: 'collective df -h', says: 'every realm that you may use' },
       { line: 'collective df -h /photos', says: 'the realm of a path' },
@@ -43,6 +44,7 @@ function view(human: boolean, inodes: boolean): RowsView<RoomRow> {
     columns: [
       { header: inodes ? 'INODES' : 'SIZE', cell: (row) => show(total(row)), align: 'right' },
       { header: 'USED', cell: (row) => show(total(row) - free(row)), align: 'right' },
+      { header: 'TRASH', cell: (row) => show(inodes ? row.trashInodes : row.trashBytes), align: 'right' },
       { header: 'FREE', cell: (row) => show(free(row)), align: 'right' },
       { header: 'USE%', cell: (row) => share(total(row) - free(row), total(row)), align: 'right' },
       { header: 'REALM', cell: ({ path }) => path },
@@ -54,6 +56,8 @@ function view(human: boolean, inodes: boolean): RowsView<RoomRow> {
       freeBytes: row.freeBytes,
       totalInodes: row.totalInodes,
       freeInodes: row.freeInodes,
+      trashBytes: row.trashBytes,
+      trashInodes: row.trashInodes,
     }),
   };
 }

@@ -1,6 +1,7 @@
 /** `collective realm`: directories with a quota, rights and replication of their own (M9). */
 
 import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
+import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
 import { REPLICAS_MAX } from '@collective/base/limits';
 import type { Realm } from '@collective/client';
 import type { Command } from 'commander';
@@ -16,6 +17,8 @@ interface RealmOptions {
   readonly replicas?: number;
   readonly minReplicas?: number;
   readonly compression: boolean;
+  readonly trash?: number;
+  readonly trashYields?: boolean;
 }
 
 const VIEW: RowsView<Realm> = {
@@ -33,10 +36,19 @@ const VIEW: RowsView<Realm> = {
       cell: ({ quotaInodes }) => (quotaInodes === 0 ? '-' : String(quotaInodes)),
       align: 'right',
     },
+    { header: 'TRASH', cell: ({ trashBytes }) => formatByteSize(trashBytes), align: 'right' },
     { header: 'REPLICAS', cell: ({ replicas, minReplicas }) => `${replicas} (at least ${minReplicas})` },
     { header: 'REALM', cell: ({ realm }) => String(realm), wide: true },
     { header: 'ROOT INODE', cell: ({ root }) => String(root), wide: true },
     { header: 'COMPRESSION', cell: ({ compression }) => (compression ? 'where it pays' : 'off'), wide: true },
+    {
+      header: 'REMOVED FILES',
+      cell: ({ trashSeconds, trashYields }) =>
+        trashSeconds === 0
+          ? 'destroyed at once'
+          : `kept for ${formatDurationMs(trashSeconds * 1000)}${trashYields ? ', less when there is no room' : ''}`,
+      wide: true,
+    },
   ],
   name: ({ path }) => path,
 };
@@ -64,6 +76,8 @@ export function realmCommand(shell: Shell): Command {
       flag(wholeNumber('--min-replicas', 1, REPLICAS_MAX)),
     )
     .option('--no-compression', 'store bytes as they are')
+    .option('--trash <duration>', "how long removed files are kept, as '7d'; 'off': not at all", flag(trashTime))
+    .option('--trash-yields', 'let go of the oldest in the trash when there is no room')
     .action(async (path: string, options: RealmOptions, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         const realm = await admin.createRealm(
@@ -74,6 +88,8 @@ export function realmCommand(shell: Shell): Command {
             replicas: options.replicas,
             minReplicas: options.minReplicas,
             compression: options.compression,
+            trashSeconds: options.trash,
+            trashYields: options.trashYields,
           },
           { signal },
         );
@@ -91,4 +107,9 @@ export function realmCommand(shell: Shell): Command {
       });
     });
   return noun('realm', 'create and list realms: directories with a quota and rights of their own', [create, list]);
+}
+
+/** Seconds; 0: no trash. */
+function trashTime(text: string): number {
+  return text === 'off' ? 0 : Math.ceil(parseDurationMs(text, '--trash') / 1_000);
 }

@@ -1,4 +1,4 @@
-/** `collective rm`: removes names; what is in no trash yet is gone, so a directory needs -r and the root is refused. */
+/** `collective rm`: removes names. What is removed lies in the trash of its realm for a while; still a directory needs -r, and the root is refused. */
 
 import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
@@ -13,16 +13,19 @@ interface RmOptions {
   readonly recursive?: boolean;
   readonly force?: boolean;
   readonly dir?: boolean;
+  readonly permanent?: boolean;
 }
 
 export function rmCommand(shell: Shell): Command {
   return verb('rm', {
     summary: 'remove files and directories',
+    description: 'What is removed can be brought back for a while: see `collective trash`.',
     examples: [
       { line: 'collective rm /notes/old.txt', says: 'a file or link' },
       { line: 'collective rm -d /empty', says: 'an empty directory' },
       { line: 'collective rm -r /photos/2019', says: 'a directory and all below' },
       { line: 'collective rm -f /maybe', says: 'no error if there is nothing' },
+      { line: 'collective rm -r --permanent /secret', says: 'gone at once, not into the trash' },
     ],
   })
     .argument('<path...>', 'what to remove')
@@ -30,6 +33,7 @@ export function rmCommand(shell: Shell): Command {
     .option('-R', 'the same as -r')
     .option('-d, --dir', 'empty directories too')
     .option('-f, --force', 'no error if there is nothing')
+    .option('--permanent', 'destroy it, do not put it into the trash')
     .action(async (paths: string[], options: RmOptions & { R?: boolean }, command: Command) => {
       const recursive = options.recursive === true || options.R === true;
       await withMember(shell, command, async ({ files, globals, signal }) => {
@@ -38,7 +42,8 @@ export function rmCommand(shell: Shell): Command {
           await failures.collect(async () => {
             if (baseName(path) === '') throw new CollectiveError('not_permitted', `Remove ${path}: the root stays`);
             if (!recursive && !options.dir) await refuseDirectory(files, path, signal);
-            await files.remove(path, { recursive, force: options.force === true, signal });
+            const { force = false, permanent = false } = options;
+            await files.remove(path, { recursive, force, permanent, signal });
           });
         }
         failures.end();

@@ -63,7 +63,10 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       'Space',
       `${formatByteSize(status.usedBytes)} used of ${formatByteSize(status.capacityBytes)}, all replicas counted`,
     ],
-    ['Content', `${status.files} files, ${status.directories} directories`],
+    [
+      'Content',
+      `${status.files} files, ${status.directories} directories; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
+    ],
     ['Replication', replicationText(status)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];

@@ -126,7 +126,8 @@ async function argumentsOf(
     const found = await completeRemotePath(shell, before, current.slice(REMOTE_PREFIX.length));
     return { ...found, candidates: found.candidates.map(({ value }) => ({ value: REMOTE_PREFIX + value })) };
   }
-  if (REMOTE_COMMANDS.has(entryName)) return await completeRemotePath(shell, before, current);
+  if (REMOTE_COMMANDS.has(entryName) || entryName === 'trash' || entryName === 'realm')
+    return await completeRemotePath(shell, before, current);
   return NOTHING;
 }
 
@@ -143,6 +144,7 @@ async function valuesOf(shell: Shell, option: Option, before: readonly string[],
         : LOCAL_FILES;
     case 'id':
     case 'realm':
+    case 'to':
       return await completeRemotePath(shell, before, current);
     case 'for':
       return {

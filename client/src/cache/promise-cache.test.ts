@@ -40,7 +40,7 @@ const missing: Result = { $case: 'failure', value: { code: 'not_found', message:
 function unlink(parent: number, name: string): OperationBody {
   return {
     $case: 'unlink',
-    value: { parent, name: Buffer.from(name), directory: false, held: false, expectedInode: 0 },
+    value: { parent, name: Buffer.from(name), directory: false, held: false, expectedInode: 0, permanent: false },
   };
 }
 

@@ -36,7 +36,7 @@ export function attributesOf(wire: WireAttributes | undefined): Attributes {
   };
 }
 
-export function typeOf(type: WireType): InodeType {
+export function typeOf(type: number): InodeType {
   return TYPES[type] ?? 'file';
 }
 

@@ -190,7 +190,10 @@ export class MemberFiles implements Files {
     });
   }
 
-  remove(path: string, options: MutationOptions & { recursive?: boolean; force?: boolean } = {}): Promise<void> {
+  remove(
+    path: string,
+    options: MutationOptions & { recursive?: boolean; force?: boolean; permanent?: boolean } = {},
+  ): Promise<void> {
     return about('Remove', path, () => removeEntry(this.#context, path, options));
   }
 

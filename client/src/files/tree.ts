@@ -33,10 +33,12 @@ export async function* walkTree(
   }
 }
 
+type RemoveOptions = MutationOptions & { readonly recursive?: boolean; readonly permanent?: boolean };
+
 export async function removeEntry(
   context: FileContext,
   path: string,
-  options: MutationOptions & { readonly recursive?: boolean; readonly force?: boolean },
+  options: RemoveOptions & { readonly force?: boolean },
 ): Promise<void> {
   for (let tries = 1; ; tries++) {
     const entry = await lookUp(context, path, options);
@@ -73,11 +75,11 @@ async function removeNode(
   parent: number,
   name: Buffer,
   node: { readonly inode: number; readonly type: InodeType },
-  options: MutationOptions & { readonly recursive?: boolean },
+  options: RemoveOptions,
 ): Promise<void> {
   const directory = node.type === InodeType.DIRECTORY;
   const held = context.open.hold(node.inode);
-  const value = { parent, name, directory, held, expectedInode: node.inode };
+  const value = { parent, name, directory, held, expectedInode: node.inode, permanent: options.permanent ?? false };
   for (let tries = 1; ; tries++) {
     try {
       await context.session.call({ $case: 'unlink', value }, settingsOf(options));
@@ -91,7 +93,7 @@ async function removeNode(
 }
 
 /** Others may remove, too: what is gone already is no failure. */
-async function emptyDirectory(context: FileContext, inode: number, options: MutationOptions): Promise<void> {
+async function emptyDirectory(context: FileContext, inode: number, options: RemoveOptions): Promise<void> {
   const settings = { ...options, recursive: true };
   for await (const page of directoryPages(context.session, inode, { withAttributes: false, signal: options.signal })) {
     for (let from = 0; from < page.length; from += REMOVE_AT_ONCE) {

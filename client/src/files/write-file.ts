@@ -273,6 +273,7 @@ class FileWriting {
       directory: false,
       held: false,
       expectedInode: 0,
+      permanent: true,
     };
     // The upload has failed already, and that is what the caller must hear; a partial file left behind is hidden and named as such.
     await this.#context.session.call({ $case: 'unlink', value }, { durability: 'written' }).catch(() => undefined);

@@ -141,6 +141,11 @@ export class Engine implements TransactionEngine {
     return this.#usage.of(realm);
   }
 
+  /** Over all realms. */
+  get totalUsage(): Readonly<UsageRow> {
+    return this.#usage.total;
+  }
+
   /** Runs an operation of the coordinator itself; resolves when its answer may leave (M4). */
   async run<T>(operation: (tx: OperationRun) => T, options: RunOptions = {}): Promise<T> {
     options.signal?.throwIfAborted();

@@ -9,14 +9,13 @@ import type { InodeNumber, LogPosition, SessionId } from '@collective/base/ids';
 import type { KeyRange, StoredRow } from '../store/store.ts';
 import type { Codec, Table } from '../tables/table.ts';
 import type { Row, Transaction } from './transaction.ts';
-import { sum, type UsageChange } from './usage-sums.ts';
+import { NO_USAGE, sum, type UsageChange } from './usage-sums.ts';
 import type { Entry, View } from './view.ts';
 
 /** Keys that one operation may touch; above it, it must be cut into bounded steps. */
 export const OPERATION_KEYS_MAX = 20_000;
 /** Rows of one read of the store for a scan, unless more are wanted. */
 const SCAN_PAGE_ROWS_MAX = 4_096;
-const NO_CHANGE: UsageChange = { bytes: 0, inodes: 0, directories: 0 };
 
 /** Thrown inside an operation to make it stop, prefetch and run again. */
 export class Miss {
@@ -156,8 +155,8 @@ export class OperationRun implements Transaction {
   }
 
   addUsage(realm: number, change: Partial<UsageChange>): void {
-    const before = this.usage.get(realm) ?? NO_CHANGE;
-    this.usage.set(realm, sum(before, { ...NO_CHANGE, ...change }));
+    const before = this.usage.get(realm) ?? NO_USAGE;
+    this.usage.set(realm, sum(before, { ...NO_USAGE, ...change }));
   }
 
   /** Takes all writes back; what was read still counts: an operation that refuses answers on its ground too (M4). */

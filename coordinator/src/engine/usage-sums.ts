@@ -4,13 +4,9 @@
  */
 import type { UsageRow } from '../tables/gen/tables.ts';
 
-export interface UsageChange {
-  bytes: number;
-  inodes: number;
-  directories: number;
-}
+export type UsageChange = UsageRow;
 
-const NO_USAGE: UsageRow = { bytes: 0, inodes: 0, directories: 0 };
+export const NO_USAGE: Readonly<UsageRow> = { bytes: 0, inodes: 0, directories: 0, trashBytes: 0, trashInodes: 0 };
 
 export class UsageSums {
   readonly #sums: Map<number, UsageRow>;
@@ -23,11 +19,22 @@ export class UsageSums {
     return this.#sums.get(realm) ?? NO_USAGE;
   }
 
+  /** Over all realms. */
+  get total(): UsageRow {
+    return [...this.#sums.values()].reduce(sum, NO_USAGE);
+  }
+
   add(realm: number, change: UsageChange): void {
     this.#sums.set(realm, sum(this.of(realm), change));
   }
 }
 
 export function sum(a: UsageChange, b: UsageChange): UsageChange {
-  return { bytes: a.bytes + b.bytes, inodes: a.inodes + b.inodes, directories: a.directories + b.directories };
+  return {
+    bytes: a.bytes + b.bytes,
+    inodes: a.inodes + b.inodes,
+    directories: a.directories + b.directories,
+    trashBytes: a.trashBytes + b.trashBytes,
+    trashInodes: a.trashInodes + b.trashInodes,
+  };
 }

@@ -15,12 +15,15 @@ import type { MaintenanceSettings } from './maintenance.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { type OrphanFigures, OrphanJob } from './orphans.ts';
 import { BlockRelease } from './release-blocks.ts';
+import { TrashCollector, type TrashParts } from './trash.ts';
 
 export interface BackgroundParts {
   readonly clock: Clock;
   readonly engine: Engine;
   readonly orders: NodeOrders;
   readonly nodes: NodePicture;
+  /** A change of the namespace that no session asks for. */
+  change: TrashParts['change'];
   settings(): MaintenanceSettings;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
@@ -41,6 +44,7 @@ export interface NodePicture {
   stores(): readonly InventoriedStore[];
   /** Nodes that take new chunks. */
   candidates(): readonly FoldingNode[];
+  space(): { readonly capacityBytes: number; readonly freeBytes: number };
 }
 
 const HOUR_MS = 3_600_000;
@@ -50,6 +54,7 @@ const INVENTORY_LOOK_MS = 600_000;
 const ORPHANS_EVERY_MS = 600_000;
 /** How often it is looked whether a block has become quiet. */
 const FOLD_LOOK_MS = 10_000;
+const TRASH_EVERY_MS = 10_000;
 /** Removals come in bursts: their blocks are let go of together. */
 const RELEASE_AFTER_MS = 500;
 
@@ -110,6 +115,20 @@ export class Background implements AsyncDisposable {
       if (this.#fold.noted(key, row)) this.#pokeAfter(0, folding);
     });
     parts.onCrowded((inode, block) => this.#crowded(inode, block, folding));
+    const trash = new TrashCollector({
+      clock,
+      engine,
+      change: parts.change,
+      room: () => nodes.space(),
+      garbageGraceSeconds: () => settings().garbageGraceSeconds,
+      onYielded: ({ files, bytes }) =>
+        parts.event(
+          'trash-yielded',
+          `The storage nodes run out of room: ${files} files of the trash with ${bytes} bytes were let go before their time`,
+          { files: String(files), bytes: String(bytes) },
+        ),
+    });
+    this.#keep('trash', TRASH_EVERY_MS, (round) => trash.work(round));
     // What an earlier start has left.
     releasing.poke();
   }

@@ -158,6 +158,8 @@ test('T3a: realms and rights are those of the token', async () => {
       replicas: 0,
       minReplicas: 0,
       compressionOff: false,
+      trashSeconds: undefined,
+      trashYields: false,
     }),
   );
   const ann = await enrolled(member, { ...wish('client', 'backup'), realms: [{ path: 'photos/', readOnly: true }] });

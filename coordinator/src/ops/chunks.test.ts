@@ -236,7 +236,7 @@ test('M9, M10: bytes of a quota are exact over many sessions and their grants', 
     one.make(dir, 'e', { content: contentOf([{ offset: 0, length: 1, chunk: 6 }]) }),
     code('quota_exceeded'),
   );
-  await one.unlink(dir, 'a');
+  await one.unlink(dir, 'a', { permanent: true });
   assert.equal(await replenish(one, 8 * MiB), 4 * MiB);
 });
 

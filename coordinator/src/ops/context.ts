@@ -24,6 +24,8 @@ export interface Credential {
 /** Who asks: already reduced to what the uid rule allows (T3a). */
 export interface Caller {
   readonly session: SessionId;
+  /** URI of its certificate. */
+  readonly subject: string;
   readonly credential: Credential;
   /** 'rw', 'ro', or undefined for a realm that was not given to this session (M9). */
   realmRight(realm: RealmId): 'rw' | 'ro' | undefined;
@@ -114,6 +116,8 @@ export class OperationContext {
   /** What the answer shows the caller, and so may be promised to it. */
   readonly shown = new Map<InodeNumber, number>();
   readonly stable: StableKnowledge;
+  /** Sessions that have an inode open which got a name again: they are asked before that goes (M8). */
+  readonly reopened: { readonly inode: InodeNumber; readonly session: SessionId }[] = [];
   readonly #elsewhere: Elsewhere;
 
   constructor(tx: OperationRun, caller: Caller, elsewhere: Elsewhere, stable = NOTHING_KNOWN) {

@@ -12,6 +12,7 @@ import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
 import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
 import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
 import type { OperationContext } from './context.ts';
+import { addStoredBytes, trashHint, yieldTrash } from './trash.ts';
 
 /** Blocks that one operation cuts away; a longer cut is made in steps (M3). */
 export const CUT_BLOCKS_MAX = 512;
@@ -74,7 +75,7 @@ export function commitSlices(
   chunks.write(version);
   for (const piece of dropped) releaseChunk(tx, piece);
   requireQuota(context, row.realm, bytes - row.storedBytes);
-  tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
+  addStoredBytes(tx, row, bytes - row.storedBytes);
   return {
     row: { ...row, size, storedBytes: bytes, version },
     blocks: [...touched].map(([block, version]) => ({ block, version })),
@@ -151,7 +152,7 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
     dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(chunkIdFromBytes(piece.chunk))),
   );
   for (const piece of dropped) releaseChunk(tx, piece);
-  tx.addUsage(row.realm, { bytes: bytes - row.storedBytes });
+  addStoredBytes(tx, row, bytes - row.storedBytes);
   return { row: { ...(unfinished ? row : changed), storedBytes: bytes }, unfinished };
 }
 
@@ -163,7 +164,7 @@ export function abandonBlocks(
 ): { data: number; storedBytes: number } {
   const { tx } = context;
   tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
-  tx.addUsage(row.realm, { bytes: -row.storedBytes });
+  addStoredBytes(tx, row, -row.storedBytes);
   return { data: tx.newInode(), storedBytes: 0 };
 }
 
@@ -172,24 +173,28 @@ export function requireQuota(context: OperationContext, realm: number, moreBytes
   if (moreBytes <= 0) return;
   const { quotaBytes, path } = realmRow(context, realm);
   if (quotaBytes === 0) return;
-  const used = context.tx.usageOf(realm).bytes;
   const granted = context.grantedElsewhere(realm);
-  if (used + granted + moreBytes > quotaBytes)
-    throw new CollectiveError(
-      'quota_exceeded',
-      `Store ${moreBytes} bytes in realm ${path}: ${used} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others`,
-    );
+  const missing = (): number => context.tx.usageOf(realm).bytes + granted + moreBytes - quotaBytes;
+  if (missing() > 0) yieldTrash(context, realm, { bytes: missing(), inodes: 0 });
+  if (missing() <= 0) return;
+  const { bytes, trashBytes } = context.tx.usageOf(realm);
+  throw new CollectiveError(
+    'quota_exceeded',
+    `Store ${moreBytes} bytes in realm ${path}: ${bytes} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others${trashHint(trashBytes)}`,
+  );
 }
 
 export function requireInodeQuota(context: OperationContext, realm: number): void {
   const { quotaInodes, path } = realmRow(context, realm);
   if (quotaInodes === 0) return;
-  const used = context.tx.usageOf(realm).inodes;
-  if (used + 1 > quotaInodes)
-    throw new CollectiveError(
-      'quota_exceeded',
-      `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used`,
-    );
+  const missing = (): number => context.tx.usageOf(realm).inodes + 1 - quotaInodes;
+  if (missing() > 0) yieldTrash(context, realm, { bytes: 0, inodes: missing() });
+  if (missing() <= 0) return;
+  const { trashInodes } = context.tx.usageOf(realm);
+  throw new CollectiveError(
+    'quota_exceeded',
+    `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used${trashHint(trashInodes, 'files')}`,
+  );
 }
 
 function checkSlice(slice: Slice): void {

@@ -5,7 +5,7 @@ import { NAME_BYTES_MAX } from '@collective/base/limits';
 import type { Attributes, InodeType } from '@collective/protocol/gen/session';
 import { InodeType as Type } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
-import { INODES, type NameKey, nameKey } from '../tables/tables.ts';
+import { INODES, type NameKey, nameKey, ORPHANS } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
 
 export const MAY_EXECUTE = 1;
@@ -26,10 +26,16 @@ export function inodeNumber(value: number): InodeNumber {
 export function loadInode(context: OperationContext, value: number): { inode: InodeNumber; row: InodeRow } {
   const inode = inodeNumber(value);
   const row = context.tx.get(INODES, inode);
-  if (row === undefined) throw new CollectiveError('stale', `Use inode ${inode}: it does not exist any more`);
+  if (row === undefined || (row.trashed !== 0 && !hasOpen(context, inode)))
+    throw new CollectiveError('stale', `Use inode ${inode}: it does not exist any more`);
   if (context.caller.realmRight(row.realm as RealmId) === undefined)
     throw new CollectiveError('permission_denied', `Use inode ${inode}: its realm was not given to this session`);
   return { inode, row };
+}
+
+/** Recorded when its last name went (M8). */
+function hasOpen(context: OperationContext, inode: InodeNumber): boolean {
+  return context.tx.get(ORPHANS, inode)?.holders.includes(context.caller.session) ?? false;
 }
 
 export function loadDirectory(context: OperationContext, value: number): { inode: InodeNumber; row: InodeRow } {

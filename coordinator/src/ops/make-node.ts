@@ -56,7 +56,8 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   if (request.content !== undefined) requireStableChunks(context, parent.row.realm, request.content.chunks);
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
-  dropLink(context, old.inode, old.row, request.targetHeld);
+  const lost = { inode: old.inode, row: old.row, parent: parent.inode, name };
+  dropLink(context, lost, { held: request.targetHeld, permanent: false });
   // As a write into the old file would: mode and owner stay, set-id bits fall.
   const { uid } = context.caller.credential;
   const kept = uid === 0 ? old.row.mode : withoutSetId(old.row);
@@ -125,6 +126,7 @@ function newRow(context: OperationContext, request: MakeNode, parent: Parent): I
     linkTarget: request.linkTarget,
     xattrs: 0,
     data: 0,
+    trashed: 0,
   };
 }
 

@@ -34,7 +34,13 @@ for (const { what, name, expected } of BAD_NAMES)
       [makeOp(ROOT, name), 'attributes'],
       [{ $case: 'lookup', value: { parent: ROOT, name } }, 'attributes'],
       [{ $case: 'link', value: { inode, parent: ROOT, name } }, 'attributes'],
-      [{ $case: 'unlink', value: { parent: ROOT, name, directory: false, held: false, expectedInode: 0 } }, 'unlinked'],
+      [
+        {
+          $case: 'unlink',
+          value: { parent: ROOT, name, directory: false, held: false, expectedInode: 0, permanent: false },
+        },
+        'unlinked',
+      ],
       [
         {
           $case: 'rename',
@@ -232,7 +238,7 @@ test('unlink and rmdir: each on its own kind, an empty directory, the expected i
   await assert.rejects(client.unlink(ROOT, 'd', { directory: true }), code('not_empty'));
   await assert.rejects(client.unlink(inode, 'f', { directory: true }), code('not_directory'));
   await assert.rejects(client.unlink(inode, 'g'), code('not_found'));
-  await assert.rejects(client.unlink(inode, 'f', { expectedInode: inode }), code('stale'));
+  await assert.rejects(client.unlink(inode, 'f', { expectedInode: inode, permanent: false }), code('stale'));
   await client.unlink(inode, 'f');
   await client.unlink(ROOT, 'd', { directory: true });
   assert.equal((await client.stat(ROOT)).links, 2);

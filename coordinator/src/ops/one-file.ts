@@ -1,4 +1,4 @@
-/** For tests of content: a member with one empty file, and short ways to write it and to look at what its rows say. */
+/** For tests of content: a member without a trash, with one empty file, and short ways to write it and to look at what its rows say. */
 import type { BlockPage } from '@collective/protocol/gen/session';
 import { commitOp, type Piece, ROOT } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
@@ -46,7 +46,7 @@ export async function start(options: WorldOptions = {}): Promise<{
   inode: number;
   [Symbol.asyncDispose](): Promise<void>;
 }> {
-  const world = await SessionWorld.start(options);
+  const world = await SessionWorld.start({ trash: false, ...options });
   const client = await world.client();
   const { inode } = await client.make(ROOT, 'f');
   return { world, client, inode, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };

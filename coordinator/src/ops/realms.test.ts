@@ -16,8 +16,18 @@ import {
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { PLAIN_OPERATIONS, SESSION_OPERATIONS } from './operations.ts';
 
+/** Without a trash: what is removed gives its room back at once. */
 const request = (path: string, more: { quotaBytes?: number; quotaInodes?: number } = {}) =>
-  ({ path, quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false, ...more }) as never;
+  ({
+    path,
+    quotaBytes: 0,
+    quotaInodes: 0,
+    replicas: 0,
+    minReplicas: 0,
+    compressionOff: false,
+    trashSeconds: 0,
+    ...more,
+  }) as never;
 
 interface Parts {
   readonly world: SessionWorld;

@@ -12,6 +12,7 @@ import { COOKIES, DENTRIES, INODES, nameKey, REALMS } from '../tables/tables.ts'
 import { replicaRule } from './chunks.ts';
 import { FIRST_COOKIE } from './entries.ts';
 import { checkName } from './inode.ts';
+import { storedTrashSeconds, trashSeconds } from './trash.ts';
 
 const REALMS_MAX = 10_000;
 
@@ -20,7 +21,17 @@ export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }):
   if (tx.get(INODES, ROOT_INODE) !== undefined) return;
   tx.put(
     REALMS,
-    { root: ROOT_INODE, path: '/', quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false },
+    {
+      root: ROOT_INODE,
+      path: '/',
+      quotaBytes: 0,
+      quotaInodes: 0,
+      replicas: 0,
+      minReplicas: 0,
+      compressionOff: false,
+      trashSeconds: 0,
+      trashYields: false,
+    },
     ROOT_REALM,
   );
   tx.put(
@@ -94,6 +105,8 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
     replicas,
     minReplicas: request.minReplicas,
     compressionOff: request.compressionOff,
+    trashSeconds: storedTrashSeconds(request.trashSeconds),
+    trashYields: request.trashYields,
   };
   tx.put(REALMS, row, realm);
   return realmOnWire(tx, realm, row);
@@ -109,6 +122,12 @@ export function allRealms(tx: Transaction): { realm: RealmId; row: RealmRow }[] 
     .map(({ key, value }) => ({ realm: readBigEndian(key, 1, 6) as RealmId, row: value }));
 }
 
+export function realmsWithTrash(tx: OperationRun): RealmId[] {
+  return allRealms(tx)
+    .map(({ realm }) => realm)
+    .filter((realm) => tx.usageOf(realm).trashInodes > 0);
+}
+
 function nextRealm(tx: OperationRun): RealmId {
   const realms = allRealms(tx);
   if (realms.length >= REALMS_MAX)
@@ -117,7 +136,7 @@ function nextRealm(tx: OperationRun): RealmId {
 }
 
 function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow): Realm {
-  const { bytes, inodes } = tx.usageOf(realm);
+  const { bytes, inodes, trashBytes, trashInodes } = tx.usageOf(realm);
   const { wanted, needed } = replicaRule(row);
   return {
     realm,
@@ -130,6 +149,10 @@ function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow): Realm {
     replicas: wanted,
     minReplicas: needed,
     compression: !row.compressionOff,
+    trashBytes: Math.max(trashBytes, 0),
+    trashInodes: Math.max(trashInodes, 0),
+    trashSeconds: trashSeconds(row),
+    trashYields: row.trashYields,
   };
 }
 
@@ -171,5 +194,6 @@ function directoryRow(
     xattrs: 0,
     data: 0,
     name: Buffer.from(from.name),
+    trashed: 0,
   };
 }

@@ -110,7 +110,8 @@ function move(
   let parent: Parent = { inode: to.parent.inode, row: requireRow(context, to.parent.inode) };
   if (target !== undefined) {
     parent = { inode: parent.inode, row: dropEntry(context, parent, to.name, target.dentry) };
-    dropLink(context, target.inode, target.row, targetHeld);
+    const lost = { inode: target.inode, row: target.row, parent: to.parent.inode, name: to.name };
+    dropLink(context, lost, { held: targetHeld, permanent: false });
   }
   tx.put(INODES, addEntry(context, parent, to.name, { inode: source.inode, type: source.row.type }), parent.inode);
   settle(context, source, to);

@@ -10,6 +10,7 @@ import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, REALMS, UNFIRM, UNSTABLE }
 import { storedBytes, withoutChunk } from './block-slices.ts';
 import { isFirm, replicaRule } from './chunks.ts';
 import { noLongerForRepair, noteIfShort } from './replica-places.ts';
+import { addStoredBytes } from './trash.ts';
 
 export const STABILITY_STEP = 500;
 
@@ -162,7 +163,7 @@ function revertBlock(tx: OperationRun, chunk: ChunkId): RevertedFile[] {
     reverted.push({ inode: row.inode, block: index, chunk });
   }
   if (reverted.length > 0) {
-    tx.addUsage(inode.realm, { bytes: bytes - inode.storedBytes });
+    addStoredBytes(tx, inode, bytes - inode.storedBytes);
     tx.put(
       INODES,
       { ...inode, storedBytes: bytes, version: inode.version + 1, ctime: tx.now },

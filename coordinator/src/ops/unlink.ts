@@ -1,17 +1,18 @@
 /**
- * Taking names away. The last name of a file takes the inode along, unless a session has it open: then the sessions that
- * have are recorded as holders in the same batch (M8), and the inode ends with the last of them.
+ * Taking names away. The last name of a file takes the inode along into the trash; without one it ends, unless a session has
+ * it open: then the sessions that have are recorded as holders in the same batch (M8), and it ends with the last of them.
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { ROOT_INODE } from '@collective/base/ids';
 import { type Empty, InodeType, type Release, type Unlink, type Unlinked } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
-import { prefixEnd } from '../tables/table.ts';
-import { DOOMED, INODES, LOCKS, ORPHANS, REALMS, XATTRS } from '../tables/tables.ts';
+import { INODES, ORPHANS, REALMS } from '../tables/tables.ts';
 import { ATTRIBUTES, type OperationContext } from './context.ts';
+import { destroyInode } from './destroy-inode.ts';
 import { dropEntry, requireEntry } from './entries.ts';
 import { attributesOf, checkName, inodeNumber, loadDirectory, requireEntryChange, requireRemovable } from './inode.ts';
+import { moveToTrash, type Place } from './trash.ts';
 
 export function unlink(context: OperationContext, request: Unlink): Unlinked {
   const parent = loadDirectory(context, request.parent);
@@ -28,7 +29,7 @@ export function unlink(context: OperationContext, request: Unlink): Unlinked {
   else if (row.type === InodeType.DIRECTORY)
     throw new CollectiveError('is_directory', `Remove '${request.name}' as a file`);
   context.tx.put(INODES, dropEntry(context, parent, name, dentry), parent.inode);
-  const left = dropLink(context, inode, row, request.held);
+  const left = dropLink(context, { inode, row, parent: parent.inode, name }, request);
   return { inode, attributes: left === undefined ? undefined : attributesOf(inode, left) };
 }
 
@@ -41,14 +42,23 @@ export function requireEmptyDirectory(context: OperationContext, inode: InodeNum
     throw new CollectiveError('busy', `Remove directory ${inode}: it is the root of a realm`);
 }
 
-/** One name less; answers the row as it is then, or undefined when the inode is gone. `held`: the caller has it open. */
+/** A name that is taken away, and the inode that it led to. */
+export interface LostName extends Place {
+  readonly inode: InodeNumber;
+  readonly row: InodeRow;
+}
+
+/**
+ * One name less; answers the row as it is then, or undefined when the inode is gone for all who have it not open. `held`: the
+ * caller has it open. `permanent`: not into the trash.
+ */
 export function dropLink(
   context: OperationContext,
-  inode: InodeNumber,
-  row: InodeRow,
-  held: boolean,
+  lost: LostName,
+  how: { readonly held: boolean; readonly permanent: boolean },
 ): InodeRow | undefined {
   const { tx, caller } = context;
+  const { inode, row } = lost;
   context.changed(inode, ATTRIBUTES);
   const links = row.type === InodeType.DIRECTORY ? 0 : row.links - 1;
   const left: InodeRow = { ...row, links, ctime: tx.now };
@@ -57,17 +67,18 @@ export function dropLink(
     return left;
   }
   const holders: SessionId[] = [...context.holders(inode)];
-  if (held) holders.push(caller.session);
+  if (how.held) holders.push(caller.session);
+  const trashed = how.permanent ? undefined : moveToTrash(context, inode, left, lost);
   if (holders.length === 0) {
-    destroyInode(context, inode, row);
+    if (trashed === undefined) destroyInode(context, inode, row);
     return undefined;
   }
-  tx.put(INODES, left, inode);
+  if (trashed === undefined) tx.put(INODES, left, inode);
   tx.put(ORPHANS, { holders }, inode);
   return left;
 }
 
-/** The session no longer has the inode open; the last holder of an unlinked one ends it. */
+/** The session no longer has the inode open; the last holder of an unlinked one ends it, if it is not in the trash. */
 export function release(context: OperationContext, request: Release): Empty {
   dropHolder(context, inodeNumber(request.inode), context.caller.session);
   return {};
@@ -84,25 +95,6 @@ export function dropHolder(context: OperationContext, inode: InodeNumber, sessio
   }
   tx.remove(ORPHANS, inode);
   const row = tx.get(INODES, inode);
-  if (row !== undefined) destroyInode(context, inode, row);
-}
-
-const XATTRS_PER_INODE_MAX = 1_000;
-
-/** All rows of an inode go; its blocks become garbage in bounded steps later. */
-function destroyInode(context: OperationContext, inode: InodeNumber, row: InodeRow): void {
-  const { tx } = context;
-  context.changed(inode, ATTRIBUTES);
-  tx.remove(INODES, inode);
-  if (row.xattrs > 0) {
-    const prefix = XATTRS.key(inode, '');
-    for (const { key } of tx.scan(XATTRS, prefix, prefixEnd(prefix), XATTRS_PER_INODE_MAX))
-      tx.remove(XATTRS, inode, Buffer.from(key.slice(prefix.length), 'latin1').toString('utf8'));
-  }
-  if (tx.get(LOCKS, inode) !== undefined) tx.remove(LOCKS, inode);
-  // A file that was written to may have rows of blocks that hold nothing any more.
-  if (row.type === InodeType.FILE && row.version > 1)
-    tx.put(DOOMED, { since: tx.now, inode, size: row.size, realm: row.realm }, row.data);
-  const directory = row.type === InodeType.DIRECTORY;
-  tx.addUsage(row.realm, { inodes: -1, directories: directory ? -1 : 0, bytes: -row.storedBytes });
+  // What the trash keeps ends there, and what has a name again with that.
+  if (row !== undefined && row.links === 0 && row.trashed === 0) destroyInode(context, inode, row);
 }

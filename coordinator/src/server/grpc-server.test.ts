@@ -35,7 +35,7 @@ import { EmbeddedCa } from '../membership/signer/embedded-ca.ts';
 import { putFirstUser } from '../membership/subjects.ts';
 import { GrpcServer } from './grpc-server.ts';
 import { METHOD_ROLES, type Method } from './method-roles.ts';
-import { scratchAdmin } from './scratch-admin.ts';
+import { scratchAdmin, scratchTrash } from './scratch-admin.ts';
 
 const clock = new SystemClock();
 const folder = await mkdtemp(join(tmpdir(), 'collective-server-'));
@@ -120,6 +120,7 @@ async function serve(initial?: TrustSet): Promise<Serving> {
         clock,
         log: silentLog,
         admin,
+        trash: scratchTrash(member),
         enrolment: member.enrolment,
         acceptSession: async (link, peer) => {
           sessions.push(peer);
@@ -180,7 +181,16 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
     'Admin/ListSubjects': () => client.listSubjects({}, answer),
     'Admin/CreateRealm': () =>
       client.createRealm(
-        { path: '/x', quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false },
+        {
+          path: '/x',
+          quotaBytes: 0,
+          quotaInodes: 0,
+          replicas: 0,
+          minReplicas: 0,
+          compressionOff: false,
+          trashSeconds: undefined,
+          trashYields: false,
+        },
         answer,
       ),
     'Admin/ListRealms': () => client.listRealms({}, answer),
@@ -192,6 +202,10 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
       pieces.on('error', (error: ServiceError) => answer(error, undefined));
       pieces.on('data', () => undefined).on('end', () => answer(null, undefined));
     },
+    'Admin/ListTrash': () => client.listTrash({ path: '', limit: 0, before: 0 }, answer),
+    'Admin/RestoreTrash': () =>
+      client.restoreTrash({ id: 9, path: '', to: '', at: undefined, resume: Buffer.alloc(0) }, answer),
+    'Admin/EmptyTrash': () => client.emptyTrash({ path: '', olderThanSeconds: 0, resume: Buffer.alloc(0) }, answer),
     'Admin/RenewCertificate': () => client.renewCertificate({ csr }, answer),
   };
   calls[method]();
@@ -242,6 +256,11 @@ function expectedCode(role: PeerRole, method: Method): string {
       return mayAdminister ? 'ok' : 'permission_denied';
     case 'Admin/CreateRealm':
       return mayAdminister ? 'exists' : 'permission_denied';
+    case 'Admin/ListTrash':
+    case 'Admin/EmptyTrash':
+      return role === 'user' ? 'ok' : 'permission_denied';
+    case 'Admin/RestoreTrash':
+      return role === 'user' ? 'not_found' : 'permission_denied';
     case 'Admin/RenewCertificate':
       if (role === 'node') return 'ok';
       return role === 'client' ? 'permission_denied' : 'csr_refused';
@@ -451,6 +470,7 @@ test('a port that is taken is address_in_use', { timeout: 30_000 }, async () => 
     clock,
     log: silentLog,
     admin: scratchAdmin(member),
+    trash: scratchTrash(member),
     enrolment: member.enrolment,
     acceptSession: never,
     acceptNode: never,

@@ -50,6 +50,7 @@ import type { AdminService } from './admin-service.ts';
 import { CallRate } from './call-rate.ts';
 import { FrontDoor } from './front-door.ts';
 import { checkRole, type Method } from './method-roles.ts';
+import type { TrashService } from './trash-service.ts';
 
 /** Calls under way at the end have so long, then connections are cut. */
 const SHUTDOWN_WITHIN_MS = 2_000;
@@ -65,6 +66,7 @@ export interface GrpcServerParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly admin: AdminService;
+  readonly trash: TrashService;
   readonly enrolment: Enrolment;
   /** Serves a session stream until it ends. */
   acceptSession(link: Link<ServerMessage, ClientMessage>, peer: PeerIdentity): Promise<void>;
@@ -96,7 +98,7 @@ export class GrpcServer implements AsyncDisposable {
   }
 
   #offerServices(server: Server): void {
-    const { admin, enrolment, acceptSession, acceptNode } = this.#parts;
+    const { admin, trash, enrolment, acceptSession, acceptNode } = this.#parts;
     server.addService(FilesService, {
       session: (call) => this.#stream('Files/Session', call, acceptSession),
     } satisfies FilesServer);
@@ -115,6 +117,9 @@ export class GrpcServer implements AsyncDisposable {
       setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),
       createBackup: (call) =>
         void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
+      listTrash: this.#unary('Admin/ListTrash', (request, peer) => trash.list(request, peer)),
+      restoreTrash: this.#unary('Admin/RestoreTrash', (request, peer) => trash.restore(request, peer)),
+      emptyTrash: this.#unary('Admin/EmptyTrash', (request, peer) => trash.empty(request, peer)),
       renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),
     } satisfies AdminServer);
     server.addService(EnrolmentDefinition, {

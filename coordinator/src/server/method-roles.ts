@@ -22,6 +22,10 @@ export const METHOD_ROLES = {
   'Admin/GetMaintenance': PEOPLE,
   'Admin/SetMaintenance': PEOPLE,
   'Admin/CreateBackup': PEOPLE,
+  // Names and contents of files: the operator administers without access to them (T3a).
+  'Admin/ListTrash': ['user', 'client'],
+  'Admin/RestoreTrash': ['user', 'client'],
+  'Admin/EmptyTrash': ['user', 'client'],
   'Admin/RenewCertificate': ['user', 'client', 'operator', 'node'],
 } as const satisfies Record<string, readonly PeerRole[]>;
 

@@ -40,6 +40,8 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('nodes_connected', 'Storage nodes that have a link', () => links.count);
   gauge('nodes_known', 'Storage nodes that were ever seen', () => nodes.status().length);
   gauge('capacity_bytes', 'What all nodes give', () => nodes.space().capacityBytes);
+  gauge('trash_bytes', 'Bytes in the trash of all realms, before replication', () => engine.totalUsage.trashBytes);
+  gauge('trash_files', 'Files and directories in the trash of all realms', () => engine.totalUsage.trashInodes);
   gauge('used_bytes', 'Used on all nodes', () => nodes.space().usedBytes);
   return registry;
 }

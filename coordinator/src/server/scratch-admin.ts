@@ -1,8 +1,10 @@
 /** For tests only: the admin calls of a scratch member, where nothing behind them is under test. */
+import { CollectiveError } from '@collective/base/errors';
 import { Status } from '@collective/protocol/gen/admin';
 import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
 import type { ScratchMember } from '../membership/scratch-member.ts';
 import { type AdminParts, AdminService } from './admin-service.ts';
+import { TrashService } from './trash-service.ts';
 
 export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> = {}): AdminService {
   return new AdminService({
@@ -16,5 +18,13 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
       yield Buffer.from('backup');
     },
     ...parts,
+  });
+}
+
+/** An empty trash: nothing in it can be changed. */
+export function scratchTrash({ engine }: ScratchMember): TrashService {
+  return new TrashService({
+    engine,
+    change: () => Promise.reject(new CollectiveError('not_found', 'Change the trash: it is empty')),
   });
 }

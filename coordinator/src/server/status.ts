@@ -3,7 +3,6 @@ import type { Clock, Timestamp } from '@collective/base/clock';
 import type { CertificateStatus, Status } from '@collective/protocol/gen/admin';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import type { MemberState } from '../member-state.ts';
-import { allRealms } from '../ops/realms.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 
@@ -26,12 +25,10 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
   const counted = await engine.run((tx) => ({
     under: tx.scan(UNDER_REPLICATED, UNDER_REPLICATED.prefix, prefixEnd(UNDER_REPLICATED.prefix), COUNTED_MAX).length,
     unstable: tx.scan(UNSTABLE, UNSTABLE.prefix, prefixEnd(UNSTABLE.prefix), COUNTED_MAX).length,
-    usage: allRealms(tx).map(({ realm }) => tx.usageOf(realm)),
   }));
   const nodes = state.nodes.status();
   const space = state.nodes.space();
-  const directories = counted.usage.reduce((sum, usage) => sum + usage.directories, 0);
-  const inodes = counted.usage.reduce((sum, usage) => sum + usage.inodes, 0);
+  const { directories, inodes, trashBytes, trashInodes: trashFiles } = engine.totalUsage;
   return {
     member: parts.member,
     trustDomain: parts.trustDomain,
@@ -44,8 +41,10 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     nodes,
     capacityBytes: space.capacityBytes,
     usedBytes: space.usedBytes,
-    files: inodes - directories,
+    files: inodes - trashFiles - directories,
     directories,
+    trashBytes,
+    trashFiles,
     replication: {
       replicas: nodes.reduce((sum, node) => sum + node.chunks, 0),
       underReplicated: counted.under,

@@ -29,7 +29,7 @@ import { EmbeddedCa } from '../membership/signer/embedded-ca.ts';
 import { putFirstUser } from '../membership/subjects.ts';
 import { STRANGERS_MAX } from './front-door.ts';
 import { GrpcServer, STRANGER_CALLS_BURST } from './grpc-server.ts';
-import { scratchAdmin } from './scratch-admin.ts';
+import { scratchAdmin, scratchTrash } from './scratch-admin.ts';
 
 const clock = new SystemClock();
 const folder = await mkdtemp(join(tmpdir(), 'collective-strangers-'));
@@ -54,6 +54,7 @@ async function serve(): Promise<Serving> {
     clock,
     log: silentLog,
     admin: scratchAdmin(member),
+    trash: scratchTrash(member),
     enrolment: member.enrolment,
     acceptSession: never,
     acceptNode: never,

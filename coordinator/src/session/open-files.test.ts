@@ -43,7 +43,7 @@ test('M8: a file that its own session has open stays after the last unlink, unti
   const client = await world.client();
   const before = await usedInodes(client);
   const { inode } = await client.make(ROOT, 'f');
-  const { attributes } = await client.unlink(ROOT, 'f', { held: true });
+  const { attributes } = await client.unlink(ROOT, 'f', { held: true, permanent: true });
   assert.equal(attributes?.links, 0);
   await client.call(commitOp(inode, [{ offset: 0, length: 10, chunk: 1 }]), 'committed');
   assert.equal((await client.stat(inode)).size, 10);
@@ -142,7 +142,9 @@ test('M8: the end of a session ends what it alone had open, hundreds of files to
   for (let i = 0; i < 700; i++) await client.make(ROOT, `f${i}`);
   await world.finish(
     Promise.all(
-      client.sendAll(Array.from({ length: 700 }, (_, i) => ({ op: unlinkOp(ROOT, `f${i}`, { held: true }) }))),
+      client.sendAll(
+        Array.from({ length: 700 }, (_, i) => ({ op: unlinkOp(ROOT, `f${i}`, { held: true, permanent: true }) })),
+      ),
     ),
   );
   assert.equal(await orphans(world), 700);

@@ -124,7 +124,7 @@ test('M4, M9: numbers that a client sends again are believed only if they can do
   const client = await world.client();
   const { inode } = await client.make(ROOT, 'f');
   const fresh = await client.make(ROOT, 'g');
-  await client.unlink(ROOT, 'g');
+  await client.unlink(ROOT, 'g', { permanent: true });
   await world.restart('kill');
   await client.attach();
   const replay = (inodes: number[]): Promise<Reply> =>

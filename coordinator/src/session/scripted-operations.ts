@@ -67,11 +67,19 @@ export function setOp(inode: number, change: Partial<SetAttributes>): Op {
 export function unlinkOp(
   parent: number,
   name: string,
-  more: { held?: boolean; directory?: boolean; expectedInode?: number } = {},
+  more: { held?: boolean; directory?: boolean; expectedInode?: number; permanent?: boolean } = {},
 ): Op {
   return {
     $case: 'unlink',
-    value: { parent, name: Buffer.from(name), directory: false, held: false, expectedInode: 0, ...more },
+    value: {
+      parent,
+      name: Buffer.from(name),
+      directory: false,
+      held: false,
+      expectedInode: 0,
+      permanent: false,
+      ...more,
+    },
   };
 }
 

@@ -31,7 +31,7 @@ import { FileLog } from '../log/file-log.ts';
 import type { StoreState } from '../ops/replica-stability.ts';
 import { MemoryStore, MemoryStoreDisk } from '../store/memory-store.ts';
 import type { SubjectRow } from '../tables/gen/tables.ts';
-import { SUBJECTS } from '../tables/tables.ts';
+import { REALMS, SUBJECTS } from '../tables/tables.ts';
 import type { DataAccess } from './data-access.ts';
 import {
   makeOp,
@@ -52,6 +52,8 @@ export interface WorldOptions {
   readonly writeMs?: number;
   /** How long the store takes for each call. */
   readonly storeMs?: number;
+  /** False: what is removed is destroyed at once. */
+  readonly trash?: boolean;
 }
 
 /** Storage nodes as sessions see them: always there, with as much room as a test says. */
@@ -115,6 +117,7 @@ export class SessionWorld {
     const world = new SessionWorld(options);
     await world.#startCore();
     await world.subject('root');
+    if (options.trash === false) await world.#switchTrashOff();
     return world;
   }
 
@@ -180,6 +183,16 @@ export class SessionWorld {
 
   serve(link: Parameters<CoordinatorCore['serveSession']>[0], subject: string): void {
     void this.core.serveSession(link, subject);
+  }
+
+  async #switchTrashOff(): Promise<void> {
+    await this.finish(
+      this.core.engine.run((tx) => {
+        const row = tx.get(REALMS, ROOT_REALM);
+        assert(row !== undefined, 'the root realm has a row');
+        tx.put(REALMS, { ...row, trashSeconds: -1 }, ROOT_REALM);
+      }),
+    );
   }
 
   async #startCore(): Promise<void> {
@@ -424,7 +437,7 @@ export class ScriptedClient {
   unlink(
     parent: number,
     name: string,
-    more: { held?: boolean; directory?: boolean; expectedInode?: number } = {},
+    more: { held?: boolean; directory?: boolean; expectedInode?: number; permanent?: boolean } = {},
     operation: Partial<Operation> = {},
   ): Promise<ResultOf<'unlinked'>> {
     return this.call(unlinkOp(parent, name, more), 'unlinked', operation);

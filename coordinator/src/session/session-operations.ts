@@ -27,10 +27,12 @@ import { setLock } from '../ops/locks.ts';
 import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
 import { requireStableFile } from '../ops/stable-content.ts';
+import { yieldTrash } from '../ops/trash.ts';
+import type { RealmRow } from '../tables/gen/tables.ts';
 import type { DataAccess } from './data-access.ts';
 import type { PromiseTable } from './promises.ts';
 import type { ChunkIdBlock, Session } from './session.ts';
-import type { SpaceGrants } from './space-grants.ts';
+import type { Room, SpaceGrants } from './space-grants.ts';
 
 export interface SessionOperationParts {
   readonly clock: Clock;
@@ -48,6 +50,8 @@ const CHUNKS_PER_GRANT_MAX = 4_096;
 const PLACEMENTS_PER_GRANT = 8;
 /** Chunk ids of one session in one epoch; the epoch has 2^53 of them. */
 const CHUNK_BLOCK = 2 ** 24;
+/** Room in a quota that the trash makes for one grant; what is asked for ahead is often more than will be used. */
+const YIELD_FOR_BYTES_MAX = 64 * 1024 * 1024;
 /** Without a quota a realm is as large as its nodes. */
 const NO_QUOTA = Number.MAX_SAFE_INTEGER;
 
@@ -155,13 +159,7 @@ export class SessionOperations {
       throw new CollectiveError('read_only', `Reserve space in realm ${realm}: it was given for reading only`);
     const row = realmRow(context, realm);
     const rule = replicaRule(row);
-    const used = context.tx.usageOf(realm).bytes;
-    const { freeBytes } = this.#parts.data.freeBytes();
-    const room = {
-      quotaLeft: row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - used,
-      nodesLeft: Math.floor(freeBytes / rule.wanted),
-      path: row.path,
-    };
+    const room = this.#room(context, realm, row, request.bytes);
     const placements = this.#parts.data.place(rule.wanted, PLACEMENTS_PER_GRANT);
     if (placements.length === 0)
       throw new CollectiveError(
@@ -194,6 +192,21 @@ export class SessionOperations {
     requireStableFile(context, inode, row);
   }
 
+  /** What may be granted at most. A quota that runs out takes back what the trash holds, where the realm says so. */
+  #room(context: OperationContext, realm: RealmId, row: RealmRow, wantedBytes: number): Room {
+    const { tx } = context;
+    const { freeBytes } = this.#parts.data.freeBytes();
+    const quotaLeft = (): number => (row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - tx.usageOf(realm).bytes);
+    const missing = Math.min(wantedBytes, YIELD_FOR_BYTES_MAX) - (quotaLeft() - this.#parts.space.outstanding(realm));
+    if (missing > 0) yieldTrash(context, realm, { bytes: missing, inodes: 0 });
+    return {
+      quotaLeft: quotaLeft(),
+      nodesLeft: Math.floor(freeBytes / replicaRule(row).wanted),
+      trashBytes: tx.usageOf(realm).trashBytes,
+      path: row.path,
+    };
+  }
+
   #fileSystem(context: OperationContext, value: number): FileSystem {
     const { row } = loadInode(context, value);
     const realm = realmRow(context, row.realm);
@@ -209,6 +222,8 @@ export class SessionOperations {
       freeBytes,
       totalInodes,
       freeInodes: Math.max(0, totalInodes - used.inodes),
+      trashBytes: Math.max(0, used.trashBytes),
+      trashInodes: Math.max(0, used.trashInodes),
     };
   }
 

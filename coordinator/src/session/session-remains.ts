@@ -11,6 +11,7 @@ import { dropHolder } from '../ops/unlink.ts';
 import type { LockRow, OrphanRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian, type Table } from '../tables/table.ts';
 import { ANSWERS, INODES, LOCKS, ORPHANS } from '../tables/tables.ts';
+import { THE_MEMBER } from './realm-rights.ts';
 import type { KeptAnswer } from './session.ts';
 
 const STEP_ROWS = 500;
@@ -86,7 +87,7 @@ export class SessionRemains {
   ): Promise<void> {
     for (let at = 0; at < inodes.length; at += STEP_INODES) {
       const some = inodes.slice(at, at + STEP_INODES);
-      await this.#engine.run((tx) => step(tx, new OperationContext(tx, NOBODY, NO_ONE_ELSE), some));
+      await this.#engine.run((tx) => step(tx, new OperationContext(tx, THE_MEMBER, NO_ONE_ELSE), some));
     }
   }
 }
@@ -94,11 +95,5 @@ export class SessionRemains {
 function answersOf(session: SessionId): string {
   return ANSWERS.key(session, 0, 0).slice(0, -12);
 }
-
-const NOBODY: OperationContext['caller'] = {
-  session: 0 as SessionId,
-  credential: { uid: 0, gid: 0, groups: [] },
-  realmRight: () => 'rw',
-};
 
 const NO_ONE_ELSE = { writesElsewhere: () => false, openElsewhere: () => [], grantedElsewhere: () => 0 };

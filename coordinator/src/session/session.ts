@@ -3,11 +3,11 @@
  * stream: a client that comes back within the session lease takes it up again with the next incarnation.
  */
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
-import { ROOT_REALM } from '@collective/base/ids';
 import type { Reply, ServerMessage, Credential as WireCredential } from '@collective/protocol/gen/session';
 import { Reply as ReplyType } from '@collective/protocol/gen/session';
 import type { Caller, Credential } from '../ops/context.ts';
 import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
+import { realmRight } from './realm-rights.ts';
 
 export interface KeptAnswer {
   readonly step: number;
@@ -121,12 +121,7 @@ export class Session {
   }
 
   realmRight(realm: RealmId): 'rw' | 'ro' | undefined {
-    const granted = this.rights.realms.find((each) => each.realm === realm);
-    if (granted !== undefined) return granted.readOnly ? 'ro' : 'rw';
-    // An administrator with access to the root realm has access to those made later too.
-    if (!this.rights.admin) return undefined;
-    const root = this.rights.realms.find((each) => each.realm === ROOT_REALM);
-    return root === undefined ? undefined : root.readOnly ? 'ro' : 'rw';
+    return realmRight(this.rights, realm);
   }
 
   /** The uid rule (T3a): a trusted session is believed, any other runs as its own uid. */
@@ -134,6 +129,7 @@ export class Session {
     const own: Credential = { uid: this.rights.uid, gid: this.rights.gid, groups: [] };
     return {
       session: this.id,
+      subject: this.subject,
       credential: this.rights.trusted ? (credential ?? this.defaultCredential) : own,
       realmRight: (realm) => this.realmRight(realm),
     };

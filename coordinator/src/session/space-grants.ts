@@ -4,10 +4,19 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { RealmId } from '@collective/base/ids';
+import { trashHint } from '../ops/trash.ts';
 import type { Session } from './session.ts';
 
 /** The largest grant at once; over 100 sessions a quota is overshot by nothing, but this much of it may lie idle. */
 export const GRANT_BYTES_MAX = 1024 ** 3;
+
+export interface Room {
+  readonly quotaLeft: number;
+  readonly nodesLeft: number;
+  /** Of what the realm uses: could be taken back. */
+  readonly trashBytes: number;
+  readonly path: string;
+}
 
 export class SpaceGrants {
   readonly #byRealm = new Map<RealmId, number>();
@@ -27,24 +36,19 @@ export class SpaceGrants {
   }
 
   /** Grants up to `bytes`. Throws `quota_exceeded` or `no_space` when nothing is left. */
-  grant(
-    session: Session,
-    realm: RealmId,
-    bytes: number,
-    room: { quotaLeft: number; nodesLeft: number; path: string },
-  ): number {
+  grant(session: Session, realm: RealmId, bytes: number, room: Room): number {
     const wanted = Math.min(bytes, GRANT_BYTES_MAX);
     const byQuota = room.quotaLeft - this.outstanding(realm);
     if (wanted > 0 && byQuota <= 0)
       throw new CollectiveError(
         'quota_exceeded',
-        `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others`,
+        `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others${trashHint(room.trashBytes)}`,
       );
     const byNodes = room.nodesLeft - this.#all;
     if (wanted > 0 && byNodes <= 0)
       throw new CollectiveError(
         'no_space',
-        `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve`,
+        `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve${trashHint(room.trashBytes)}`,
       );
     const granted = Math.max(0, Math.min(wanted, byQuota, byNodes));
     this.#add(session, realm, granted);

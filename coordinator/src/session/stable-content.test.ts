@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, type NodeName } from '@collective/base/ids';
+import { CreateRealmRequest } from '@collective/protocol/gen/admin';
 import { Existing, RenameMode, type Reply } from '@collective/protocol/gen/session';
 import { blocks, count } from '../ops/one-file.ts';
 import { doubtfulReplicas, markStable, settleDoubt } from '../ops/replica-stability.ts';
@@ -171,7 +172,7 @@ test('D3: what a node has told before the commit need not be told again', async 
 test('D3, D8: in a realm of minReplicas 2 both nodes must have answered', async () => {
   await using world = await SessionWorld.start();
   const nodes = new AskedNodes(world);
-  const realm = { path: '/safe', quotaBytes: 0, quotaInodes: 0, replicas: 2, minReplicas: 2, compressionOff: false };
+  const realm = CreateRealmRequest.fromPartial({ path: '/safe', replicas: 2, minReplicas: 2 });
   await world.finish(world.core.createRealm(realm));
   await world.subject('root', { admin: true });
   const client = await world.client();

@@ -2,7 +2,14 @@
  * All tables of the coordinator: prefix, key layout, value type; nothing else. The layout is part of the on-disk
  * format: prefixes and key shapes never change meaning, new ones are added (see docs/formats/metadata.md).
  */
-import type { ChunkId, InodeNumber, NodeName, RealmId, SessionId } from '@collective/base/ids';
+import {
+  type ChunkId,
+  INODE_NUMBER_MAX,
+  type InodeNumber,
+  type NodeName,
+  type RealmId,
+  type SessionId,
+} from '@collective/base/ids';
 import {
   AnswerRow,
   BlockRow,
@@ -27,6 +34,8 @@ import {
   SessionRow,
   SubjectRow,
   TokenRow,
+  TrashNameRow,
+  TrashRow,
   UnfirmRow,
   UsageRow,
   XattrRow,
@@ -65,6 +74,21 @@ export const XATTRS = defineTable(
   (inode: InodeNumber, name: string) => ino(inode) + utf8(name),
 );
 export const ORPHANS = defineTable('orphan', 'O', OrphanRow, (inode: InodeNumber) => ino(inode));
+/** What was removed, in the order of removal (M8). */
+export const TRASH = defineTable(
+  'trash',
+  't',
+  TrashRow,
+  (realm: RealmId, number: number) => bigEndian(realm, 6) + bigEndian(number, 6),
+);
+/** The same by where it was: of one name the newest comes first. */
+export const TRASH_NAMES = defineTable(
+  'trash-name',
+  'h',
+  TrashNameRow,
+  (parent: InodeNumber, name: NameKey, number: number) =>
+    `${ino(parent)}${name}\0${bigEndian(INODE_NUMBER_MAX - number, 6)}`,
+);
 export const LOCKS = defineTable('lock', 'L', LockRow, (inode: InodeNumber) => ino(inode));
 
 // Data

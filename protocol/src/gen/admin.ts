@@ -43,6 +43,9 @@ export interface Status {
     | undefined;
   /** newest first, at most 20 */
   events: Event[];
+  trashBytes: number;
+  /** and directories */
+  trashFiles: number;
 }
 
 export interface ReplicationHealth {
@@ -162,6 +165,9 @@ export interface CreateRealmRequest {
   /** 0: the default of 1 */
   minReplicas: number;
   compressionOff: boolean;
+  /** 0: no trash; unset: the default of 7 days */
+  trashSeconds?: number | undefined;
+  trashYields: boolean;
 }
 
 export interface Realm {
@@ -175,6 +181,13 @@ export interface Realm {
   replicas: number;
   minReplicas: number;
   compression: boolean;
+  /** of what is used */
+  trashBytes: number;
+  trashInodes: number;
+  /** how long removed files are kept; 0: there is no trash */
+  trashSeconds: number;
+  /** the oldest goes early when there is no room */
+  trashYields: boolean;
 }
 
 export interface ListRealmsRequest {
@@ -233,6 +246,85 @@ export interface CreateBackupRequest {
 
 export interface BackupPiece {
   data: Buffer;
+}
+
+export interface ListTrashRequest {
+  /** what lay there or below; empty: everywhere */
+  path: string;
+  limit: number;
+  /** entries with smaller numbers; 0: the newest */
+  before: number;
+}
+
+export interface TrashEntry {
+  id: number;
+  /** as its directory is called now */
+  path: string;
+  /** its directory was destroyed: `path` is only its name */
+  parentGone: boolean;
+  realm: number;
+  /** InodeType of session.proto */
+  type: number;
+  size: number;
+  /** its owner */
+  uid: number;
+  /** who removed it */
+  subject: string;
+  deleted:
+    | Time
+    | undefined;
+  /** unset: the realm's trash was switched off, it goes with the next round */
+  keptUntil: Time | undefined;
+}
+
+export interface TrashPage {
+  /** newest first */
+  entries: TrashEntry[];
+  /** go on `before` it; 0: that was all */
+  next: number;
+}
+
+export interface RestoreTrashRequest {
+  /** 0: by path */
+  id: number;
+  /** the newest deletion of it, and with a directory the newest of each name below */
+  path: string;
+  /** another path; empty: where it was */
+  to: string;
+  /** as it was at that time */
+  at:
+    | Time
+    | undefined;
+  /** of the last answer: the rest of a directory */
+  resume: Buffer;
+}
+
+export interface RestoredTrash {
+  path: string;
+  files: number;
+  directories: number;
+  bytes: number;
+  /** their names are taken, or they belong to others */
+  skipped: number;
+  /** some of them */
+  skippedPaths: string[];
+  /** set: call again with it */
+  resume: Buffer;
+}
+
+export interface EmptyTrashRequest {
+  /** what lay there or below; empty: all */
+  path: string;
+  olderThanSeconds: number;
+  resume: Buffer;
+}
+
+export interface EmptiedTrash {
+  files: number;
+  directories: number;
+  bytes: number;
+  /** set: call again with it */
+  resume: Buffer;
 }
 
 export interface RenewCertificateRequest {
@@ -321,6 +413,8 @@ function createBaseStatus(): Status {
     certificates: [],
     time: undefined,
     events: [],
+    trashBytes: 0,
+    trashFiles: 0,
   };
 }
 
@@ -376,6 +470,12 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.events) {
       Event.encode(v!, writer.uint32(138).fork()).join();
+    }
+    if (message.trashBytes !== 0) {
+      writer.uint32(144).uint64(message.trashBytes);
+    }
+    if (message.trashFiles !== 0) {
+      writer.uint32(152).uint64(message.trashFiles);
     }
     return writer;
   },
@@ -529,6 +629,22 @@ export const Status: MessageFns<Status> = {
             message.events.push(Event.decode(reader, reader.uint32()));
             continue;
           }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.trashBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.trashFiles = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -594,6 +710,12 @@ export const Status: MessageFns<Status> = {
     if (message.events?.length) {
       obj.events = message.events.map((e) => Event.toJSON(e));
     }
+    if (message.trashBytes !== 0) {
+      obj.trashBytes = Math.round(message.trashBytes);
+    }
+    if (message.trashFiles !== 0) {
+      obj.trashFiles = Math.round(message.trashFiles);
+    }
     return obj;
   },
 
@@ -623,6 +745,8 @@ export const Status: MessageFns<Status> = {
     message.certificates = object.certificates?.map((e) => CertificateStatus.fromPartial(e)) || [];
     message.time = (object.time !== undefined && object.time !== null) ? Time.fromPartial(object.time) : undefined;
     message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
+    message.trashBytes = object.trashBytes ?? 0;
+    message.trashFiles = object.trashFiles ?? 0;
     return message;
   },
 };
@@ -2097,7 +2221,16 @@ export const Subjects: MessageFns<Subjects> = {
 };
 
 function createBaseCreateRealmRequest(): CreateRealmRequest {
-  return { path: "", quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false };
+  return {
+    path: "",
+    quotaBytes: 0,
+    quotaInodes: 0,
+    replicas: 0,
+    minReplicas: 0,
+    compressionOff: false,
+    trashSeconds: undefined,
+    trashYields: false,
+  };
 }
 
 export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
@@ -2119,6 +2252,12 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     }
     if (message.compressionOff !== false) {
       writer.uint32(48).bool(message.compressionOff);
+    }
+    if (message.trashSeconds !== undefined) {
+      writer.uint32(56).uint32(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      writer.uint32(64).bool(message.trashYields);
     }
     return writer;
   },
@@ -2184,6 +2323,22 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
             message.compressionOff = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.trashSeconds = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.trashYields = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2216,6 +2371,12 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     if (message.compressionOff !== false) {
       obj.compressionOff = message.compressionOff;
     }
+    if (message.trashSeconds !== undefined) {
+      obj.trashSeconds = Math.round(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      obj.trashYields = message.trashYields;
+    }
     return obj;
   },
 
@@ -2230,6 +2391,8 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     message.replicas = object.replicas ?? 0;
     message.minReplicas = object.minReplicas ?? 0;
     message.compressionOff = object.compressionOff ?? false;
+    message.trashSeconds = object.trashSeconds ?? undefined;
+    message.trashYields = object.trashYields ?? false;
     return message;
   },
 };
@@ -2246,6 +2409,10 @@ function createBaseRealm(): Realm {
     replicas: 0,
     minReplicas: 0,
     compression: false,
+    trashBytes: 0,
+    trashInodes: 0,
+    trashSeconds: 0,
+    trashYields: false,
   };
 }
 
@@ -2280,6 +2447,18 @@ export const Realm: MessageFns<Realm> = {
     }
     if (message.compression !== false) {
       writer.uint32(80).bool(message.compression);
+    }
+    if (message.trashBytes !== 0) {
+      writer.uint32(88).uint64(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      writer.uint32(96).uint64(message.trashInodes);
+    }
+    if (message.trashSeconds !== 0) {
+      writer.uint32(104).uint32(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      writer.uint32(112).bool(message.trashYields);
     }
     return writer;
   },
@@ -2377,6 +2556,38 @@ export const Realm: MessageFns<Realm> = {
             message.compression = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.trashBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.trashInodes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.trashSeconds = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.trashYields = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2421,6 +2632,18 @@ export const Realm: MessageFns<Realm> = {
     if (message.compression !== false) {
       obj.compression = message.compression;
     }
+    if (message.trashBytes !== 0) {
+      obj.trashBytes = Math.round(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      obj.trashInodes = Math.round(message.trashInodes);
+    }
+    if (message.trashSeconds !== 0) {
+      obj.trashSeconds = Math.round(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      obj.trashYields = message.trashYields;
+    }
     return obj;
   },
 
@@ -2439,6 +2662,10 @@ export const Realm: MessageFns<Realm> = {
     message.replicas = object.replicas ?? 0;
     message.minReplicas = object.minReplicas ?? 0;
     message.compression = object.compression ?? false;
+    message.trashBytes = object.trashBytes ?? 0;
+    message.trashInodes = object.trashInodes ?? 0;
+    message.trashSeconds = object.trashSeconds ?? 0;
+    message.trashYields = object.trashYields ?? false;
     return message;
   },
 };
@@ -3284,6 +3511,867 @@ export const BackupPiece: MessageFns<BackupPiece> = {
   },
 };
 
+function createBaseListTrashRequest(): ListTrashRequest {
+  return { path: "", limit: 0, before: 0 };
+}
+
+export const ListTrashRequest: MessageFns<ListTrashRequest> = {
+  encode(message: ListTrashRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(16).uint32(message.limit);
+    }
+    if (message.before !== 0) {
+      writer.uint32(24).uint64(message.before);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTrashRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTrashRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.before = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListTrashRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.limit !== 0) {
+      obj.limit = Math.round(message.limit);
+    }
+    if (message.before !== 0) {
+      obj.before = Math.round(message.before);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListTrashRequest>): ListTrashRequest {
+    return ListTrashRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListTrashRequest>): ListTrashRequest {
+    const message = createBaseListTrashRequest();
+    message.path = object.path ?? "";
+    message.limit = object.limit ?? 0;
+    message.before = object.before ?? 0;
+    return message;
+  },
+};
+
+function createBaseTrashEntry(): TrashEntry {
+  return {
+    id: 0,
+    path: "",
+    parentGone: false,
+    realm: 0,
+    type: 0,
+    size: 0,
+    uid: 0,
+    subject: "",
+    deleted: undefined,
+    keptUntil: undefined,
+  };
+}
+
+export const TrashEntry: MessageFns<TrashEntry> = {
+  encode(message: TrashEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    if (message.parentGone !== false) {
+      writer.uint32(24).bool(message.parentGone);
+    }
+    if (message.realm !== 0) {
+      writer.uint32(32).uint64(message.realm);
+    }
+    if (message.type !== 0) {
+      writer.uint32(40).uint32(message.type);
+    }
+    if (message.size !== 0) {
+      writer.uint32(48).uint64(message.size);
+    }
+    if (message.uid !== 0) {
+      writer.uint32(56).uint32(message.uid);
+    }
+    if (message.subject !== "") {
+      writer.uint32(66).string(message.subject);
+    }
+    if (message.deleted !== undefined) {
+      Time.encode(message.deleted, writer.uint32(74).fork()).join();
+    }
+    if (message.keptUntil !== undefined) {
+      Time.encode(message.keptUntil, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrashEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrashEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.parentGone = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.type = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.size = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.deleted = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.keptUntil = Time.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrashEntry): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.parentGone !== false) {
+      obj.parentGone = message.parentGone;
+    }
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    if (message.type !== 0) {
+      obj.type = Math.round(message.type);
+    }
+    if (message.size !== 0) {
+      obj.size = Math.round(message.size);
+    }
+    if (message.uid !== 0) {
+      obj.uid = Math.round(message.uid);
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.deleted !== undefined) {
+      obj.deleted = Time.toJSON(message.deleted);
+    }
+    if (message.keptUntil !== undefined) {
+      obj.keptUntil = Time.toJSON(message.keptUntil);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrashEntry>): TrashEntry {
+    return TrashEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrashEntry>): TrashEntry {
+    const message = createBaseTrashEntry();
+    message.id = object.id ?? 0;
+    message.path = object.path ?? "";
+    message.parentGone = object.parentGone ?? false;
+    message.realm = object.realm ?? 0;
+    message.type = object.type ?? 0;
+    message.size = object.size ?? 0;
+    message.uid = object.uid ?? 0;
+    message.subject = object.subject ?? "";
+    message.deleted = (object.deleted !== undefined && object.deleted !== null)
+      ? Time.fromPartial(object.deleted)
+      : undefined;
+    message.keptUntil = (object.keptUntil !== undefined && object.keptUntil !== null)
+      ? Time.fromPartial(object.keptUntil)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTrashPage(): TrashPage {
+  return { entries: [], next: 0 };
+}
+
+export const TrashPage: MessageFns<TrashPage> = {
+  encode(message: TrashPage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.entries) {
+      TrashEntry.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.next !== 0) {
+      writer.uint32(16).uint64(message.next);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrashPage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrashPage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.entries.push(TrashEntry.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.next = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrashPage): unknown {
+    const obj: any = {};
+    if (message.entries?.length) {
+      obj.entries = message.entries.map((e) => TrashEntry.toJSON(e));
+    }
+    if (message.next !== 0) {
+      obj.next = Math.round(message.next);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrashPage>): TrashPage {
+    return TrashPage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrashPage>): TrashPage {
+    const message = createBaseTrashPage();
+    message.entries = object.entries?.map((e) => TrashEntry.fromPartial(e)) || [];
+    message.next = object.next ?? 0;
+    return message;
+  },
+};
+
+function createBaseRestoreTrashRequest(): RestoreTrashRequest {
+  return { id: 0, path: "", to: "", at: undefined, resume: Buffer.alloc(0) };
+}
+
+export const RestoreTrashRequest: MessageFns<RestoreTrashRequest> = {
+  encode(message: RestoreTrashRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    if (message.to !== "") {
+      writer.uint32(26).string(message.to);
+    }
+    if (message.at !== undefined) {
+      Time.encode(message.at, writer.uint32(34).fork()).join();
+    }
+    if (message.resume.length !== 0) {
+      writer.uint32(42).bytes(message.resume);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreTrashRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreTrashRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.to = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.at = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.resume = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RestoreTrashRequest): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.to !== "") {
+      obj.to = message.to;
+    }
+    if (message.at !== undefined) {
+      obj.at = Time.toJSON(message.at);
+    }
+    if (message.resume.length !== 0) {
+      obj.resume = base64FromBytes(message.resume);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestoreTrashRequest>): RestoreTrashRequest {
+    return RestoreTrashRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestoreTrashRequest>): RestoreTrashRequest {
+    const message = createBaseRestoreTrashRequest();
+    message.id = object.id ?? 0;
+    message.path = object.path ?? "";
+    message.to = object.to ?? "";
+    message.at = (object.at !== undefined && object.at !== null) ? Time.fromPartial(object.at) : undefined;
+    message.resume = object.resume ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseRestoredTrash(): RestoredTrash {
+  return { path: "", files: 0, directories: 0, bytes: 0, skipped: 0, skippedPaths: [], resume: Buffer.alloc(0) };
+}
+
+export const RestoredTrash: MessageFns<RestoredTrash> = {
+  encode(message: RestoredTrash, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.files !== 0) {
+      writer.uint32(16).uint64(message.files);
+    }
+    if (message.directories !== 0) {
+      writer.uint32(24).uint64(message.directories);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(32).uint64(message.bytes);
+    }
+    if (message.skipped !== 0) {
+      writer.uint32(40).uint64(message.skipped);
+    }
+    for (const v of message.skippedPaths) {
+      writer.uint32(50).string(v!);
+    }
+    if (message.resume.length !== 0) {
+      writer.uint32(58).bytes(message.resume);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoredTrash {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoredTrash();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.files = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.directories = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.skipped = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.skippedPaths.push(reader.string());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.resume = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RestoredTrash): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.directories !== 0) {
+      obj.directories = Math.round(message.directories);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.skipped !== 0) {
+      obj.skipped = Math.round(message.skipped);
+    }
+    if (message.skippedPaths?.length) {
+      obj.skippedPaths = message.skippedPaths;
+    }
+    if (message.resume.length !== 0) {
+      obj.resume = base64FromBytes(message.resume);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestoredTrash>): RestoredTrash {
+    return RestoredTrash.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestoredTrash>): RestoredTrash {
+    const message = createBaseRestoredTrash();
+    message.path = object.path ?? "";
+    message.files = object.files ?? 0;
+    message.directories = object.directories ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.skipped = object.skipped ?? 0;
+    message.skippedPaths = object.skippedPaths?.map((e) => e) || [];
+    message.resume = object.resume ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseEmptyTrashRequest(): EmptyTrashRequest {
+  return { path: "", olderThanSeconds: 0, resume: Buffer.alloc(0) };
+}
+
+export const EmptyTrashRequest: MessageFns<EmptyTrashRequest> = {
+  encode(message: EmptyTrashRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.olderThanSeconds !== 0) {
+      writer.uint32(16).uint32(message.olderThanSeconds);
+    }
+    if (message.resume.length !== 0) {
+      writer.uint32(26).bytes(message.resume);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EmptyTrashRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEmptyTrashRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.olderThanSeconds = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.resume = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: EmptyTrashRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.olderThanSeconds !== 0) {
+      obj.olderThanSeconds = Math.round(message.olderThanSeconds);
+    }
+    if (message.resume.length !== 0) {
+      obj.resume = base64FromBytes(message.resume);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EmptyTrashRequest>): EmptyTrashRequest {
+    return EmptyTrashRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EmptyTrashRequest>): EmptyTrashRequest {
+    const message = createBaseEmptyTrashRequest();
+    message.path = object.path ?? "";
+    message.olderThanSeconds = object.olderThanSeconds ?? 0;
+    message.resume = object.resume ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseEmptiedTrash(): EmptiedTrash {
+  return { files: 0, directories: 0, bytes: 0, resume: Buffer.alloc(0) };
+}
+
+export const EmptiedTrash: MessageFns<EmptiedTrash> = {
+  encode(message: EmptiedTrash, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.files !== 0) {
+      writer.uint32(8).uint64(message.files);
+    }
+    if (message.directories !== 0) {
+      writer.uint32(16).uint64(message.directories);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).uint64(message.bytes);
+    }
+    if (message.resume.length !== 0) {
+      writer.uint32(34).bytes(message.resume);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EmptiedTrash {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEmptiedTrash();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.files = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.directories = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.resume = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: EmptiedTrash): unknown {
+    const obj: any = {};
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.directories !== 0) {
+      obj.directories = Math.round(message.directories);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.resume.length !== 0) {
+      obj.resume = base64FromBytes(message.resume);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EmptiedTrash>): EmptiedTrash {
+    return EmptiedTrash.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EmptiedTrash>): EmptiedTrash {
+    const message = createBaseEmptiedTrash();
+    message.files = object.files ?? 0;
+    message.directories = object.directories ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.resume = object.resume ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
 function createBaseRenewCertificateRequest(): RenewCertificateRequest {
   return { csr: Buffer.alloc(0) };
 }
@@ -3614,6 +4702,34 @@ export const AdminService = {
     responseSerialize: (value: BackupPiece): Buffer => Buffer.from(BackupPiece.encode(value).finish()),
     responseDeserialize: (value: Buffer): BackupPiece => BackupPiece.decode(value),
   },
+  /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
+  listTrash: {
+    path: "/collective.v1.Admin/ListTrash" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListTrashRequest): Buffer => Buffer.from(ListTrashRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListTrashRequest => ListTrashRequest.decode(value),
+    responseSerialize: (value: TrashPage): Buffer => Buffer.from(TrashPage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): TrashPage => TrashPage.decode(value),
+  },
+  restoreTrash: {
+    path: "/collective.v1.Admin/RestoreTrash" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RestoreTrashRequest): Buffer => Buffer.from(RestoreTrashRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RestoreTrashRequest => RestoreTrashRequest.decode(value),
+    responseSerialize: (value: RestoredTrash): Buffer => Buffer.from(RestoredTrash.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RestoredTrash => RestoredTrash.decode(value),
+  },
+  emptyTrash: {
+    path: "/collective.v1.Admin/EmptyTrash" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EmptyTrashRequest): Buffer => Buffer.from(EmptyTrashRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EmptyTrashRequest => EmptyTrashRequest.decode(value),
+    responseSerialize: (value: EmptiedTrash): Buffer => Buffer.from(EmptiedTrash.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EmptiedTrash => EmptiedTrash.decode(value),
+  },
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: {
     path: "/collective.v1.Admin/RenewCertificate" as const,
@@ -3640,6 +4756,10 @@ export interface AdminServer extends UntypedServiceImplementation {
   setMaintenance: handleUnaryCall<SetMaintenanceRequest, Maintenance>;
   /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
   createBackup: handleServerStreamingCall<CreateBackupRequest, BackupPiece>;
+  /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
+  listTrash: handleUnaryCall<ListTrashRequest, TrashPage>;
+  restoreTrash: handleUnaryCall<RestoreTrashRequest, RestoredTrash>;
+  emptyTrash: handleUnaryCall<EmptyTrashRequest, EmptiedTrash>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: handleUnaryCall<RenewCertificateRequest, IssuedCertificate>;
 }
@@ -3785,6 +4905,52 @@ export interface AdminClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<BackupPiece>;
+  /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
+  listTrash(
+    request: ListTrashRequest,
+    callback: (error: ServiceError | null, response: TrashPage) => void,
+  ): ClientUnaryCall;
+  listTrash(
+    request: ListTrashRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: TrashPage) => void,
+  ): ClientUnaryCall;
+  listTrash(
+    request: ListTrashRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: TrashPage) => void,
+  ): ClientUnaryCall;
+  restoreTrash(
+    request: RestoreTrashRequest,
+    callback: (error: ServiceError | null, response: RestoredTrash) => void,
+  ): ClientUnaryCall;
+  restoreTrash(
+    request: RestoreTrashRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RestoredTrash) => void,
+  ): ClientUnaryCall;
+  restoreTrash(
+    request: RestoreTrashRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RestoredTrash) => void,
+  ): ClientUnaryCall;
+  emptyTrash(
+    request: EmptyTrashRequest,
+    callback: (error: ServiceError | null, response: EmptiedTrash) => void,
+  ): ClientUnaryCall;
+  emptyTrash(
+    request: EmptyTrashRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EmptiedTrash) => void,
+  ): ClientUnaryCall;
+  emptyTrash(
+    request: EmptyTrashRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EmptiedTrash) => void,
+  ): ClientUnaryCall;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate(
     request: RenewCertificateRequest,

@@ -617,6 +617,8 @@ export interface Unlink {
   held: boolean;
   /** 0: any */
   expectedInode: number;
+  /** not into the trash */
+  permanent: boolean;
 }
 
 export interface Unlinked {
@@ -789,6 +791,9 @@ export interface FileSystem {
   freeBytes: number;
   totalInodes: number;
   freeInodes: number;
+  /** of what is used */
+  trashBytes: number;
+  trashInodes: number;
 }
 
 export interface Lock {
@@ -5296,7 +5301,7 @@ export const LinkInode: MessageFns<LinkInode> = {
 };
 
 function createBaseUnlink(): Unlink {
-  return { parent: 0, name: Buffer.alloc(0), directory: false, held: false, expectedInode: 0 };
+  return { parent: 0, name: Buffer.alloc(0), directory: false, held: false, expectedInode: 0, permanent: false };
 }
 
 export const Unlink: MessageFns<Unlink> = {
@@ -5315,6 +5320,9 @@ export const Unlink: MessageFns<Unlink> = {
     }
     if (message.expectedInode !== 0) {
       writer.uint32(40).uint64(message.expectedInode);
+    }
+    if (message.permanent !== false) {
+      writer.uint32(48).bool(message.permanent);
     }
     return writer;
   },
@@ -5372,6 +5380,14 @@ export const Unlink: MessageFns<Unlink> = {
             message.expectedInode = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.permanent = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5401,6 +5417,9 @@ export const Unlink: MessageFns<Unlink> = {
     if (message.expectedInode !== 0) {
       obj.expectedInode = Math.round(message.expectedInode);
     }
+    if (message.permanent !== false) {
+      obj.permanent = message.permanent;
+    }
     return obj;
   },
 
@@ -5414,6 +5433,7 @@ export const Unlink: MessageFns<Unlink> = {
     message.directory = object.directory ?? false;
     message.held = object.held ?? false;
     message.expectedInode = object.expectedInode ?? 0;
+    message.permanent = object.permanent ?? false;
     return message;
   },
 };
@@ -7658,7 +7678,7 @@ export const StatFileSystem: MessageFns<StatFileSystem> = {
 };
 
 function createBaseFileSystem(): FileSystem {
-  return { totalBytes: 0, freeBytes: 0, totalInodes: 0, freeInodes: 0 };
+  return { totalBytes: 0, freeBytes: 0, totalInodes: 0, freeInodes: 0, trashBytes: 0, trashInodes: 0 };
 }
 
 export const FileSystem: MessageFns<FileSystem> = {
@@ -7674,6 +7694,12 @@ export const FileSystem: MessageFns<FileSystem> = {
     }
     if (message.freeInodes !== 0) {
       writer.uint32(32).uint64(message.freeInodes);
+    }
+    if (message.trashBytes !== 0) {
+      writer.uint32(40).uint64(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      writer.uint32(48).uint64(message.trashInodes);
     }
     return writer;
   },
@@ -7723,6 +7749,22 @@ export const FileSystem: MessageFns<FileSystem> = {
             message.freeInodes = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.trashBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.trashInodes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7749,6 +7791,12 @@ export const FileSystem: MessageFns<FileSystem> = {
     if (message.freeInodes !== 0) {
       obj.freeInodes = Math.round(message.freeInodes);
     }
+    if (message.trashBytes !== 0) {
+      obj.trashBytes = Math.round(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      obj.trashInodes = Math.round(message.trashInodes);
+    }
     return obj;
   },
 
@@ -7761,6 +7809,8 @@ export const FileSystem: MessageFns<FileSystem> = {
     message.freeBytes = object.freeBytes ?? 0;
     message.totalInodes = object.totalInodes ?? 0;
     message.freeInodes = object.freeInodes ?? 0;
+    message.trashBytes = object.trashBytes ?? 0;
+    message.trashInodes = object.trashInodes ?? 0;
     return message;
   },
 };

@@ -37,6 +37,8 @@ export interface InodeRow {
   data: number;
   /** directory: its name in `parent`, so that a path is found from below; empty: the root, or a row older than this field */
   name: Buffer;
+  /** number of its row in the trash; 0: not there */
+  trashed: number;
 }
 
 export interface DentryRow {
@@ -144,12 +146,45 @@ export interface RealmRow {
   replicas: number;
   minReplicas: number;
   compressionOff: boolean;
+  /** how long removed files are kept; 0: the default, -1: no trash */
+  trashSeconds: number;
+  /** the oldest goes early when there is no room */
+  trashYields: boolean;
 }
 
 export interface UsageRow {
+  /** trash included */
   bytes: number;
+  /** trash included */
   inodes: number;
+  /** without those in the trash */
   directories: number;
+  trashBytes: number;
+  trashInodes: number;
+}
+
+/** What was removed and can be brought back (M8). Its inode stays and names this row. */
+export interface TrashRow {
+  inode: number;
+  type: number;
+  /** where it was; that directory may be in the trash too */
+  parent: number;
+  name: Buffer;
+  deleted:
+    | Stamp
+    | undefined;
+  /** who removed it */
+  subject: string;
+  /** its owner */
+  uid: number;
+  size: number;
+}
+
+/** The same found from the directory in which it was. */
+export interface TrashNameRow {
+  realm: number;
+  inode: number;
+  type: number;
 }
 
 export interface SubjectRow {
@@ -390,6 +425,7 @@ function createBaseInodeRow(): InodeRow {
     xattrs: 0,
     data: 0,
     name: Buffer.alloc(0),
+    trashed: 0,
   };
 }
 
@@ -454,6 +490,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     }
     if (message.name.length !== 0) {
       writer.uint32(162).bytes(message.name);
+    }
+    if (message.trashed !== 0) {
+      writer.uint32(168).uint64(message.trashed);
     }
     return writer;
   },
@@ -631,6 +670,14 @@ export const InodeRow: MessageFns<InodeRow> = {
             message.name = Buffer.from(reader.bytes());
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.trashed = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -705,6 +752,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     if (message.name.length !== 0) {
       obj.name = base64FromBytes(message.name);
     }
+    if (message.trashed !== 0) {
+      obj.trashed = Math.round(message.trashed);
+    }
     return obj;
   },
 
@@ -733,6 +783,7 @@ export const InodeRow: MessageFns<InodeRow> = {
     message.xattrs = object.xattrs ?? 0;
     message.data = object.data ?? 0;
     message.name = object.name ?? Buffer.alloc(0);
+    message.trashed = object.trashed ?? 0;
     return message;
   },
 };
@@ -1926,7 +1977,17 @@ export const RepairRow: MessageFns<RepairRow> = {
 };
 
 function createBaseRealmRow(): RealmRow {
-  return { root: 0, path: "", quotaBytes: 0, quotaInodes: 0, replicas: 0, minReplicas: 0, compressionOff: false };
+  return {
+    root: 0,
+    path: "",
+    quotaBytes: 0,
+    quotaInodes: 0,
+    replicas: 0,
+    minReplicas: 0,
+    compressionOff: false,
+    trashSeconds: 0,
+    trashYields: false,
+  };
 }
 
 export const RealmRow: MessageFns<RealmRow> = {
@@ -1951,6 +2012,12 @@ export const RealmRow: MessageFns<RealmRow> = {
     }
     if (message.compressionOff !== false) {
       writer.uint32(56).bool(message.compressionOff);
+    }
+    if (message.trashSeconds !== 0) {
+      writer.uint32(64).int32(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      writer.uint32(72).bool(message.trashYields);
     }
     return writer;
   },
@@ -2024,6 +2091,22 @@ export const RealmRow: MessageFns<RealmRow> = {
             message.compressionOff = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.trashSeconds = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.trashYields = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2059,6 +2142,12 @@ export const RealmRow: MessageFns<RealmRow> = {
     if (message.compressionOff !== false) {
       obj.compressionOff = message.compressionOff;
     }
+    if (message.trashSeconds !== 0) {
+      obj.trashSeconds = Math.round(message.trashSeconds);
+    }
+    if (message.trashYields !== false) {
+      obj.trashYields = message.trashYields;
+    }
     return obj;
   },
 
@@ -2074,12 +2163,14 @@ export const RealmRow: MessageFns<RealmRow> = {
     message.replicas = object.replicas ?? 0;
     message.minReplicas = object.minReplicas ?? 0;
     message.compressionOff = object.compressionOff ?? false;
+    message.trashSeconds = object.trashSeconds ?? 0;
+    message.trashYields = object.trashYields ?? false;
     return message;
   },
 };
 
 function createBaseUsageRow(): UsageRow {
-  return { bytes: 0, inodes: 0, directories: 0 };
+  return { bytes: 0, inodes: 0, directories: 0, trashBytes: 0, trashInodes: 0 };
 }
 
 export const UsageRow: MessageFns<UsageRow> = {
@@ -2092,6 +2183,12 @@ export const UsageRow: MessageFns<UsageRow> = {
     }
     if (message.directories !== 0) {
       writer.uint32(24).int64(message.directories);
+    }
+    if (message.trashBytes !== 0) {
+      writer.uint32(32).int64(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      writer.uint32(40).int64(message.trashInodes);
     }
     return writer;
   },
@@ -2133,6 +2230,22 @@ export const UsageRow: MessageFns<UsageRow> = {
             message.directories = longToNumber(reader.int64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.trashBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.trashInodes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2156,6 +2269,12 @@ export const UsageRow: MessageFns<UsageRow> = {
     if (message.directories !== 0) {
       obj.directories = Math.round(message.directories);
     }
+    if (message.trashBytes !== 0) {
+      obj.trashBytes = Math.round(message.trashBytes);
+    }
+    if (message.trashInodes !== 0) {
+      obj.trashInodes = Math.round(message.trashInodes);
+    }
     return obj;
   },
 
@@ -2167,6 +2286,271 @@ export const UsageRow: MessageFns<UsageRow> = {
     message.bytes = object.bytes ?? 0;
     message.inodes = object.inodes ?? 0;
     message.directories = object.directories ?? 0;
+    message.trashBytes = object.trashBytes ?? 0;
+    message.trashInodes = object.trashInodes ?? 0;
+    return message;
+  },
+};
+
+function createBaseTrashRow(): TrashRow {
+  return { inode: 0, type: 0, parent: 0, name: Buffer.alloc(0), deleted: undefined, subject: "", uid: 0, size: 0 };
+}
+
+export const TrashRow: MessageFns<TrashRow> = {
+  encode(message: TrashRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.inode !== 0) {
+      writer.uint32(8).uint64(message.inode);
+    }
+    if (message.type !== 0) {
+      writer.uint32(16).uint32(message.type);
+    }
+    if (message.parent !== 0) {
+      writer.uint32(24).uint64(message.parent);
+    }
+    if (message.name.length !== 0) {
+      writer.uint32(34).bytes(message.name);
+    }
+    if (message.deleted !== undefined) {
+      Stamp.encode(message.deleted, writer.uint32(42).fork()).join();
+    }
+    if (message.subject !== "") {
+      writer.uint32(50).string(message.subject);
+    }
+    if (message.uid !== 0) {
+      writer.uint32(56).uint32(message.uid);
+    }
+    if (message.size !== 0) {
+      writer.uint32(64).uint64(message.size);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrashRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrashRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.type = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.parent = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.name = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.deleted = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.size = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrashRow): unknown {
+    const obj: any = {};
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.type !== 0) {
+      obj.type = Math.round(message.type);
+    }
+    if (message.parent !== 0) {
+      obj.parent = Math.round(message.parent);
+    }
+    if (message.name.length !== 0) {
+      obj.name = base64FromBytes(message.name);
+    }
+    if (message.deleted !== undefined) {
+      obj.deleted = Stamp.toJSON(message.deleted);
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.uid !== 0) {
+      obj.uid = Math.round(message.uid);
+    }
+    if (message.size !== 0) {
+      obj.size = Math.round(message.size);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrashRow>): TrashRow {
+    return TrashRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrashRow>): TrashRow {
+    const message = createBaseTrashRow();
+    message.inode = object.inode ?? 0;
+    message.type = object.type ?? 0;
+    message.parent = object.parent ?? 0;
+    message.name = object.name ?? Buffer.alloc(0);
+    message.deleted = (object.deleted !== undefined && object.deleted !== null)
+      ? Stamp.fromPartial(object.deleted)
+      : undefined;
+    message.subject = object.subject ?? "";
+    message.uid = object.uid ?? 0;
+    message.size = object.size ?? 0;
+    return message;
+  },
+};
+
+function createBaseTrashNameRow(): TrashNameRow {
+  return { realm: 0, inode: 0, type: 0 };
+}
+
+export const TrashNameRow: MessageFns<TrashNameRow> = {
+  encode(message: TrashNameRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.realm !== 0) {
+      writer.uint32(8).uint64(message.realm);
+    }
+    if (message.inode !== 0) {
+      writer.uint32(16).uint64(message.inode);
+    }
+    if (message.type !== 0) {
+      writer.uint32(24).uint32(message.type);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrashNameRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrashNameRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.type = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrashNameRow): unknown {
+    const obj: any = {};
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    if (message.type !== 0) {
+      obj.type = Math.round(message.type);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrashNameRow>): TrashNameRow {
+    return TrashNameRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrashNameRow>): TrashNameRow {
+    const message = createBaseTrashNameRow();
+    message.realm = object.realm ?? 0;
+    message.inode = object.inode ?? 0;
+    message.type = object.type ?? 0;
     return message;
   },
 };
