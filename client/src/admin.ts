@@ -9,6 +9,7 @@ import {
   SetMaintenanceRequest,
   type Subjects,
   type Events as WireEvents,
+  type NodeHolding as WireHolding,
   type Identity as WireIdentity,
   type NodeStatus as WireNode,
   type Realm as WireRealm,
@@ -26,7 +27,9 @@ import type {
   IssuedCertificate,
   MaintenanceSettings,
   MemberStatus,
+  NodeDuty,
   NodeHealth,
+  NodeHolding,
   NodeStatus,
   Realm,
   RealmRequest,
@@ -36,6 +39,8 @@ import { MemberTrash } from './trash.ts';
 import type { Trash } from './trash-api.ts';
 
 export const ADMIN_CALL_WITHIN_MS = 15_000;
+/** The coordinator looks at every chunk: some seconds a million. */
+const WALK_WITHIN_MS = 300_000;
 
 const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
   [NodeState.READY]: 'ready',
@@ -112,6 +117,28 @@ export class MemberAdmin implements Admin {
     return realms.map(realmOf);
   }
 
+  async setNodeDuty(name: string, duty: NodeDuty, options: CallOptions = {}): Promise<NodeHolding> {
+    const what = `Set the duty of node ${name}`;
+    const walk = { ...options, withinMs: WALK_WITHIN_MS };
+    return holdingOf(await this.#call(what, walk, (done) => this.#client.setNodeDuty({ name, duty }, done)));
+  }
+
+  async nodeHolding(name: string, options: CallOptions = {}): Promise<NodeHolding> {
+    const what = `Ask what lies on node ${name}`;
+    const walk = { ...options, withinMs: WALK_WITHIN_MS };
+    return holdingOf(await this.#call(what, walk, (done) => this.#client.getNodeHolding({ name }, done)));
+  }
+
+  async removeNode(
+    name: string,
+    { force = false, ...options }: CallOptions & { force?: boolean } = {},
+  ): Promise<NodeHolding> {
+    const walk = { ...options, withinMs: WALK_WITHIN_MS };
+    return holdingOf(
+      await this.#call(`Remove node ${name}`, walk, (done) => this.#client.removeNode({ name, force }, done)),
+    );
+  }
+
   async events({ before = 0, limit = 100, kind = '' }: EventQuery = {}, options: CallOptions = {}): Promise<EventPage> {
     const { events, end } = await this.#call('List events', options, (done: Done<WireEvents>) =>
       this.#client.listEvents({ before, limit, kind }, done),
@@ -155,8 +182,8 @@ export class MemberAdmin implements Admin {
     );
   }
 
-  #call<T>(what: string, options: CallOptions, begin: Begin<T>): Promise<T> {
-    return this.#explain(unaryCall(this.#clock, what, options.signal, begin));
+  #call<T>(what: string, options: CallOptions & { withinMs?: number }, begin: Begin<T>): Promise<T> {
+    return this.#explain(unaryCall(this.#clock, what, options.signal, begin, options.withinMs));
   }
 }
 
@@ -171,6 +198,7 @@ export async function unaryCall<T>(
   what: string,
   signal: AbortSignal | undefined,
   begin: Begin<T>,
+  withinMs = ADMIN_CALL_WITHIN_MS,
 ): Promise<T> {
   signal?.throwIfAborted();
   const stop = new AbortController();
@@ -180,8 +208,8 @@ export async function unaryCall<T>(
     const answer = new Promise<T>((resolve, reject) => {
       call = begin((error, value) => (error === null ? resolve(value) : reject(fromServiceError(error, what))));
     });
-    const tooLate = sleep(clock, ADMIN_CALL_WITHIN_MS, either).then(() => {
-      throw new CollectiveError('deadline_exceeded', `${what}: no answer within ${ADMIN_CALL_WITHIN_MS} ms`);
+    const tooLate = sleep(clock, withinMs, either).then(() => {
+      throw new CollectiveError('deadline_exceeded', `${what}: no answer within ${withinMs} ms`);
     });
     return await Promise.race([answer, tooLate]);
   } finally {
@@ -197,6 +225,10 @@ function statusOf(wire: WireStatus): MemberStatus {
     nodes: wire.nodes.map(nodeOf),
     replication: wire.replication ?? { replicas: 0, underReplicated: 0, unstable: 0, lost: 0 },
   };
+}
+
+function holdingOf(wire: WireHolding): NodeHolding {
+  return { ...wire, state: NODE_STATES[wire.state] ?? 'unknown' };
 }
 
 function nodeOf(wire: WireNode): NodeStatus {

@@ -372,6 +372,8 @@ export interface NodeStatus {
   readonly chunks: number;
   readonly addresses: readonly { readonly listener: string; readonly host: string; readonly port: number }[];
   readonly certificateExpires?: Timestamp;
+  /** 'cordoned': takes no new chunks; 'draining': its chunks move away as well. */
+  readonly duty: string;
 }
 
 export interface MemberStatus {
@@ -485,6 +487,12 @@ export interface Admin {
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;
+  /** Resolves when it is stable, with what lies there now. Throws `not_found`. */
+  setNodeDuty(name: string, duty: NodeDuty, options?: CallOptions): Promise<NodeHolding>;
+  /** What lies on a node, counted over all chunks when it is asked: 0 chunks means that it may go. */
+  nodeHolding(name: string, options?: CallOptions): Promise<NodeHolding>;
+  /** Throws `busy` while chunks lie there; with `force` they are given up. */
+  removeNode(name: string, options?: CallOptions & { readonly force?: boolean }): Promise<NodeHolding>;
   /** Newest first; from the newest, or from below `before`. */
   events(query?: EventQuery, options?: CallOptions): Promise<EventPage>;
   maintenance(options?: CallOptions): Promise<MaintenanceSettings>;
@@ -505,6 +513,17 @@ export interface MemberEvent {
   readonly kind: string;
   readonly message: string;
   readonly details: Readonly<Record<string, string>>;
+}
+
+export type NodeDuty = 'active' | 'cordoned' | 'draining';
+
+export interface NodeHolding {
+  readonly name: string;
+  readonly duty: string;
+  readonly state: NodeHealth;
+  /** That rows of named chunks say lie there. */
+  readonly chunks: number;
+  readonly bytes: number;
 }
 
 export interface EventQuery {

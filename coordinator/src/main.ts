@@ -90,6 +90,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     listRealms: () => state.core.listRealms(),
     events: state.events,
     maintenance: state.maintenance,
+    duties: state.duties,
     createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(

@@ -22,6 +22,7 @@ import { claimFolder } from './member-folder.ts';
 import { AccessKeys } from './membership/access-keys.ts';
 import { LinkOrders } from './membership/link-orders.ts';
 import { MemberData } from './membership/member-data.ts';
+import { NodeDuties } from './membership/node-duties.ts';
 import { NodeLinks } from './membership/node-link.ts';
 import { NodeTable } from './membership/node-table.ts';
 import { ATTRIBUTES, DATA } from './ops/context.ts';
@@ -49,6 +50,7 @@ export interface MemberState extends AsyncDisposable {
   readonly data: MemberData;
   readonly events: EventLog;
   readonly maintenance: Maintenance;
+  readonly duties: NodeDuties;
   readonly orders: NodeOrders;
   readonly background: Background;
   readonly log: FileLog;
@@ -185,6 +187,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       data,
       events,
       maintenance,
+      duties: new NodeDuties({ engine: core.engine, nodes, events }),
       orders,
       background,
       log,

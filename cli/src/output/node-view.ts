@@ -10,7 +10,7 @@ export function nodeView(now: Timestamp): RowsView<NodeStatus> {
   return {
     columns: [
       { header: 'NAME', cell: ({ name }) => name },
-      { header: 'STATE', cell: ({ state }) => state },
+      { header: 'STATE', cell: ({ state, duty }) => (duty === '' || duty === 'active' ? state : `${state},${duty}`) },
       { header: 'USED', cell: ({ usedBytes }) => formatByteSize(usedBytes), align: 'right' },
       { header: 'CAPACITY', cell: ({ capacityBytes }) => formatByteSize(capacityBytes), align: 'right' },
       { header: 'FREE', cell: ({ freeBytes }) => formatByteSize(freeBytes), align: 'right' },

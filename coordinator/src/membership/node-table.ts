@@ -122,6 +122,17 @@ export class NodeTable {
     await this.#write(name);
   }
 
+  /** The member knows it no more; should it register again, it is a new node. Resolves when that is stable. */
+  async remove(name: NodeName): Promise<void> {
+    this.#nodes.delete(name);
+    await this.#engine.run((tx) => tx.remove(NODES, name));
+  }
+
+  stateOf(name: NodeName): NodeState {
+    const node = this.#nodes.get(name);
+    return node === undefined ? NodeState.UNKNOWN : this.#state(node);
+  }
+
   /** This process did not run for a while: that nobody was heard in that time says nothing of the nodes. */
   wasDeaf(): void {
     this.#listensSinceMs = this.#clock.bootMs();
@@ -203,6 +214,7 @@ export class NodeTable {
         addresses: node.row.addresses,
         certificateExpires: node.report?.certificateExpires,
         incarnation: node.row.incarnation,
+        duty: dutyOf(node.row),
       }));
   }
 

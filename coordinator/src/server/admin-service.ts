@@ -5,13 +5,17 @@ import type {
   CreateRealmRequest,
   CreateTokenRequest,
   Events,
+  GetNodeHoldingRequest,
   Identity,
   IssuedCertificate,
   ListEventsRequest,
+  NodeHolding,
   Realm,
   Realms,
+  RemoveNodeRequest,
   RenewCertificateRequest,
   SetMaintenanceRequest,
+  SetNodeDutyRequest,
   Status,
   Subjects,
   Maintenance as WireMaintenance,
@@ -21,6 +25,7 @@ import type { Engine } from '../engine/transaction.ts';
 import { EVENTS_PAGE_MAX, type EventLog } from '../events/event-log.ts';
 import type { Maintenance } from '../jobs/maintenance.ts';
 import type { Enrolment } from '../membership/enrolment.ts';
+import type { NodeDuties } from '../membership/node-duties.ts';
 import { allSubjects, identityOf, requireAdmin, wireIdentity } from '../membership/subjects.ts';
 import { SUBJECTS } from '../tables/tables.ts';
 
@@ -33,6 +38,7 @@ export interface AdminParts {
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
   readonly events: Pick<EventLog, 'page' | 'record'>;
   readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
+  readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove'>;
 }
 
 export class AdminService {
@@ -73,6 +79,21 @@ export class AdminService {
     if (row?.admin || peer.role === 'operator') return { realms };
     const given = new Set(row?.realms.map(({ realm }) => realm));
     return { realms: realms.filter(({ realm }) => given.has(realm)) };
+  }
+
+  async setNodeDuty({ name, duty }: SetNodeDutyRequest, peer: PeerIdentity): Promise<NodeHolding> {
+    await this.#requireAdmin(peer, `Set the duty of node ${name}`);
+    return await this.#parts.duties.set(name, duty, peer.uri);
+  }
+
+  async getNodeHolding({ name }: GetNodeHoldingRequest, peer: PeerIdentity): Promise<NodeHolding> {
+    await this.#requireAdmin(peer, `Ask what lies on node ${name}`);
+    return await this.#parts.duties.holding(name);
+  }
+
+  async removeNode({ name, force }: RemoveNodeRequest, peer: PeerIdentity): Promise<NodeHolding> {
+    await this.#requireAdmin(peer, `Remove node ${name}`);
+    return await this.#parts.duties.remove(name, force, peer.uri);
   }
 
   async listEvents({ before, limit, kind }: ListEventsRequest, peer: PeerIdentity): Promise<Events> {

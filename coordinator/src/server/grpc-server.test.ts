@@ -194,6 +194,9 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         answer,
       ),
     'Admin/ListRealms': () => client.listRealms({}, answer),
+    'Admin/SetNodeDuty': () => client.setNodeDuty({ name: 'node-1', duty: 'draining' }, answer),
+    'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
+    'Admin/RemoveNode': () => client.removeNode({ name: 'node-1', force: false }, answer),
     'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
     'Admin/GetMaintenance': () => client.getMaintenance({}, answer),
     'Admin/SetMaintenance': () => client.setMaintenance(SetMaintenanceRequest.fromPartial({}), answer),
@@ -254,6 +257,10 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/SetMaintenance':
     case 'Admin/CreateBackup':
       return mayAdminister ? 'ok' : 'permission_denied';
+    case 'Admin/SetNodeDuty':
+    case 'Admin/GetNodeHolding':
+    case 'Admin/RemoveNode':
+      return mayAdminister ? 'not_found' : 'permission_denied';
     case 'Admin/CreateRealm':
       return mayAdminister ? 'exists' : 'permission_denied';
     case 'Admin/ListTrash':

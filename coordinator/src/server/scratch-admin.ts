@@ -14,6 +14,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     listRealms: async () => [],
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
+    duties: { set: noNode, holding: noNode, remove: noNode },
     createBackup: async function* () {
       yield Buffer.from('backup');
     },
@@ -28,3 +29,4 @@ export function scratchTrash({ engine }: ScratchMember): TrashService {
     change: () => Promise.reject(new CollectiveError('not_found', 'Change the trash: it is empty')),
   });
 }
+const noNode = (): Promise<never> => Promise.reject(new CollectiveError('not_found', 'Find a node: there is none'));

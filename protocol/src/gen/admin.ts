@@ -95,6 +95,32 @@ export interface NodeStatus {
   addresses: NodeAddress[];
   certificateExpires: Time | undefined;
   incarnation: number;
+  /** "active", "cordoned", "draining" */
+  duty: string;
+}
+
+export interface SetNodeDutyRequest {
+  name: string;
+  /** "active", "cordoned": takes no new chunks, "draining": its chunks move away as well */
+  duty: string;
+}
+
+export interface GetNodeHoldingRequest {
+  name: string;
+}
+
+export interface RemoveNodeRequest {
+  name: string;
+  /** although chunks lie there: they are given up */
+  force: boolean;
+}
+
+export interface NodeHolding {
+  name: string;
+  duty: string;
+  state: NodeState;
+  chunks: number;
+  bytes: number;
 }
 
 export interface WhoAmIRequest {
@@ -1187,6 +1213,7 @@ function createBaseNodeStatus(): NodeStatus {
     addresses: [],
     certificateExpires: undefined,
     incarnation: 0,
+    duty: "",
   };
 }
 
@@ -1230,6 +1257,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.incarnation !== 0) {
       writer.uint32(104).uint32(message.incarnation);
+    }
+    if (message.duty !== "") {
+      writer.uint32(114).string(message.duty);
     }
     return writer;
   },
@@ -1351,6 +1381,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.incarnation = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.duty = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1404,6 +1442,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     if (message.incarnation !== 0) {
       obj.incarnation = Math.round(message.incarnation);
     }
+    if (message.duty !== "") {
+      obj.duty = message.duty;
+    }
     return obj;
   },
 
@@ -1429,6 +1470,349 @@ export const NodeStatus: MessageFns<NodeStatus> = {
       ? Time.fromPartial(object.certificateExpires)
       : undefined;
     message.incarnation = object.incarnation ?? 0;
+    message.duty = object.duty ?? "";
+    return message;
+  },
+};
+
+function createBaseSetNodeDutyRequest(): SetNodeDutyRequest {
+  return { name: "", duty: "" };
+}
+
+export const SetNodeDutyRequest: MessageFns<SetNodeDutyRequest> = {
+  encode(message: SetNodeDutyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.duty !== "") {
+      writer.uint32(18).string(message.duty);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetNodeDutyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetNodeDutyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.duty = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SetNodeDutyRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.duty !== "") {
+      obj.duty = message.duty;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetNodeDutyRequest>): SetNodeDutyRequest {
+    return SetNodeDutyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetNodeDutyRequest>): SetNodeDutyRequest {
+    const message = createBaseSetNodeDutyRequest();
+    message.name = object.name ?? "";
+    message.duty = object.duty ?? "";
+    return message;
+  },
+};
+
+function createBaseGetNodeHoldingRequest(): GetNodeHoldingRequest {
+  return { name: "" };
+}
+
+export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
+  encode(message: GetNodeHoldingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetNodeHoldingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetNodeHoldingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetNodeHoldingRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetNodeHoldingRequest>): GetNodeHoldingRequest {
+    return GetNodeHoldingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetNodeHoldingRequest>): GetNodeHoldingRequest {
+    const message = createBaseGetNodeHoldingRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveNodeRequest(): RemoveNodeRequest {
+  return { name: "", force: false };
+}
+
+export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
+  encode(message: RemoveNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.force !== false) {
+      writer.uint32(16).bool(message.force);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RemoveNodeRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.force !== false) {
+      obj.force = message.force;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveNodeRequest>): RemoveNodeRequest {
+    return RemoveNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveNodeRequest>): RemoveNodeRequest {
+    const message = createBaseRemoveNodeRequest();
+    message.name = object.name ?? "";
+    message.force = object.force ?? false;
+    return message;
+  },
+};
+
+function createBaseNodeHolding(): NodeHolding {
+  return { name: "", duty: "", state: 0, chunks: 0, bytes: 0 };
+}
+
+export const NodeHolding: MessageFns<NodeHolding> = {
+  encode(message: NodeHolding, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.duty !== "") {
+      writer.uint32(18).string(message.duty);
+    }
+    if (message.state !== 0) {
+      writer.uint32(24).int32(message.state);
+    }
+    if (message.chunks !== 0) {
+      writer.uint32(32).uint64(message.chunks);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(40).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeHolding {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeHolding();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.duty = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.chunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: NodeHolding): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.duty !== "") {
+      obj.duty = message.duty;
+    }
+    if (message.state !== 0) {
+      obj.state = nodeStateToJSON(message.state);
+    }
+    if (message.chunks !== 0) {
+      obj.chunks = Math.round(message.chunks);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeHolding>): NodeHolding {
+    return NodeHolding.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeHolding>): NodeHolding {
+    const message = createBaseNodeHolding();
+    message.name = object.name ?? "";
+    message.duty = object.duty ?? "";
+    message.state = object.state ?? 0;
+    message.chunks = object.chunks ?? 0;
+    message.bytes = object.bytes ?? 0;
     return message;
   },
 };
@@ -4662,6 +5046,36 @@ export const AdminService = {
     responseSerialize: (value: Realms): Buffer => Buffer.from(Realms.encode(value).finish()),
     responseDeserialize: (value: Buffer): Realms => Realms.decode(value),
   },
+  setNodeDuty: {
+    path: "/collective.v1.Admin/SetNodeDuty" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetNodeDutyRequest): Buffer => Buffer.from(SetNodeDutyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetNodeDutyRequest => SetNodeDutyRequest.decode(value),
+    responseSerialize: (value: NodeHolding): Buffer => Buffer.from(NodeHolding.encode(value).finish()),
+    responseDeserialize: (value: Buffer): NodeHolding => NodeHolding.decode(value),
+  },
+  /** What lies on a node, counted over all chunks when it is asked. */
+  getNodeHolding: {
+    path: "/collective.v1.Admin/GetNodeHolding" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetNodeHoldingRequest): Buffer =>
+      Buffer.from(GetNodeHoldingRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetNodeHoldingRequest => GetNodeHoldingRequest.decode(value),
+    responseSerialize: (value: NodeHolding): Buffer => Buffer.from(NodeHolding.encode(value).finish()),
+    responseDeserialize: (value: Buffer): NodeHolding => NodeHolding.decode(value),
+  },
+  /** Refused while chunks lie there. Answers what lay there. */
+  removeNode: {
+    path: "/collective.v1.Admin/RemoveNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveNodeRequest): Buffer => Buffer.from(RemoveNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveNodeRequest => RemoveNodeRequest.decode(value),
+    responseSerialize: (value: NodeHolding): Buffer => Buffer.from(NodeHolding.encode(value).finish()),
+    responseDeserialize: (value: Buffer): NodeHolding => NodeHolding.decode(value),
+  },
   /** Newest first, page by page. */
   listEvents: {
     path: "/collective.v1.Admin/ListEvents" as const,
@@ -4750,6 +5164,11 @@ export interface AdminServer extends UntypedServiceImplementation {
   listSubjects: handleUnaryCall<ListSubjectsRequest, Subjects>;
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
+  setNodeDuty: handleUnaryCall<SetNodeDutyRequest, NodeHolding>;
+  /** What lies on a node, counted over all chunks when it is asked. */
+  getNodeHolding: handleUnaryCall<GetNodeHoldingRequest, NodeHolding>;
+  /** Refused while chunks lie there. Answers what lay there. */
+  removeNode: handleUnaryCall<RemoveNodeRequest, NodeHolding>;
   /** Newest first, page by page. */
   listEvents: handleUnaryCall<ListEventsRequest, Events>;
   getMaintenance: handleUnaryCall<GetMaintenanceRequest, Maintenance>;
@@ -4851,6 +5270,53 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Realms) => void,
+  ): ClientUnaryCall;
+  setNodeDuty(
+    request: SetNodeDutyRequest,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  setNodeDuty(
+    request: SetNodeDutyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  setNodeDuty(
+    request: SetNodeDutyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  /** What lies on a node, counted over all chunks when it is asked. */
+  getNodeHolding(
+    request: GetNodeHoldingRequest,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  getNodeHolding(
+    request: GetNodeHoldingRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  getNodeHolding(
+    request: GetNodeHoldingRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  /** Refused while chunks lie there. Answers what lay there. */
+  removeNode(
+    request: RemoveNodeRequest,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  removeNode(
+    request: RemoveNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  removeNode(
+    request: RemoveNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: NodeHolding) => void,
   ): ClientUnaryCall;
   /** Newest first, page by page. */
   listEvents(

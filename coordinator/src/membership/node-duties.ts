@@ -1,0 +1,114 @@
+/**
+ * What an administrator makes of a storage node (D8): cordoned, it takes no new chunks; draining, its chunks move away as
+ * well; removed, the member forgets it. Removal trusts no count that was made earlier: it walks all chunks and refuses while
+ * one of them lies there.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { type NodeName, parseNodeName } from '@collective/base/ids';
+import type { NodeHolding } from '@collective/protocol/gen/admin';
+import type { Engine } from '../engine/engine.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { DUTIES, type Duty } from '../placement/node-picture.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { CHUNKS } from '../tables/tables.ts';
+import type { NodeTable } from './node-table.ts';
+
+/** Rows of one step of the walk; others run between two. */
+const WALK_ROWS = 2_000;
+
+export interface NodeDutyParts {
+  readonly engine: Engine;
+  readonly nodes: NodeTable;
+  readonly events: Pick<EventLog, 'record'>;
+}
+
+export class NodeDuties {
+  readonly #parts: NodeDutyParts;
+
+  constructor(parts: NodeDutyParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves when it is stable. Throws `not_found`, `invalid_argument`. `by`: who said so, for the event. */
+  async set(name: string, duty: string, by: string): Promise<NodeHolding> {
+    const node = this.#known(name);
+    const wanted = DUTIES.find((known) => known === duty);
+    if (wanted === undefined)
+      throw new CollectiveError(
+        'invalid_argument',
+        `Set the duty of node ${name} to '${duty}': it is ${DUTIES.join(', ')}`,
+      );
+    const before = this.#dutyOf(node);
+    await this.#parts.nodes.setDuty(node, wanted);
+    if (before !== wanted)
+      this.#parts.events.record('node-duty', `Node ${name} is ${wanted} now, it was ${before}`, {
+        node: name,
+        duty: wanted,
+        by,
+      });
+    return await this.holding(name);
+  }
+
+  /** What lies on the node by the rows of all chunks, counted now. */
+  async holding(name: string): Promise<NodeHolding> {
+    const node = this.#known(name);
+    const { chunks, bytes } = await this.#count(node);
+    return { name, duty: this.#dutyOf(node), state: this.#parts.nodes.stateOf(node), chunks, bytes };
+  }
+
+  /** Throws `busy` while it takes chunks or chunks lie there; with `force` what lies there is given up. Answers what lay there. */
+  async remove(name: string, force: boolean, by: string): Promise<NodeHolding> {
+    const node = this.#known(name);
+    const duty = this.#dutyOf(node);
+    if (duty === 'active' && !force)
+      throw new CollectiveError(
+        'busy',
+        `Remove node ${name}: it takes new chunks; drain it first: collective nodes drain ${name}`,
+      );
+    const holding = await this.holding(name);
+    if (holding.chunks > 0 && !force)
+      throw new CollectiveError(
+        'busy',
+        `Remove node ${name}: ${holding.chunks} chunks lie there still; collective nodes drain ${name} --wait moves them away`,
+        { details: { chunks: holding.chunks, bytes: holding.bytes } },
+      );
+    await this.#parts.nodes.remove(node);
+    this.#parts.events.record('node-removed', `Node ${name} was removed; ${holding.chunks} chunks lay there`, {
+      node: name,
+      chunks: String(holding.chunks),
+      by,
+    });
+    return holding;
+  }
+
+  #known(name: string): NodeName {
+    const node = parseNodeName(name);
+    if (this.#parts.nodes.get(node) === undefined)
+      throw new CollectiveError('not_found', `Find node ${name}: no node of that name has registered`);
+    return node;
+  }
+
+  #dutyOf(node: NodeName): Duty {
+    return DUTIES[this.#parts.nodes.get(node)?.row.duty ?? 0] ?? 'cordoned';
+  }
+
+  async #count(node: NodeName): Promise<{ chunks: number; bytes: number }> {
+    let chunks = 0;
+    let bytes = 0;
+    for (let from = CHUNKS.prefix; ; ) {
+      const start = from;
+      const rows = await this.#parts.engine.run((tx) => tx.scan(CHUNKS, start, prefixEnd(CHUNKS.prefix), WALK_ROWS), {
+        durability: 'written',
+      });
+      for (const { value } of rows) {
+        // Garbage is on its way out, and nobody misses it.
+        if (value.references === 0 || !value.replicas.some((replica) => replica.node === node)) continue;
+        chunks += 1;
+        bytes += value.storedLength;
+      }
+      const last = rows.at(-1);
+      if (rows.length < WALK_ROWS || last === undefined) return { chunks, bytes };
+      from = `${last.key}\0`;
+    }
+  }
+}
