@@ -111,6 +111,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/maintenance.ts')).maintenanceCommand(shell),
   },
   {
+    name: 'garbage',
+    group: STATE,
+    summary: 'see and collect what nothing names any more',
+    load: async (shell) => (await import('./commands/garbage.ts')).garbageCommand(shell),
+  },
+  {
     name: 'usage',
     group: STATE,
     summary: 'count files and bytes below a path',

@@ -1,6 +1,7 @@
 /** Administration: unary calls for people and tools (M1). Translates the wire's shapes into those of the public API. */
 import { type Clock, sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
+import { chunkIdFromBytes } from '@collective/base/ids';
 import { fromServiceError } from '@collective/protocol/errors/grpc-status';
 import {
   type AdminClient,
@@ -8,10 +9,14 @@ import {
   type Realms,
   SetMaintenanceRequest,
   type Subjects,
+  type GarbageCollection as WireCollection,
   type Events as WireEvents,
+  type GarbageStatus as WireGarbage,
+  type GarbagePage as WireGarbagePage,
   type NodeHolding as WireHolding,
   type Identity as WireIdentity,
   type NodeStatus as WireNode,
+  type OrphanPage as WireOrphanPage,
   type Realm as WireRealm,
   type Status as WireStatus,
 } from '@collective/protocol/gen/admin';
@@ -23,6 +28,8 @@ import type {
   CreatedToken,
   EventPage,
   EventQuery,
+  GarbageChunk,
+  GarbageStatus,
   Identity,
   IssuedCertificate,
   MaintenanceSettings,
@@ -31,6 +38,7 @@ import type {
   NodeHealth,
   NodeHolding,
   NodeStatus,
+  OrphanChunk,
   Realm,
   RealmRequest,
   TokenRequest,
@@ -41,6 +49,8 @@ import type { Trash } from './trash-api.ts';
 export const ADMIN_CALL_WITHIN_MS = 15_000;
 /** The coordinator looks at every chunk: some seconds a million. */
 const WALK_WITHIN_MS = 300_000;
+/** How often it is asked whether a collection is done. */
+const COLLECTION_LOOK_MS = 300;
 
 const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
   [NodeState.READY]: 'ready',
@@ -158,6 +168,56 @@ export class MemberAdmin implements Admin {
     );
   }
 
+  async garbage(options: CallOptions = {}): Promise<GarbageStatus> {
+    return garbageOf(await this.#garbage(options));
+  }
+
+  async *dueGarbage(
+    { graceSeconds }: { readonly graceSeconds?: number } = {},
+    options: CallOptions = {},
+  ): AsyncGenerator<GarbageChunk, void, undefined> {
+    for (let after: Buffer = Buffer.alloc(0); ; ) {
+      const page = await this.#call('List garbage', options, (done: Done<WireGarbagePage>) =>
+        this.#client.listGarbage({ graceSeconds, after }, done),
+      );
+      yield* page.garbage.map((each) => ({ ...each, chunk: chunkIdFromBytes(each.chunk) }));
+      if (page.next.length === 0) return;
+      after = page.next;
+    }
+  }
+
+  async collectGarbage(
+    { graceSeconds, wait = false }: { readonly graceSeconds?: number; readonly wait?: boolean } = {},
+    options: CallOptions = {},
+  ): Promise<GarbageStatus> {
+    const what = 'Collect garbage';
+    const { number, epoch } = await this.#call(what, options, (done: Done<WireCollection>) =>
+      this.#client.collectGarbage({ graceSeconds }, done),
+    );
+    for (;;) {
+      const status = await this.#garbage(options);
+      if (status.epoch?.generation !== epoch?.generation || status.epoch?.start !== epoch?.start)
+        throw new CollectiveError('unavailable', `${what}: the coordinator was started anew meanwhile; ask again`);
+      if (!wait || status.finished >= number) return garbageOf(status);
+      await sleep(this.#clock, COLLECTION_LOOK_MS, options.signal);
+    }
+  }
+
+  async *orphans(options: CallOptions = {}): AsyncGenerator<OrphanChunk, void, undefined> {
+    for (let after: Buffer = Buffer.alloc(0); ; ) {
+      const page = await this.#call('List orphans', options, (done: Done<WireOrphanPage>) =>
+        this.#client.listOrphans({ after }, done),
+      );
+      yield* page.orphans.map((each) => ({ ...each, chunk: chunkIdFromBytes(each.chunk) }));
+      if (page.next.length === 0) return;
+      after = page.next;
+    }
+  }
+
+  #garbage(options: CallOptions): Promise<WireGarbage> {
+    return this.#call('Ask for the garbage', options, (done) => this.#client.getGarbage({}, done));
+  }
+
   async *backup({ signal }: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     const what = 'Make a backup';
     signal?.throwIfAborted();
@@ -233,6 +293,10 @@ function holdingOf(wire: WireHolding): NodeHolding {
 
 function nodeOf(wire: WireNode): NodeStatus {
   return { ...wire, state: NODE_STATES[wire.state] ?? 'unknown' };
+}
+
+function garbageOf({ epoch: _epoch, asked: _asked, finished: _finished, ...status }: WireGarbage): GarbageStatus {
+  return status;
 }
 
 function identityOf(wire: WireIdentity): Identity {

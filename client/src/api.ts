@@ -498,6 +498,19 @@ export interface Admin {
   maintenance(options?: CallOptions): Promise<MaintenanceSettings>;
   /** What is not named stays as it is. Throws `invalid_argument`. */
   setMaintenance(change: Partial<MaintenanceSettings>, options?: CallOptions): Promise<MaintenanceSettings>;
+  garbage(options?: CallOptions): Promise<GarbageStatus>;
+  /** What a collection with this grace would take, in the order of ids; default: the member's own grace. */
+  dueGarbage(query?: { readonly graceSeconds?: number }, options?: CallOptions): AsyncIterable<GarbageChunk>;
+  /**
+   * Collects what is older than the grace time (default: the member's own), and has nodes give the room back at once. Resolves
+   * when it has begun, or with `wait` when it is done. Throws `not_permitted` after a restore that nobody has confirmed.
+   */
+  collectGarbage(
+    request?: { readonly graceSeconds?: number; readonly wait?: boolean },
+    options?: CallOptions,
+  ): Promise<GarbageStatus>;
+  /** Chunks on nodes that nothing names. */
+  orphans(options?: CallOptions): AsyncIterable<OrphanChunk>;
   /**
    * All metadata of the member as of one moment, in pieces of a file (docs/formats/backup.md); for administrators. Whoever
    * reads them must not stop: after a minute the coordinator gives up.
@@ -557,6 +570,70 @@ export interface MaintenanceSettings {
   readonly rebalancePercent: number;
   /** Hours of the day, of UTC, as '01-05'; empty: at any time. */
   readonly rebalanceHours: string;
+}
+
+/** What nothing names any more, and what is done about it. */
+export interface GarbageStatus {
+  readonly graceSeconds: number;
+  /** After a restore nothing is collected until a person confirms. */
+  readonly waits: boolean;
+  /** When garbage was last counted as a whole; unset: not since the coordinator's start. */
+  readonly walkedAt?: Timestamp;
+  /** Kept for the grace time, or for a node that is away. */
+  readonly chunks: number;
+  /** Of them, on all nodes together. */
+  readonly storedBytes: number;
+  /** Of them, not forgotten by all their nodes yet. */
+  readonly condemned: number;
+  /** Nodes that could not be told to forget theirs. */
+  readonly waitsFor: readonly { readonly node: string; readonly reason: string }[];
+  /** Removed and emptied files whose blocks are not garbage yet; counted up to 10,000. */
+  readonly removedFiles: number;
+  /** Since the coordinator's start. */
+  readonly collectedChunks: number;
+  readonly collectedBytes: number;
+  /** On nodes, named by nothing. */
+  readonly orphans: number;
+  readonly orphansForgotten: number;
+  readonly inventories: readonly NodeInventory[];
+  /** Blocks of many small writes that became one piece again, since the start. */
+  readonly foldedBlocks: number;
+  readonly blocksToFold: number;
+}
+
+/** What the last comparison of a node with the metadata found. */
+export interface NodeInventory {
+  readonly node: string;
+  readonly ended?: Timestamp;
+  readonly chunks: number;
+  /** The metadata named them, and the node lacked them. */
+  readonly missing: number;
+  /** The node had them, and the metadata did not name them there. */
+  readonly orphans: number;
+  /** Of these, became replicas. */
+  readonly adopted: number;
+}
+
+export interface GarbageChunk {
+  readonly chunk: string;
+  readonly since?: Timestamp;
+  /** No commit can bring it back any more. */
+  readonly condemned: boolean;
+  /** On all nodes together. */
+  readonly storedBytes: number;
+  readonly nodes: readonly string[];
+  /** Of the file that it was written for. */
+  readonly inode: number;
+}
+
+export interface OrphanChunk {
+  readonly node: string;
+  readonly disk: string;
+  readonly chunk: string;
+  readonly since?: Timestamp;
+  /** Its node is told to forget it. */
+  readonly leaving: boolean;
+  readonly forgotten?: Timestamp;
 }
 
 export interface IssuedCertificate {

@@ -22,6 +22,7 @@ import { checkCsr } from './membership/signer/check-csr.ts';
 import type { Signer } from './membership/signer/signer.ts';
 import type { CoordinatorOptions } from './options.ts';
 import { AdminService } from './server/admin-service.ts';
+import { GarbageAdmin } from './server/garbage-admin.ts';
 import { GrpcServer } from './server/grpc-server.ts';
 import { coordinatorMetrics } from './server/metrics.ts';
 import { gatherStatus } from './server/status.ts';
@@ -91,6 +92,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     events: state.events,
     maintenance: state.maintenance,
     duties: state.duties,
+    garbage: new GarbageAdmin({
+      clock,
+      engine,
+      background: state.background,
+      settings: () => state.maintenance.current,
+    }),
     createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(

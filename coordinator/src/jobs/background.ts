@@ -130,7 +130,7 @@ export class Background implements AsyncDisposable {
     });
     this.#keep('trash', TRASH_EVERY_MS, (round) => trash.work(round));
     // What an earlier start has left.
-    releasing.poke();
+    for (const keeper of [releasing, this.#collecting, this.#lettingGo]) keeper.poke();
   }
 
   /** A node has registered or reported. */

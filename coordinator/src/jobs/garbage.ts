@@ -6,7 +6,7 @@
  * The table is in the order of ids, not of age, so a walk reads all of it: a million rows take some seconds, in pages between
  * which others run. It is left out while nothing can be due. In memory is one page.
  */
-import type { Clock } from '@collective/base/clock';
+import type { Clock, Timestamp } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
@@ -41,8 +41,9 @@ export interface GarbageParts {
   readonly orphanGraceMinSeconds?: number;
 }
 
-/** What the last whole walk found. */
 export interface GarbageFigures {
+  /** When the last whole walk ended; what follows is as it was then. */
+  readonly walkedAt: Timestamp | undefined;
   /** Kept for the grace time, or for a node that is away. */
   readonly chunks: number;
   /** On all nodes together. */
@@ -69,6 +70,7 @@ export class GarbageCollector {
   /** Wall seconds since when the oldest is garbage that the last walk has left to its grace; undefined: look. */
   #oldest: number | undefined;
   #figures: GarbageFigures = {
+    walkedAt: undefined,
     chunks: 0,
     storedBytes: 0,
     condemned: 0,
@@ -102,13 +104,17 @@ export class GarbageCollector {
   async work(round: Round): Promise<void> {
     const { settings, clock, releaseBlocks, replaysOver } = this.#parts;
     const { garbageGraceSeconds, garbageWaits } = settings();
-    if (garbageWaits) return;
-    const asked = this.#asked;
     const nothingDue = this.#oldest !== undefined && this.#oldest + garbageGraceSeconds > clock.now().seconds;
-    if (asked.length === 0 && nothingDue) return;
+    if (this.#asked.length === 0 && nothingDue) return;
+    await replaysOver(round.signal);
+    if (garbageWaits) {
+      // Nothing goes, but it is known how much waits.
+      await this.#walk(Number.POSITIVE_INFINITY, round);
+      return;
+    }
+    const asked = this.#asked;
     this.#asked = [];
     try {
-      await replaysOver(round.signal);
       if (asked.length > 0) await releaseBlocks(round);
       const graceSeconds = Math.min(garbageGraceSeconds, ...asked.map((each) => each.graceSeconds));
       const told = await this.#walk(graceSeconds, round);
@@ -120,13 +126,14 @@ export class GarbageCollector {
     this.#figures = { ...this.#figures, finished: this.#figures.finished + asked.length };
   }
 
-  /** Answers the nodes that were told to forget anything. */
+  /** With a grace without end nothing is changed, only counted. Answers the nodes that were told to forget anything. */
   async #walk(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
     const { engine, clock } = this.#parts;
     const began = clock.now().seconds;
     const { orphanGraceMinSeconds = ORPHAN_GRACE_MIN_SECONDS } = this.#parts;
     const closeAfter = Math.max(this.#parts.settings().garbageGraceSeconds, orphanGraceMinSeconds);
-    const closed = await engine.run((tx) => closeEpochs(tx, closeAfter), { signal });
+    const collects = Number.isFinite(graceSeconds);
+    const closed = collects ? await engine.run((tx) => closeEpochs(tx, closeAfter), { signal }) : undefined;
     const isRefusedAnyway = (chunk: ChunkId): boolean => closed !== undefined && isOfEpochThrough(chunk, closed);
     const walk = new Walk(this.#parts, signal);
     let oldest = began;
@@ -143,7 +150,7 @@ export class GarbageCollector {
       for (const garbage of page) {
         if (garbage.gone) {
           if (isRefusedAnyway(garbage.chunk)) gone.push(garbage.chunk);
-        } else if (garbage.condemned || isDue(garbage.since, now, graceSeconds)) due.push(garbage.chunk);
+        } else if (collects && (garbage.condemned || isDue(garbage.since, now, graceSeconds))) due.push(garbage.chunk);
         else {
           chunks += 1;
           storedBytes += garbage.storedBytes;
@@ -159,9 +166,10 @@ export class GarbageCollector {
       if (page.length < GARBAGE_PAGE) break;
     }
     // What became garbage since is younger than what was seen.
-    this.#oldest = walk.left > 0 ? undefined : oldest;
+    this.#oldest = walk.left > 0 || !collects ? undefined : oldest;
     this.#figures = {
       ...this.#figures,
+      walkedAt: clock.now(),
       chunks: chunks + walk.left,
       storedBytes,
       condemned: walk.left,

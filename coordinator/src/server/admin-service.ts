@@ -1,15 +1,22 @@
 /** Unary calls for people and tools (M1): checks who may, asks the parts that know, translates nothing but shapes. */
 import type {
   BackupPiece,
+  CollectGarbageRequest,
   CreatedToken,
   CreateRealmRequest,
   CreateTokenRequest,
   Events,
+  GarbageCollection,
+  GarbagePage,
+  GarbageStatus,
   GetNodeHoldingRequest,
   Identity,
   IssuedCertificate,
   ListEventsRequest,
+  ListGarbageRequest,
+  ListOrphansRequest,
   NodeHolding,
+  OrphanPage,
   Realm,
   Realms,
   RemoveNodeRequest,
@@ -28,6 +35,7 @@ import type { Enrolment } from '../membership/enrolment.ts';
 import type { NodeDuties } from '../membership/node-duties.ts';
 import { allSubjects, identityOf, requireAdmin, wireIdentity } from '../membership/subjects.ts';
 import { SUBJECTS } from '../tables/tables.ts';
+import type { GarbageAdmin } from './garbage-admin.ts';
 
 export interface AdminParts {
   readonly engine: Engine;
@@ -39,6 +47,7 @@ export interface AdminParts {
   readonly events: Pick<EventLog, 'page' | 'record'>;
   readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
   readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove'>;
+  readonly garbage: Pick<GarbageAdmin, 'status' | 'list' | 'collect' | 'orphans'>;
 }
 
 export class AdminService {
@@ -120,6 +129,26 @@ export class AdminService {
       ...Object.fromEntries(Object.entries(change).map(([name, value]) => [name, String(value)])),
     });
     return { ...settings };
+  }
+
+  async getGarbage(peer: PeerIdentity): Promise<GarbageStatus> {
+    await this.#requireAdmin(peer, 'Look at the garbage');
+    return await this.#parts.garbage.status();
+  }
+
+  async listGarbage(request: ListGarbageRequest, peer: PeerIdentity): Promise<GarbagePage> {
+    await this.#requireAdmin(peer, 'List garbage');
+    return await this.#parts.garbage.list(request);
+  }
+
+  async collectGarbage(request: CollectGarbageRequest, peer: PeerIdentity): Promise<GarbageCollection> {
+    await this.#requireAdmin(peer, 'Collect garbage');
+    return this.#parts.garbage.collect(request);
+  }
+
+  async listOrphans(request: ListOrphansRequest, peer: PeerIdentity): Promise<OrphanPage> {
+    await this.#requireAdmin(peer, 'List orphans');
+    return await this.#parts.garbage.orphans(request);
   }
 
   /** Holds everything that the coordinator knows, names and rights of all: for administrators. */

@@ -200,6 +200,10 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
     'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
     'Admin/GetMaintenance': () => client.getMaintenance({}, answer),
     'Admin/SetMaintenance': () => client.setMaintenance(SetMaintenanceRequest.fromPartial({}), answer),
+    'Admin/GetGarbage': () => client.getGarbage({}, answer),
+    'Admin/ListGarbage': () => client.listGarbage({ graceSeconds: 0, after: Buffer.alloc(0) }, answer),
+    'Admin/CollectGarbage': () => client.collectGarbage({ graceSeconds: undefined }, answer),
+    'Admin/ListOrphans': () => client.listOrphans({ after: Buffer.alloc(0) }, answer),
     'Admin/CreateBackup': () => {
       const pieces = client.createBackup({});
       pieces.on('error', (error: ServiceError) => answer(error, undefined));
@@ -255,6 +259,10 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/ListEvents':
     case 'Admin/GetMaintenance':
     case 'Admin/SetMaintenance':
+    case 'Admin/GetGarbage':
+    case 'Admin/ListGarbage':
+    case 'Admin/CollectGarbage':
+    case 'Admin/ListOrphans':
     case 'Admin/CreateBackup':
       return mayAdminister ? 'ok' : 'permission_denied';
     case 'Admin/SetNodeDuty':

@@ -118,6 +118,10 @@ export class GrpcServer implements AsyncDisposable {
       listEvents: this.#unary('Admin/ListEvents', (request, peer) => admin.listEvents(request, peer)),
       getMaintenance: this.#unary('Admin/GetMaintenance', (_request, peer) => admin.getMaintenance(peer)),
       setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),
+      getGarbage: this.#unary('Admin/GetGarbage', (_request, peer) => admin.getGarbage(peer)),
+      listGarbage: this.#unary('Admin/ListGarbage', (request, peer) => admin.listGarbage(request, peer)),
+      collectGarbage: this.#unary('Admin/CollectGarbage', (request, peer) => admin.collectGarbage(request, peer)),
+      listOrphans: this.#unary('Admin/ListOrphans', (request, peer) => admin.listOrphans(request, peer)),
       createBackup: (call) =>
         void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
       listTrash: this.#unary('Admin/ListTrash', (request, peer) => trash.list(request, peer)),

@@ -29,6 +29,10 @@ export const METHOD_ROLES = {
   'Admin/ListTrash': ['user', 'client'],
   'Admin/RestoreTrash': ['user', 'client'],
   'Admin/EmptyTrash': ['user', 'client'],
+  'Admin/GetGarbage': PEOPLE,
+  'Admin/ListGarbage': PEOPLE,
+  'Admin/CollectGarbage': PEOPLE,
+  'Admin/ListOrphans': PEOPLE,
   'Admin/RenewCertificate': ['user', 'client', 'operator', 'node'],
 } as const satisfies Record<string, readonly PeerRole[]>;
 

@@ -43,5 +43,18 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('trash_bytes', 'Bytes in the trash of all realms, before replication', () => engine.totalUsage.trashBytes);
   gauge('trash_files', 'Files and directories in the trash of all realms', () => engine.totalUsage.trashInodes);
   gauge('used_bytes', 'Used on all nodes', () => nodes.space().usedBytes);
+  const { background } = state;
+  gauge('garbage_chunks', 'Chunks that nothing names, as last counted', () => background.garbage.chunks);
+  gauge('garbage_bytes', 'Of these, on all nodes together', () => background.garbage.storedBytes);
+  gauge(
+    'garbage_condemned_chunks',
+    'Of these, not forgotten by all their nodes yet',
+    () => background.garbage.condemned,
+  );
+  gauge('garbage_collected_chunks_total', 'Collected since the start', () => background.garbage.collectedChunks);
+  gauge('garbage_collected_bytes_total', 'The same, on all nodes together', () => background.garbage.collectedBytes);
+  gauge('orphan_chunks', 'Chunks on nodes that nothing names there, as last counted', () => background.orphans.chunks);
+  gauge('blocks_folded_total', 'Blocks of many slices folded since the start', () => background.folds.folded);
+  gauge('blocks_to_fold', 'Blocks noted to be folded', () => background.folds.candidates);
   return registry;
 }

@@ -1,6 +1,6 @@
 /** For tests only: the admin calls of a scratch member, where nothing behind them is under test. */
 import { CollectiveError } from '@collective/base/errors';
-import { Status } from '@collective/protocol/gen/admin';
+import { GarbageCollection, GarbagePage, GarbageStatus, OrphanPage, Status } from '@collective/protocol/gen/admin';
 import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
 import type { ScratchMember } from '../membership/scratch-member.ts';
 import { type AdminParts, AdminService } from './admin-service.ts';
@@ -15,6 +15,12 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
     duties: { set: noNode, holding: noNode, remove: noNode },
+    garbage: {
+      status: async () => GarbageStatus.fromPartial({}),
+      list: async () => GarbagePage.fromPartial({}),
+      collect: () => GarbageCollection.fromPartial({}),
+      orphans: async () => OrphanPage.fromPartial({}),
+    },
     createBackup: async function* () {
       yield Buffer.from('backup');
     },

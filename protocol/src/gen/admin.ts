@@ -353,6 +353,125 @@ export interface EmptiedTrash {
   resume: Buffer;
 }
 
+export interface GetGarbageRequest {
+}
+
+export interface GarbageStatus {
+  graceSeconds: number;
+  /** after a restore, until a person confirms (D9) */
+  waits: boolean;
+  /** As the last whole walk found it; unset: none has ended since the start. */
+  walkedAt:
+    | Time
+    | undefined;
+  /** kept for the grace time, or for a node that is away */
+  chunks: number;
+  /** of them, on all nodes together */
+  storedBytes: number;
+  /** of them, not forgotten by all their nodes yet */
+  condemned: number;
+  waitsFor: WaitsForNode[];
+  /** whose blocks are not garbage yet; counted up to 10,000 */
+  removedFiles: number;
+  /** Since the start. */
+  collectedChunks: number;
+  collectedBytes: number;
+  /** collections that somebody asked for */
+  asked: number;
+  /** of them */
+  finished: number;
+  /** the counts are of this start */
+  epoch:
+    | Epoch
+    | undefined;
+  /** on nodes, named by nothing; as of the last walk over them */
+  orphans: number;
+  orphansForgotten: number;
+  inventories: NodeInventory[];
+  foldedBlocks: number;
+  /** noted so far */
+  blocksToFold: number;
+}
+
+export interface WaitsForNode {
+  node: string;
+  reason: string;
+}
+
+/** What the last comparison of a node with the metadata found, since the start. */
+export interface NodeInventory {
+  node: string;
+  ended: Time | undefined;
+  chunks: number;
+  /** rows named them, and it lacked them */
+  missing: number;
+  /** it had them, and no row named them */
+  orphans: number;
+  /** of these, became replicas */
+  adopted: number;
+}
+
+export interface ListGarbageRequest {
+  /** unset: as the member is set */
+  graceSeconds?:
+    | number
+    | undefined;
+  /** `next` of the page before */
+  after: Buffer;
+}
+
+export interface GarbagePage {
+  garbage: GarbageChunk[];
+  /** empty: there are no more */
+  next: Buffer;
+}
+
+export interface GarbageChunk {
+  chunk: Buffer;
+  since: Time | undefined;
+  condemned: boolean;
+  /** on all nodes together */
+  storedBytes: number;
+  nodes: string[];
+  /** of the file that it was written for */
+  inode: number;
+}
+
+export interface CollectGarbageRequest {
+  /** unset: as the member is set */
+  graceSeconds?: number | undefined;
+}
+
+/** It is done when GarbageStatus of the same epoch says that as many have finished. */
+export interface GarbageCollection {
+  number: number;
+  epoch: Epoch | undefined;
+}
+
+export interface ListOrphansRequest {
+  /** `next` of the page before */
+  after: Buffer;
+}
+
+export interface OrphanPage {
+  orphans: OrphanChunk[];
+  /** empty: there are no more */
+  next: Buffer;
+}
+
+export interface OrphanChunk {
+  node: string;
+  disk: string;
+  chunk: Buffer;
+  since:
+    | Time
+    | undefined;
+  /** its node is told to forget it */
+  leaving: boolean;
+  /** when the node said that it has */
+  forgotten: Time | undefined;
+}
+
 export interface RenewCertificateRequest {
   /** DER */
   csr: Buffer;
@@ -4756,6 +4875,1325 @@ export const EmptiedTrash: MessageFns<EmptiedTrash> = {
   },
 };
 
+function createBaseGetGarbageRequest(): GetGarbageRequest {
+  return {};
+}
+
+export const GetGarbageRequest: MessageFns<GetGarbageRequest> = {
+  encode(_: GetGarbageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetGarbageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetGarbageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: GetGarbageRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetGarbageRequest>): GetGarbageRequest {
+    return GetGarbageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetGarbageRequest>): GetGarbageRequest {
+    const message = createBaseGetGarbageRequest();
+    return message;
+  },
+};
+
+function createBaseGarbageStatus(): GarbageStatus {
+  return {
+    graceSeconds: 0,
+    waits: false,
+    walkedAt: undefined,
+    chunks: 0,
+    storedBytes: 0,
+    condemned: 0,
+    waitsFor: [],
+    removedFiles: 0,
+    collectedChunks: 0,
+    collectedBytes: 0,
+    asked: 0,
+    finished: 0,
+    epoch: undefined,
+    orphans: 0,
+    orphansForgotten: 0,
+    inventories: [],
+    foldedBlocks: 0,
+    blocksToFold: 0,
+  };
+}
+
+export const GarbageStatus: MessageFns<GarbageStatus> = {
+  encode(message: GarbageStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.graceSeconds !== 0) {
+      writer.uint32(8).uint32(message.graceSeconds);
+    }
+    if (message.waits !== false) {
+      writer.uint32(16).bool(message.waits);
+    }
+    if (message.walkedAt !== undefined) {
+      Time.encode(message.walkedAt, writer.uint32(26).fork()).join();
+    }
+    if (message.chunks !== 0) {
+      writer.uint32(32).uint64(message.chunks);
+    }
+    if (message.storedBytes !== 0) {
+      writer.uint32(40).uint64(message.storedBytes);
+    }
+    if (message.condemned !== 0) {
+      writer.uint32(48).uint64(message.condemned);
+    }
+    for (const v of message.waitsFor) {
+      WaitsForNode.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.removedFiles !== 0) {
+      writer.uint32(64).uint64(message.removedFiles);
+    }
+    if (message.collectedChunks !== 0) {
+      writer.uint32(72).uint64(message.collectedChunks);
+    }
+    if (message.collectedBytes !== 0) {
+      writer.uint32(80).uint64(message.collectedBytes);
+    }
+    if (message.asked !== 0) {
+      writer.uint32(88).uint64(message.asked);
+    }
+    if (message.finished !== 0) {
+      writer.uint32(96).uint64(message.finished);
+    }
+    if (message.epoch !== undefined) {
+      Epoch.encode(message.epoch, writer.uint32(106).fork()).join();
+    }
+    if (message.orphans !== 0) {
+      writer.uint32(112).uint64(message.orphans);
+    }
+    if (message.orphansForgotten !== 0) {
+      writer.uint32(120).uint64(message.orphansForgotten);
+    }
+    for (const v of message.inventories) {
+      NodeInventory.encode(v!, writer.uint32(130).fork()).join();
+    }
+    if (message.foldedBlocks !== 0) {
+      writer.uint32(136).uint64(message.foldedBlocks);
+    }
+    if (message.blocksToFold !== 0) {
+      writer.uint32(144).uint64(message.blocksToFold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GarbageStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGarbageStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.graceSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waits = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.walkedAt = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.chunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.storedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.condemned = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.waitsFor.push(WaitsForNode.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.removedFiles = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.collectedChunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.collectedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.asked = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.finished = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.epoch = Epoch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.orphans = longToNumber(reader.uint64());
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.orphansForgotten = longToNumber(reader.uint64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.inventories.push(NodeInventory.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.foldedBlocks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.blocksToFold = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GarbageStatus): unknown {
+    const obj: any = {};
+    if (message.graceSeconds !== 0) {
+      obj.graceSeconds = Math.round(message.graceSeconds);
+    }
+    if (message.waits !== false) {
+      obj.waits = message.waits;
+    }
+    if (message.walkedAt !== undefined) {
+      obj.walkedAt = Time.toJSON(message.walkedAt);
+    }
+    if (message.chunks !== 0) {
+      obj.chunks = Math.round(message.chunks);
+    }
+    if (message.storedBytes !== 0) {
+      obj.storedBytes = Math.round(message.storedBytes);
+    }
+    if (message.condemned !== 0) {
+      obj.condemned = Math.round(message.condemned);
+    }
+    if (message.waitsFor?.length) {
+      obj.waitsFor = message.waitsFor.map((e) => WaitsForNode.toJSON(e));
+    }
+    if (message.removedFiles !== 0) {
+      obj.removedFiles = Math.round(message.removedFiles);
+    }
+    if (message.collectedChunks !== 0) {
+      obj.collectedChunks = Math.round(message.collectedChunks);
+    }
+    if (message.collectedBytes !== 0) {
+      obj.collectedBytes = Math.round(message.collectedBytes);
+    }
+    if (message.asked !== 0) {
+      obj.asked = Math.round(message.asked);
+    }
+    if (message.finished !== 0) {
+      obj.finished = Math.round(message.finished);
+    }
+    if (message.epoch !== undefined) {
+      obj.epoch = Epoch.toJSON(message.epoch);
+    }
+    if (message.orphans !== 0) {
+      obj.orphans = Math.round(message.orphans);
+    }
+    if (message.orphansForgotten !== 0) {
+      obj.orphansForgotten = Math.round(message.orphansForgotten);
+    }
+    if (message.inventories?.length) {
+      obj.inventories = message.inventories.map((e) => NodeInventory.toJSON(e));
+    }
+    if (message.foldedBlocks !== 0) {
+      obj.foldedBlocks = Math.round(message.foldedBlocks);
+    }
+    if (message.blocksToFold !== 0) {
+      obj.blocksToFold = Math.round(message.blocksToFold);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GarbageStatus>): GarbageStatus {
+    return GarbageStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GarbageStatus>): GarbageStatus {
+    const message = createBaseGarbageStatus();
+    message.graceSeconds = object.graceSeconds ?? 0;
+    message.waits = object.waits ?? false;
+    message.walkedAt = (object.walkedAt !== undefined && object.walkedAt !== null)
+      ? Time.fromPartial(object.walkedAt)
+      : undefined;
+    message.chunks = object.chunks ?? 0;
+    message.storedBytes = object.storedBytes ?? 0;
+    message.condemned = object.condemned ?? 0;
+    message.waitsFor = object.waitsFor?.map((e) => WaitsForNode.fromPartial(e)) || [];
+    message.removedFiles = object.removedFiles ?? 0;
+    message.collectedChunks = object.collectedChunks ?? 0;
+    message.collectedBytes = object.collectedBytes ?? 0;
+    message.asked = object.asked ?? 0;
+    message.finished = object.finished ?? 0;
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? Epoch.fromPartial(object.epoch) : undefined;
+    message.orphans = object.orphans ?? 0;
+    message.orphansForgotten = object.orphansForgotten ?? 0;
+    message.inventories = object.inventories?.map((e) => NodeInventory.fromPartial(e)) || [];
+    message.foldedBlocks = object.foldedBlocks ?? 0;
+    message.blocksToFold = object.blocksToFold ?? 0;
+    return message;
+  },
+};
+
+function createBaseWaitsForNode(): WaitsForNode {
+  return { node: "", reason: "" };
+}
+
+export const WaitsForNode: MessageFns<WaitsForNode> = {
+  encode(message: WaitsForNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WaitsForNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWaitsForNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: WaitsForNode): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WaitsForNode>): WaitsForNode {
+    return WaitsForNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WaitsForNode>): WaitsForNode {
+    const message = createBaseWaitsForNode();
+    message.node = object.node ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseNodeInventory(): NodeInventory {
+  return { node: "", ended: undefined, chunks: 0, missing: 0, orphans: 0, adopted: 0 };
+}
+
+export const NodeInventory: MessageFns<NodeInventory> = {
+  encode(message: NodeInventory, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.ended !== undefined) {
+      Time.encode(message.ended, writer.uint32(18).fork()).join();
+    }
+    if (message.chunks !== 0) {
+      writer.uint32(24).uint64(message.chunks);
+    }
+    if (message.missing !== 0) {
+      writer.uint32(32).uint64(message.missing);
+    }
+    if (message.orphans !== 0) {
+      writer.uint32(40).uint64(message.orphans);
+    }
+    if (message.adopted !== 0) {
+      writer.uint32(48).uint64(message.adopted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeInventory {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeInventory();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ended = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.chunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.missing = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.orphans = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.adopted = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: NodeInventory): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.ended !== undefined) {
+      obj.ended = Time.toJSON(message.ended);
+    }
+    if (message.chunks !== 0) {
+      obj.chunks = Math.round(message.chunks);
+    }
+    if (message.missing !== 0) {
+      obj.missing = Math.round(message.missing);
+    }
+    if (message.orphans !== 0) {
+      obj.orphans = Math.round(message.orphans);
+    }
+    if (message.adopted !== 0) {
+      obj.adopted = Math.round(message.adopted);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeInventory>): NodeInventory {
+    return NodeInventory.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeInventory>): NodeInventory {
+    const message = createBaseNodeInventory();
+    message.node = object.node ?? "";
+    message.ended = (object.ended !== undefined && object.ended !== null) ? Time.fromPartial(object.ended) : undefined;
+    message.chunks = object.chunks ?? 0;
+    message.missing = object.missing ?? 0;
+    message.orphans = object.orphans ?? 0;
+    message.adopted = object.adopted ?? 0;
+    return message;
+  },
+};
+
+function createBaseListGarbageRequest(): ListGarbageRequest {
+  return { graceSeconds: undefined, after: Buffer.alloc(0) };
+}
+
+export const ListGarbageRequest: MessageFns<ListGarbageRequest> = {
+  encode(message: ListGarbageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.graceSeconds !== undefined) {
+      writer.uint32(8).uint32(message.graceSeconds);
+    }
+    if (message.after.length !== 0) {
+      writer.uint32(18).bytes(message.after);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListGarbageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListGarbageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.graceSeconds = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.after = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListGarbageRequest): unknown {
+    const obj: any = {};
+    if (message.graceSeconds !== undefined) {
+      obj.graceSeconds = Math.round(message.graceSeconds);
+    }
+    if (message.after.length !== 0) {
+      obj.after = base64FromBytes(message.after);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListGarbageRequest>): ListGarbageRequest {
+    return ListGarbageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListGarbageRequest>): ListGarbageRequest {
+    const message = createBaseListGarbageRequest();
+    message.graceSeconds = object.graceSeconds ?? undefined;
+    message.after = object.after ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseGarbagePage(): GarbagePage {
+  return { garbage: [], next: Buffer.alloc(0) };
+}
+
+export const GarbagePage: MessageFns<GarbagePage> = {
+  encode(message: GarbagePage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.garbage) {
+      GarbageChunk.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.next.length !== 0) {
+      writer.uint32(18).bytes(message.next);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GarbagePage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGarbagePage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.garbage.push(GarbageChunk.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.next = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GarbagePage): unknown {
+    const obj: any = {};
+    if (message.garbage?.length) {
+      obj.garbage = message.garbage.map((e) => GarbageChunk.toJSON(e));
+    }
+    if (message.next.length !== 0) {
+      obj.next = base64FromBytes(message.next);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GarbagePage>): GarbagePage {
+    return GarbagePage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GarbagePage>): GarbagePage {
+    const message = createBaseGarbagePage();
+    message.garbage = object.garbage?.map((e) => GarbageChunk.fromPartial(e)) || [];
+    message.next = object.next ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseGarbageChunk(): GarbageChunk {
+  return { chunk: Buffer.alloc(0), since: undefined, condemned: false, storedBytes: 0, nodes: [], inode: 0 };
+}
+
+export const GarbageChunk: MessageFns<GarbageChunk> = {
+  encode(message: GarbageChunk, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    if (message.since !== undefined) {
+      Time.encode(message.since, writer.uint32(18).fork()).join();
+    }
+    if (message.condemned !== false) {
+      writer.uint32(24).bool(message.condemned);
+    }
+    if (message.storedBytes !== 0) {
+      writer.uint32(32).uint64(message.storedBytes);
+    }
+    for (const v of message.nodes) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.inode !== 0) {
+      writer.uint32(48).uint64(message.inode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GarbageChunk {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGarbageChunk();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.since = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.condemned = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.storedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.nodes.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.inode = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GarbageChunk): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.since !== undefined) {
+      obj.since = Time.toJSON(message.since);
+    }
+    if (message.condemned !== false) {
+      obj.condemned = message.condemned;
+    }
+    if (message.storedBytes !== 0) {
+      obj.storedBytes = Math.round(message.storedBytes);
+    }
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes;
+    }
+    if (message.inode !== 0) {
+      obj.inode = Math.round(message.inode);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GarbageChunk>): GarbageChunk {
+    return GarbageChunk.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GarbageChunk>): GarbageChunk {
+    const message = createBaseGarbageChunk();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.since = (object.since !== undefined && object.since !== null) ? Time.fromPartial(object.since) : undefined;
+    message.condemned = object.condemned ?? false;
+    message.storedBytes = object.storedBytes ?? 0;
+    message.nodes = object.nodes?.map((e) => e) || [];
+    message.inode = object.inode ?? 0;
+    return message;
+  },
+};
+
+function createBaseCollectGarbageRequest(): CollectGarbageRequest {
+  return { graceSeconds: undefined };
+}
+
+export const CollectGarbageRequest: MessageFns<CollectGarbageRequest> = {
+  encode(message: CollectGarbageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.graceSeconds !== undefined) {
+      writer.uint32(8).uint32(message.graceSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CollectGarbageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCollectGarbageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.graceSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: CollectGarbageRequest): unknown {
+    const obj: any = {};
+    if (message.graceSeconds !== undefined) {
+      obj.graceSeconds = Math.round(message.graceSeconds);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CollectGarbageRequest>): CollectGarbageRequest {
+    return CollectGarbageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CollectGarbageRequest>): CollectGarbageRequest {
+    const message = createBaseCollectGarbageRequest();
+    message.graceSeconds = object.graceSeconds ?? undefined;
+    return message;
+  },
+};
+
+function createBaseGarbageCollection(): GarbageCollection {
+  return { number: 0, epoch: undefined };
+}
+
+export const GarbageCollection: MessageFns<GarbageCollection> = {
+  encode(message: GarbageCollection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    if (message.epoch !== undefined) {
+      Epoch.encode(message.epoch, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GarbageCollection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGarbageCollection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.epoch = Epoch.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GarbageCollection): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.epoch !== undefined) {
+      obj.epoch = Epoch.toJSON(message.epoch);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GarbageCollection>): GarbageCollection {
+    return GarbageCollection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GarbageCollection>): GarbageCollection {
+    const message = createBaseGarbageCollection();
+    message.number = object.number ?? 0;
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? Epoch.fromPartial(object.epoch) : undefined;
+    return message;
+  },
+};
+
+function createBaseListOrphansRequest(): ListOrphansRequest {
+  return { after: Buffer.alloc(0) };
+}
+
+export const ListOrphansRequest: MessageFns<ListOrphansRequest> = {
+  encode(message: ListOrphansRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.after.length !== 0) {
+      writer.uint32(10).bytes(message.after);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListOrphansRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListOrphansRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.after = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListOrphansRequest): unknown {
+    const obj: any = {};
+    if (message.after.length !== 0) {
+      obj.after = base64FromBytes(message.after);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListOrphansRequest>): ListOrphansRequest {
+    return ListOrphansRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListOrphansRequest>): ListOrphansRequest {
+    const message = createBaseListOrphansRequest();
+    message.after = object.after ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseOrphanPage(): OrphanPage {
+  return { orphans: [], next: Buffer.alloc(0) };
+}
+
+export const OrphanPage: MessageFns<OrphanPage> = {
+  encode(message: OrphanPage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.orphans) {
+      OrphanChunk.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.next.length !== 0) {
+      writer.uint32(18).bytes(message.next);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OrphanPage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOrphanPage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.orphans.push(OrphanChunk.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.next = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: OrphanPage): unknown {
+    const obj: any = {};
+    if (message.orphans?.length) {
+      obj.orphans = message.orphans.map((e) => OrphanChunk.toJSON(e));
+    }
+    if (message.next.length !== 0) {
+      obj.next = base64FromBytes(message.next);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OrphanPage>): OrphanPage {
+    return OrphanPage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OrphanPage>): OrphanPage {
+    const message = createBaseOrphanPage();
+    message.orphans = object.orphans?.map((e) => OrphanChunk.fromPartial(e)) || [];
+    message.next = object.next ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseOrphanChunk(): OrphanChunk {
+  return { node: "", disk: "", chunk: Buffer.alloc(0), since: undefined, leaving: false, forgotten: undefined };
+}
+
+export const OrphanChunk: MessageFns<OrphanChunk> = {
+  encode(message: OrphanChunk, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.disk !== "") {
+      writer.uint32(18).string(message.disk);
+    }
+    if (message.chunk.length !== 0) {
+      writer.uint32(26).bytes(message.chunk);
+    }
+    if (message.since !== undefined) {
+      Time.encode(message.since, writer.uint32(34).fork()).join();
+    }
+    if (message.leaving !== false) {
+      writer.uint32(40).bool(message.leaving);
+    }
+    if (message.forgotten !== undefined) {
+      Time.encode(message.forgotten, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OrphanChunk {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOrphanChunk();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.disk = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.since = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.leaving = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.forgotten = Time.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: OrphanChunk): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.disk !== "") {
+      obj.disk = message.disk;
+    }
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.since !== undefined) {
+      obj.since = Time.toJSON(message.since);
+    }
+    if (message.leaving !== false) {
+      obj.leaving = message.leaving;
+    }
+    if (message.forgotten !== undefined) {
+      obj.forgotten = Time.toJSON(message.forgotten);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OrphanChunk>): OrphanChunk {
+    return OrphanChunk.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OrphanChunk>): OrphanChunk {
+    const message = createBaseOrphanChunk();
+    message.node = object.node ?? "";
+    message.disk = object.disk ?? "";
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.since = (object.since !== undefined && object.since !== null) ? Time.fromPartial(object.since) : undefined;
+    message.leaving = object.leaving ?? false;
+    message.forgotten = (object.forgotten !== undefined && object.forgotten !== null)
+      ? Time.fromPartial(object.forgotten)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseRenewCertificateRequest(): RenewCertificateRequest {
   return { csr: Buffer.alloc(0) };
 }
@@ -5144,6 +6582,44 @@ export const AdminService = {
     responseSerialize: (value: EmptiedTrash): Buffer => Buffer.from(EmptiedTrash.encode(value).finish()),
     responseDeserialize: (value: Buffer): EmptiedTrash => EmptiedTrash.decode(value),
   },
+  getGarbage: {
+    path: "/collective.v1.Admin/GetGarbage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetGarbageRequest): Buffer => Buffer.from(GetGarbageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetGarbageRequest => GetGarbageRequest.decode(value),
+    responseSerialize: (value: GarbageStatus): Buffer => Buffer.from(GarbageStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GarbageStatus => GarbageStatus.decode(value),
+  },
+  /** Page by page what a collection with this grace would take. */
+  listGarbage: {
+    path: "/collective.v1.Admin/ListGarbage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListGarbageRequest): Buffer => Buffer.from(ListGarbageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListGarbageRequest => ListGarbageRequest.decode(value),
+    responseSerialize: (value: GarbagePage): Buffer => Buffer.from(GarbagePage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GarbagePage => GarbagePage.decode(value),
+  },
+  collectGarbage: {
+    path: "/collective.v1.Admin/CollectGarbage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CollectGarbageRequest): Buffer =>
+      Buffer.from(CollectGarbageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CollectGarbageRequest => CollectGarbageRequest.decode(value),
+    responseSerialize: (value: GarbageCollection): Buffer => Buffer.from(GarbageCollection.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GarbageCollection => GarbageCollection.decode(value),
+  },
+  listOrphans: {
+    path: "/collective.v1.Admin/ListOrphans" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListOrphansRequest): Buffer => Buffer.from(ListOrphansRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListOrphansRequest => ListOrphansRequest.decode(value),
+    responseSerialize: (value: OrphanPage): Buffer => Buffer.from(OrphanPage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): OrphanPage => OrphanPage.decode(value),
+  },
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: {
     path: "/collective.v1.Admin/RenewCertificate" as const,
@@ -5179,6 +6655,11 @@ export interface AdminServer extends UntypedServiceImplementation {
   listTrash: handleUnaryCall<ListTrashRequest, TrashPage>;
   restoreTrash: handleUnaryCall<RestoreTrashRequest, RestoredTrash>;
   emptyTrash: handleUnaryCall<EmptyTrashRequest, EmptiedTrash>;
+  getGarbage: handleUnaryCall<GetGarbageRequest, GarbageStatus>;
+  /** Page by page what a collection with this grace would take. */
+  listGarbage: handleUnaryCall<ListGarbageRequest, GarbagePage>;
+  collectGarbage: handleUnaryCall<CollectGarbageRequest, GarbageCollection>;
+  listOrphans: handleUnaryCall<ListOrphansRequest, OrphanPage>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: handleUnaryCall<RenewCertificateRequest, IssuedCertificate>;
 }
@@ -5416,6 +6897,67 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: EmptiedTrash) => void,
+  ): ClientUnaryCall;
+  getGarbage(
+    request: GetGarbageRequest,
+    callback: (error: ServiceError | null, response: GarbageStatus) => void,
+  ): ClientUnaryCall;
+  getGarbage(
+    request: GetGarbageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GarbageStatus) => void,
+  ): ClientUnaryCall;
+  getGarbage(
+    request: GetGarbageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GarbageStatus) => void,
+  ): ClientUnaryCall;
+  /** Page by page what a collection with this grace would take. */
+  listGarbage(
+    request: ListGarbageRequest,
+    callback: (error: ServiceError | null, response: GarbagePage) => void,
+  ): ClientUnaryCall;
+  listGarbage(
+    request: ListGarbageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GarbagePage) => void,
+  ): ClientUnaryCall;
+  listGarbage(
+    request: ListGarbageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GarbagePage) => void,
+  ): ClientUnaryCall;
+  collectGarbage(
+    request: CollectGarbageRequest,
+    callback: (error: ServiceError | null, response: GarbageCollection) => void,
+  ): ClientUnaryCall;
+  collectGarbage(
+    request: CollectGarbageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GarbageCollection) => void,
+  ): ClientUnaryCall;
+  collectGarbage(
+    request: CollectGarbageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GarbageCollection) => void,
+  ): ClientUnaryCall;
+  listOrphans(
+    request: ListOrphansRequest,
+    callback: (error: ServiceError | null, response: OrphanPage) => void,
+  ): ClientUnaryCall;
+  listOrphans(
+    request: ListOrphansRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: OrphanPage) => void,
+  ): ClientUnaryCall;
+  listOrphans(
+    request: ListOrphansRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: OrphanPage) => void,
   ): ClientUnaryCall;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate(
