@@ -1,7 +1,8 @@
 /**
  * The chunk store alone through many lives. The model knows of each chunk its bytes and whether its put was answered and
  * reported stable; the next life must have the former after SIGKILL and the latter after power loss (D3), byte by byte,
- * must count what it still has as stable, and must never go back with its incarnation.
+ * must count what it still has as stable, and must never go back with its incarnation. What was forgotten must never come back,
+ * whatever compaction does meanwhile (D4).
  */
 import assert from 'node:assert/strict';
 import { type ChunkId, chunkIdOf, type InodeNumber } from '@collective/base/ids';
@@ -18,11 +19,14 @@ const SEGMENT_BYTES = 12_000;
 interface KnownChunk {
   readonly bytes: Buffer;
   sequence: number;
-  state: 'put' | 'written' | 'stable';
+  /** 'put': it may be here or not. */
+  state: 'put' | 'written' | 'stable' | 'gone';
 }
 
 export class LivingChunkStore implements LivingProgram {
   readonly #chunks = new Map<ChunkId, KnownChunk>();
+  /** With an operation under way. */
+  readonly #busy = new Set<ChunkId>();
   #incarnation = 0;
   #number = 0;
 
@@ -69,22 +73,24 @@ export class LivingChunkStore implements LivingProgram {
     if (breach !== undefined) throw breach;
 
     for (let step = 0; step < 40 && !disk.dead && !store.failed.aborted; step++) {
-      const choice = randomBelow(random, 10);
-      if (choice < 7) {
-        const chunk = choice === 0 ? this.#anyChunk(randomBelow(random, this.#number + 1)) : undefined;
-        const id = chunk ?? chunkIdOf(EPOCH, ++this.#number);
-        this.#put(
-          store,
-          id,
-          random.bytes(1 + randomBelow(random, CHUNK_BYTES_MAX)),
-          randomBelow(random, 3) === 0,
-        ).catch(note);
-      } else if (choice === 7) {
-        const known = this.#anyChunk(randomBelow(random, this.#number + 1));
-        if (known !== undefined && this.#chunks.get(known)?.state !== 'put') this.#read(store, known).catch(note);
-      } else if (choice === 8) {
+      const choice = randomBelow(random, 14);
+      const idle = this.#idleChunk(randomBelow(random, this.#number + 1));
+      if (choice < 6) {
+        const id = (choice === 0 ? idle : undefined) ?? chunkIdOf(EPOCH, ++this.#number);
+        const fresh = random.bytes(1 + randomBelow(random, CHUNK_BYTES_MAX));
+        const waits = randomBelow(random, 3) === 0;
+        this.#alone(id, () => this.#put(store, id, fresh, waits)).catch(note);
+      } else if (choice < 10) {
+        if (idle !== undefined) this.#alone(idle, () => this.#forget(store, idle)).catch(note);
+      } else if (choice === 10) {
+        const state = idle === undefined ? undefined : this.#chunks.get(idle)?.state;
+        if (idle !== undefined && (state === 'written' || state === 'stable'))
+          this.#alone(idle, () => this.#read(store, idle)).catch(note);
+      } else if (choice === 11) {
         for (const known of this.#chunks.values())
           if (known.state === 'written' && known.sequence <= store.stableSequence) known.state = 'stable';
+      } else if (choice === 12) {
+        this.#compact(store).catch(note);
       }
       await world.advance(randomUnit(random) * 200);
       if (breach !== undefined) throw breach;
@@ -93,18 +99,48 @@ export class LivingChunkStore implements LivingProgram {
   }
 
   died(kept: 'written' | 'stable'): void {
+    this.#busy.clear();
     for (const known of this.#chunks.values())
       if (known.state === 'put' || (known.state === 'written' && kept === 'stable')) known.state = 'put';
   }
 
-  #anyChunk(number: number): ChunkId | undefined {
+  #idleChunk(number: number): ChunkId | undefined {
     const id = chunkIdOf(EPOCH, number);
-    return this.#chunks.has(id) ? id : undefined;
+    return this.#chunks.has(id) && !this.#busy.has(id) ? id : undefined;
+  }
+
+  async #alone(id: ChunkId, act: () => Promise<void>): Promise<void> {
+    this.#busy.add(id);
+    await act();
+    this.#busy.delete(id);
+  }
+
+  async #forget(store: FileChunkStore, id: ChunkId): Promise<void> {
+    const known = this.#chunks.get(id);
+    assert.ok(known !== undefined);
+    if (known.state !== 'gone') known.state = 'put';
+    try {
+      await store.forget([id]);
+    } catch (thrown) {
+      assert.equal((thrown as { code?: string }).code, 'disk_failed', `forget ${id}: ${String(thrown)}`);
+      return;
+    }
+    assert.equal(store.has(id), false, `chunk ${id} was forgotten and is here`);
+    known.state = 'gone';
+  }
+
+  async #compact(store: FileChunkStore): Promise<void> {
+    try {
+      await store.compact();
+    } catch (thrown) {
+      assert.equal((thrown as { code?: string }).code, 'disk_failed', `compact: ${String(thrown)}`);
+    }
   }
 
   async #put(store: FileChunkStore, id: ChunkId, fresh: Buffer, waits: boolean): Promise<void> {
     const known = this.#chunks.get(id) ?? { bytes: fresh, sequence: 0, state: 'put' };
     this.#chunks.set(id, known);
+    if (known.state === 'gone') known.state = 'put';
     const { frames, rawLength, digest } = encodeChunk([known.bytes], { compress: true });
     const facts = { chunk: id, inode: 5 as InodeNumber, block: 0, rawLength, digest, epoch: EPOCH };
     let result: PutResult;
@@ -144,7 +180,8 @@ export class LivingChunkStore implements LivingProgram {
   /** Everything that must be there is there; whatever else is there is right, and counts as stable from now on. */
   async #check(store: FileChunkStore): Promise<void> {
     for (const [id, known] of this.#chunks) {
-      if (known.state === 'put' && !store.has(id)) continue;
+      if (known.state === 'gone') assert.equal(store.has(id), false, `chunk ${id} was forgotten and is here again`);
+      if ((known.state === 'put' || known.state === 'gone') && !store.has(id)) continue;
       await this.#read(store, id);
       known.state = 'stable';
     }

@@ -343,11 +343,67 @@ export function chunkStoreContract(name: string, make: () => Promise<ChunkStoreU
       assert.equal(store.stats().chunkCount, 0);
     });
 
+    check(
+      'compaction gives back what was forgotten and keeps what was not, at its sequence',
+      async (store, subject) => {
+        const chunks = Array.from({ length: 40 }, (_unused, i) =>
+          scratchChunk(i + 1, 20_000, i % 2 === 0 ? 'noise' : 'text'),
+        );
+        const sequences = new Map<string, number>();
+        for (const { facts, frames } of chunks) sequences.set(facts.chunk, (await store.put(facts, frames)).sequence);
+        await store.forget(chunks.filter((_chunk, i) => i % 4 !== 0).map(({ facts }) => facts.chunk));
+        await store.compact();
+        const check = async (now: ChunkStore): Promise<void> => {
+          assert.equal(now.stats().chunkCount, 10);
+          for (const [i, { facts, raw }] of chunks.entries()) {
+            assert.equal(now.has(facts.chunk), i % 4 === 0, `chunk ${i}`);
+            if (i % 4 !== 0) continue;
+            assert.ok((await readRaw(now, facts.chunk, 0, raw.length)).equals(raw));
+            assert.equal((await now.verify(facts.chunk)).sequence, sequences.get(facts.chunk));
+          }
+        };
+        await check(store);
+        const { usedBytes, deadBytes } = store.stats();
+        assert.ok(usedBytes < 10 * 21_000, `${usedBytes} used`);
+        assert.ok(deadBytes < 2_000, `${deadBytes} dead`);
+        const again = await subject.reopen();
+        await check(again);
+        await again.compact();
+        await check(again);
+      },
+    );
+
+    check('when everything is forgotten, compaction leaves nothing', async (store, subject) => {
+      for (let number = 1; number <= 30; number++) {
+        const { facts, frames } = scratchChunk(number, 50_000);
+        await store.put(facts, frames);
+        if (number % 10 === 0) await store.forget([scratchId(number - 5)]);
+      }
+      await store.forget(Array.from({ length: 30 }, (_unused, i) => scratchId(i + 1)));
+      await store.compact();
+      const { usedBytes, deadBytes, chunkCount, inventoryDigest } = store.stats();
+      assert.deepEqual([usedBytes, deadBytes, chunkCount, inventoryDigest], [0, 0, 0, 0]);
+      const again = await subject.reopen();
+      assert.deepEqual([again.stats().usedBytes, again.stats().chunkCount], [0, 0]);
+      const { facts, frames } = scratchChunk(3, 100);
+      assert.equal((await again.put(facts, frames)).alreadyHere, false);
+    });
+
+    check('compaction can be given up', async (store) => {
+      const { facts, frames } = scratchChunk(1, 100);
+      await store.put(facts, frames);
+      await store.forget([facts.chunk]);
+      const reason = new Error('enough');
+      await assert.rejects(store.compact(AbortSignal.abort(reason)), reason);
+      await store.compact();
+    });
+
     check('a store that was closed takes nothing more, and closing twice is no error', async (store) => {
       const { facts, frames } = scratchChunk(1, 100);
       await store[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();
       await failsWith('shutting_down', store.put(facts, frames));
+      await failsWith('shutting_down', store.compact());
     });
   });
 }

@@ -47,8 +47,11 @@ export class DamagedChunks {
     this.#save();
   }
 
-  delete(chunk: ChunkId): void {
-    if (this.#chunks.delete(chunk)) this.#save();
+  /** True if it was damaged. */
+  delete(chunk: ChunkId): boolean {
+    const was = this.#chunks.delete(chunk);
+    if (was) this.#save();
+    return was;
   }
 
   async close(): Promise<void> {

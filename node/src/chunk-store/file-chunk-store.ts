@@ -15,6 +15,7 @@ import type { Random } from '@collective/base/random';
 import { ChunkDigest } from '@collective/protocol/bulk/encode-chunk';
 import { FRAME_TYPES, frameHeaders } from '@collective/protocol/bulk/frame';
 import type { ChunkFacts, ChunkStore, PutResult, StoredChunk, StoreStats } from './chunk-store.ts';
+import { Compactor } from './compactor.ts';
 import { DamagedChunks } from './damaged-chunks.ts';
 import { type DiskIdentity, openIdentity } from './disk-identity.ts';
 import { RECORD_BYTES_MAX, recordBytes } from './record.ts';
@@ -43,6 +44,8 @@ export interface FileChunkStoreOptions {
   /** Kept free; default the larger of 64 MiB and 2% of the capacity. */
   readonly reserveBytes?: number;
   readonly segmentBytes?: number;
+  /** Copied by compaction; default COMPACTION_BYTES_PER_SECOND. */
+  readonly compactionBytesPerSecond?: number;
 }
 
 interface Opened {
@@ -62,6 +65,7 @@ export class FileChunkStore implements ChunkStore {
   readonly #segmentReaders: SegmentReaders;
   readonly #reader: RecordReader;
   readonly #writer: SegmentWriter;
+  readonly #compactor: Compactor;
   readonly #disk: Disk;
   readonly #clock: Clock;
   readonly #capacityBytes: number;
@@ -116,6 +120,9 @@ export class FileChunkStore implements ChunkStore {
       disk: identity.disk,
       onDamaged: (chunk) => damaged.add(chunk),
     });
+    const segmentBytes =
+      options.segmentBytes ??
+      Math.max(2 * RECORD_BYTES_MAX, Math.min(SEGMENT_BYTES_MAX, Math.floor(this.#reserveBytes / 2)));
     this.#writer = new SegmentWriter({
       disk,
       clock,
@@ -123,9 +130,7 @@ export class FileChunkStore implements ChunkStore {
       log,
       identity,
       nextSegment,
-      segmentBytes:
-        options.segmentBytes ??
-        Math.max(2 * RECORD_BYTES_MAX, Math.min(SEGMENT_BYTES_MAX, Math.floor(this.#reserveBytes / 2))),
+      segmentBytes,
       onWritten: (record, place) => this.#written(record, place),
       onSegmentSize: (segment, bytes) => this.#segmentGrew(segment, bytes),
       onSynced: () => this.#measureDisk(log),
@@ -134,6 +139,21 @@ export class FileChunkStore implements ChunkStore {
         this.#failure.abort(error);
       },
     });
+    const { compactionBytesPerSecond: bytesPerSecond } = options;
+    this.#compactor = new Compactor({
+      folder: { disk, identity, log },
+      clock,
+      random,
+      ledger,
+      writer: this.#writer,
+      readers: this.#segmentReaders,
+      damaged,
+      segmentBytes,
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+      isFull: () => this.stats().full,
+      onRoomChanged: () => this.#measureNow(log),
+    });
+    this.#compactor.wake();
   }
 
   get disk(): string {
@@ -244,13 +264,13 @@ export class FileChunkStore implements ChunkStore {
       inventoryDigest: index.inventoryDigest,
       unstableBytes: this.#writer.unstableBytes,
       forgottenChunks: this.#forgottenChunks,
-      compactedSegments: 0,
-      compactedBytes: 0,
+      compactedSegments: this.#compactor.removedSegments,
+      compactedBytes: this.#compactor.copiedBytes,
     };
   }
 
-  async compact(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
+  compact(signal?: AbortSignal): Promise<void> {
+    return this.#compactor.compact(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -260,6 +280,7 @@ export class FileChunkStore implements ChunkStore {
 
   async #close(): Promise<void> {
     try {
+      await this.#compactor.close();
       await this.#writer.close();
       await this.#segmentReaders.close();
       await this.#damaged.close();
@@ -331,15 +352,17 @@ export class FileChunkStore implements ChunkStore {
   }
 
   #written(record: NewRecord, { segment, offset }: Appended): void {
+    const chunk = record.kind === 'chunk' ? record.facts.chunk : record.chunk;
+    const wasHere = this.has(chunk);
     if (record.kind === 'chunk') {
-      const { chunk, rawLength } = record.facts;
+      const { rawLength } = record.facts;
       this.#ledger.put(chunk, { segment, offset, rawLength, storedLength: record.body.storedLength });
-      this.#damaged.delete(chunk);
     } else {
-      this.#ledger.forgotten(record.chunk, { segment, offset });
-      this.#damaged.delete(record.chunk);
+      this.#ledger.forgotten(chunk, { segment, offset });
       this.#forgottenChunks++;
     }
+    if (this.#damaged.delete(chunk)) this.#compactor.mended();
+    else if (wasHere) this.#compactor.wake();
   }
 
   /** What may still be written above the reserve, of what the owner gives and of what the disk has. */
@@ -354,9 +377,11 @@ export class FileChunkStore implements ChunkStore {
   }
 
   #measureDisk(log: Log): void {
-    const nowMs = this.#clock.bootMs();
-    if (nowMs - this.#measuredAtMs < MEASURE_EVERY_MS) return;
-    this.#measuredAtMs = nowMs;
+    if (this.#clock.bootMs() - this.#measuredAtMs >= MEASURE_EVERY_MS) this.#measureNow(log);
+  }
+
+  #measureNow(log: Log): void {
+    this.#measuredAtMs = this.#clock.bootMs();
     this.#disk.space().then(
       ({ freeBytes }) => {
         this.#diskFreeBytes = freeBytes;

@@ -7,43 +7,25 @@
  * A crash may take any bytes that were never stable, in any order. Bytes that cannot be read where something was stable are
  * damage, and the store refuses to start rather than forget a chunk in silence. A record whose header is whole but whose
  * frames are not is kept when it was stable: reading it fails, and the other replicas serve.
- *
- * A copied record gets a header for its new place; its frames are copied as they lie, with the checksums that they have.
  */
-import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/base/disk';
+import type { Disk, DiskFile } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId } from '@collective/base/ids';
 import type { Log } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { FRAME_HEADER_BYTES, readFrame } from '@collective/protocol/bulk/frame';
 import type { DiskIdentity } from './disk-identity.ts';
-import { type ChunkHeader, encodeRecordHeader, type RecordHeader, recordHeaderBytes, SALT_BYTES } from './record.ts';
+import { type ChunkHeader, type RecordHeader, recordHeaderBytes, SALT_BYTES } from './record.ts';
 import type { RecordLedger } from './record-ledger.ts';
-import {
-  decodeSidecar,
-  encodeSegmentHeader,
-  encodeSidecar,
-  parseSegmentName,
-  SEGMENT_FOLDER,
-  SEGMENT_HEADER_BYTES,
-  type SegmentHeader,
-  type SidecarEntry,
-  segmentPath,
-  sidecarPath,
-  unfinishedPath,
-} from './segment.ts';
-import { readSegmentHeader, scanSegment } from './segment-scan.ts';
+import { parseSegmentName, SEGMENT_FOLDER, SEGMENT_HEADER_BYTES, segmentPath, sidecarPath } from './segment.ts';
+import { SegmentCopy } from './segment-copy.ts';
+import { headerOf, readSealed, type SealedEntries, type SegmentFolder } from './segment-entries.ts';
+import { scanSegment } from './segment-scan.ts';
 
-/** A sidecar of a segment full of the smallest records stays well below this. */
-export const SIDECAR_BYTES_MAX = 256 * 1024 * 1024;
-
-export interface Recovery {
-  readonly disk: Disk;
-  readonly identity: DiskIdentity;
+export interface Recovery extends SegmentFolder {
   /** Gets everything that is found. */
   readonly ledger: RecordLedger;
   readonly random: Random;
-  readonly log: Log;
 }
 
 export interface Recovered {
@@ -94,76 +76,9 @@ async function listFiles(
   return { segments: segments.sort((a, b) => a - b), sidecars, highest };
 }
 
-interface SealedEntries {
-  readonly entries: readonly SidecarEntry[];
-  readonly segmentBytes: number;
-}
-
 function enter(ledger: RecordLedger, segment: number, { entries, segmentBytes }: SealedEntries): void {
   ledger.segmentHasSize(segment, segmentBytes);
   for (const entry of entries) ledger.found(segment, entry);
-}
-
-/** From the sidecar; if that is damaged, by reading the segment, and then a new sidecar is written. */
-async function readSealed({ disk, identity, log }: Recovery, segment: number): Promise<SealedEntries> {
-  const bytes = await readWhole(disk, sidecarPath(segment), SIDECAR_BYTES_MAX);
-  const sidecar = bytes === undefined ? undefined : decodeSidecar(bytes);
-  if (sidecar !== undefined && sidecar.segment === segment && sidecar.diskId.equals(identity.diskId)) {
-    const size = await sizeOf(disk, segmentPath(segment));
-    if (size >= sidecar.segmentBytes) return sidecar;
-    throw new CollectiveError(
-      'store_damaged',
-      `Open segment ${segmentPath(segment)}: it has ${size} bytes, sealed were ${sidecar.segmentBytes}`,
-    );
-  }
-  log.warn({ segment }, 'segment sidecar damaged, segment scanned');
-  return rebuildSidecar(disk, identity, segment);
-}
-
-export async function rebuildSidecar(disk: Disk, identity: DiskIdentity, segment: number): Promise<SealedEntries> {
-  const file = await disk.open(segmentPath(segment), 'read');
-  try {
-    const size = await file.size();
-    const header = await headerOf(file, segment, identity);
-    const entries: SidecarEntry[] = [];
-    let end = SEGMENT_HEADER_BYTES;
-    for await (const step of scanSegment(file, size, header.salt)) {
-      if (step.kind === 'gap')
-        throw new CollectiveError(
-          'store_damaged',
-          `Scan the sealed segment ${segmentPath(segment)}: bytes ${step.from} to ${step.to} hold no record`,
-        );
-      entries.push(entryOf(step.header, step.offset));
-      end = step.offset + step.bytes;
-    }
-    await replaceWhole(
-      disk,
-      sidecarPath(segment),
-      encodeSidecar({ segment, diskId: identity.diskId, segmentBytes: end, entries }),
-    );
-    return { entries, segmentBytes: end };
-  } finally {
-    await file.close();
-  }
-}
-
-/** Throws `store_damaged` when it is not known whose the segment is. */
-async function headerOf(file: DiskFile, segment: number, identity: DiskIdentity): Promise<SegmentHeader> {
-  const header = await readSegmentHeader(file, segment);
-  if (header === undefined)
-    throw new CollectiveError(
-      'store_damaged',
-      `Scan segment ${segmentPath(segment)}: its header and its first record are damaged`,
-    );
-  if (!header.diskId.equals(identity.diskId))
-    throw new CollectiveError('store_damaged', `Scan segment ${segmentPath(segment)}: it belongs to another disk`);
-  return header;
-}
-
-function entryOf(header: RecordHeader, offset: number): SidecarEntry {
-  const { kind, chunk, sequence } = header;
-  const [rawLength, storedLength] = kind === 'chunk' ? [header.rawLength, header.storedLength] : [0, 0];
-  return { kind, chunk, offset, rawLength, storedLength, sequence };
 }
 
 /**
@@ -171,33 +86,20 @@ function entryOf(header: RecordHeader, offset: number): SidecarEntry {
  * that is kept although its frames are damaged is answered.
  */
 async function copyUnsealed(recovery: Recovery, from: number, to: number): Promise<ChunkId[]> {
-  const { disk, identity, ledger, random, log } = recovery;
+  const { disk, identity, ledger, log } = recovery;
   const source = await disk.open(segmentPath(from), 'read');
   let keep: FoundRecord[];
-  let entries: SidecarEntry[];
-  let segmentBytes = 0;
+  let copy: SegmentCopy | undefined;
   try {
     keep = (await judge(source, from, identity, log)).filter(({ header }) => ledger.outranks(header));
-    entries = keep.length === 0 ? [] : await copyRecords(disk, source, keep, identity, to, random.bytes(SALT_BYTES));
-    const last = keep.at(-1);
-    const lastEntry = entries.at(-1);
-    if (last !== undefined && lastEntry !== undefined) segmentBytes = lastEntry.offset + last.bytes;
+    copy = keep.length === 0 ? undefined : await copyRecords(recovery, source, keep, to);
   } finally {
     await source.close();
   }
-  if (entries.length > 0) {
-    await replaceWhole(
-      disk,
-      sidecarPath(to),
-      encodeSidecar({ segment: to, diskId: identity.diskId, segmentBytes, entries }),
-    );
-    await disk.rename(unfinishedPath(segmentPath(to)), segmentPath(to));
-    await disk.syncDirectory(SEGMENT_FOLDER);
-    enter(ledger, to, { entries, segmentBytes });
-  }
+  if (copy !== undefined) enter(ledger, to, { entries: copy.entries, segmentBytes: copy.bytes });
   await disk.remove(segmentPath(from));
   await disk.syncDirectory(SEGMENT_FOLDER);
-  log.info({ from, to, records: entries.length, bytes: segmentBytes }, 'unsealed segment made stable');
+  log.info({ from, to, records: keep.length, bytes: copy?.bytes ?? 0 }, 'unsealed segment made stable');
   return keep.filter(({ whole }) => !whole).map(({ header }) => header.chunk);
 }
 
@@ -261,40 +163,24 @@ async function framesAreWhole(source: DiskFile, header: ChunkHeader, offset: num
 }
 
 async function copyRecords(
-  disk: Disk,
+  { disk, identity, random }: Recovery,
   source: DiskFile,
   keep: readonly FoundRecord[],
-  identity: DiskIdentity,
   to: number,
-  salt: Buffer,
-): Promise<SidecarEntry[]> {
-  const path = unfinishedPath(segmentPath(to));
+): Promise<SegmentCopy> {
   const firstSequence = keep.reduce((lowest, { header }) => Math.min(lowest, header.sequence), Number.MAX_SAFE_INTEGER);
-  const file = await disk.open(path, 'create');
+  const salt = random.bytes(SALT_BYTES);
+  const copy = await SegmentCopy.begin({ disk, identity, segment: to, salt, firstSequence });
   try {
-    const { diskId, incarnation } = identity;
-    await file.write(0, [encodeSegmentHeader({ segment: to, diskId, firstSequence, incarnation, salt })]);
-    const entries: SidecarEntry[] = [];
-    let offset = SEGMENT_HEADER_BYTES;
-    for (const record of keep) {
-      const header = encodeRecordHeader({ ...record.header, salt, offset });
-      const frames = await source.read(record.offset + header.length, record.bytes - header.length);
-      await file.write(offset, [header, frames]);
-      entries.push(entryOf(record.header, offset));
-      offset += record.bytes;
+    for (const { header, offset, bytes } of keep) {
+      const headerBytes = recordHeaderBytes(header.kind === 'chunk' ? header.frameLengths.length : 0);
+      const rest = await source.read(offset + headerBytes, bytes - headerBytes);
+      await copy.add([{ header, rest }]);
     }
-    await file.sync();
-    return entries;
-  } finally {
-    await file.close();
-  }
-}
-
-async function sizeOf(disk: Disk, path: string): Promise<number> {
-  const file = await disk.open(path, 'read');
-  try {
-    return await file.size();
-  } finally {
-    await file.close();
+    await copy.finish();
+    return copy;
+  } catch (error) {
+    await copy.discard();
+    throw error;
   }
 }

@@ -90,6 +90,8 @@ export interface SegmentWriterOptions {
 
 export class SegmentWriter {
   readonly #options: SegmentWriterOptions;
+  /** Written to, or not sealed yet. */
+  readonly #open = new Map<number, OpenSegment>();
   readonly #dirty = new Set<OpenSegment>();
   #queue: Append[] = [];
   #active: OpenSegment | undefined;
@@ -104,6 +106,7 @@ export class SegmentWriter {
   #writerRuns = false;
   #syncerRuns = false;
   #syncWanted = false;
+  #retireWanted = false;
   #timer: Timer | undefined;
   #waiters: StableWaiter[] = [];
   #failed: CollectiveError | undefined;
@@ -142,6 +145,35 @@ export class SegmentWriter {
     this.#queue.push({ record, bytes: bytesOf(record), done });
     if (!this.#writerRuns) this.#writing = this.#writeAll();
     return done.promise;
+  }
+
+  /** Written to, or not stable and sealed yet. */
+  isOpen(segment: number): boolean {
+    return this.#open.has(segment);
+  }
+
+  /** The records so far of a segment that is not sealed; undefined for any other. */
+  entriesOf(segment: number): SidecarEntry[] | undefined {
+    const open = this.#open.get(segment);
+    return open === undefined ? undefined : [...open.entries];
+  }
+
+  /** The number of a segment that somebody else makes. */
+  takeSegmentNumber(): number {
+    return this.#nextSegment++;
+  }
+
+  /** Resolves when all that is written now lies in sealed segments. */
+  async sealActive(): Promise<void> {
+    if (this.#writerRuns) {
+      this.#retireWanted = true;
+      await this.#writing;
+    } else {
+      this.#retire();
+    }
+    if (this.#dirty.size > 0) this.#wantSync();
+    await this.#syncing;
+    if (this.#failed !== undefined) throw this.#failed;
   }
 
   whenStable(sequence: number, signal?: AbortSignal): Promise<void> {
@@ -191,15 +223,17 @@ export class SegmentWriter {
   async #writeAll(): Promise<void> {
     this.#writerRuns = true;
     while (this.#queue.length > 0 && this.#failed === undefined) {
+      if (this.#retireWanted) this.#retire();
       const batch = this.#takeBatch();
       try {
         await this.#writeBatch(batch);
       } catch (error) {
         const failure = toCollectiveError(error, 'Write chunks to a segment', 'disk_failed');
-        if (failure.code !== 'no_space') this.#fail(failure);
+        if (failure.code !== 'no_space') this.fail(failure);
         for (const append of batch) append.done.reject(failure);
       }
     }
+    if (this.#retireWanted) this.#retire();
     this.#writerRuns = false;
   }
 
@@ -311,10 +345,13 @@ export class SegmentWriter {
       throw error;
     }
     this.#options.onSegmentSize(segment, SEGMENT_HEADER_BYTES);
-    return { segment, file, salt, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
+    const open = { segment, file, salt, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
+    this.#open.set(segment, open);
+    return open;
   }
 
   #retire(): void {
+    this.#retireWanted = false;
     if (this.#active === undefined) return;
     this.#active.retired = true;
     this.#dirty.add(this.#active);
@@ -334,7 +371,7 @@ export class SegmentWriter {
       try {
         await this.#syncOnce();
       } catch (error) {
-        this.#fail(toCollectiveError(error, 'Make chunks stable', 'disk_failed'));
+        this.fail(toCollectiveError(error, 'Make chunks stable', 'disk_failed'));
       }
       if (this.#waiters.length > 0) this.#syncWanted = true;
     }
@@ -374,10 +411,12 @@ export class SegmentWriter {
       if (!(error instanceof CollectiveError) || error.code !== 'no_space') throw error;
       log.warn({ segment: segment.segment, err: error }, 'segment not sealed');
     }
+    this.#open.delete(segment.segment);
     await segment.file.close();
   }
 
-  #fail(error: CollectiveError): void {
+  /** The disk failed: nothing more is written, and nothing that is not stable yet will be. */
+  fail(error: CollectiveError): void {
     if (this.#failed !== undefined) return;
     this.#failed = error;
     this.#timer?.cancel();
