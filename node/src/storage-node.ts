@@ -13,6 +13,7 @@ import type { BulkConnection, BulkConnector } from '@collective/protocol/bulk/co
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { ChunkStore } from './chunk-store/chunk-store.ts';
 import { FileChunkStore } from './chunk-store/file-chunk-store.ts';
+import { Scrubber } from './scrub/scrubber.ts';
 import { AccessControl, type BulkPeer } from './server/access-control.ts';
 import { BlockFolder } from './server/block-folder.ts';
 import { BulkService } from './server/bulk-service.ts';
@@ -48,6 +49,7 @@ export class StorageNode implements AsyncDisposable {
   readonly metrics: NodeMetrics;
   readonly #options: StorageNodeOptions;
   readonly #access: AccessControl;
+  readonly #scrubber: Scrubber;
   readonly #service: BulkService;
   readonly #coordinator: CoordinatorLink;
   readonly #leaving = new AbortController();
@@ -70,24 +72,29 @@ export class StorageNode implements AsyncDisposable {
       }),
     );
     const store = options.adaptStore?.(opened) ?? opened;
+    const source = opened.segmentVerifier;
+    const damagedFound = (): number => opened.stats().damagedFound;
+    const scrubber = parts.use(await Scrubber.open({ source, damagedFound, disk, clock, log }));
     const access = await AccessControl.open(disk, clock);
-    return new StorageNode(options, log, store, access, parts.move());
+    return new StorageNode(options, log, { store, scrubber, access }, parts.move());
   }
 
   private constructor(
     options: StorageNodeOptions,
     log: Log,
-    store: ChunkStore,
-    access: AccessControl,
+    opened: { readonly store: ChunkStore; readonly scrubber: Scrubber; readonly access: AccessControl },
     parts: AsyncDisposableStack,
   ) {
     const { name, connector, clock, random, version } = options;
+    const { store, scrubber, access } = opened;
     this.#options = options;
     this.#access = access;
     this.#parts = parts;
     this.store = store;
+    this.#scrubber = scrubber;
     this.metrics = new NodeMetrics();
     this.metrics.watchStore(store);
+    this.metrics.watchScrub(scrubber);
     const program = `node ${name} ${version}`;
     const peers = parts.use(
       new PeerConnections({ connector, clock, program, connectionsPerNodeMax: FORWARD_CONNECTIONS_MAX }),
@@ -114,8 +121,9 @@ export class StorageNode implements AsyncDisposable {
         folder: new BlockFolder(store, backgroundPeers),
         node: name,
         log,
-        scrubNow: () => undefined,
+        scrubNow: () => scrubber.beginNow(),
       }),
+      setScrubPeriod: (seconds) => scrubber.setPeriod(seconds),
       clock,
       random,
       log,
@@ -181,7 +189,7 @@ export class StorageNode implements AsyncDisposable {
       highestEpoch: this.#access.highestEpoch,
       time: this.#options.clock.now(),
       damaged: store.damaged.map(chunkIdToBytes),
-      scrub: undefined,
+      scrub: this.#scrubber.report(),
       deadBytes: stats.deadBytes,
     };
   }

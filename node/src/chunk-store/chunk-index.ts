@@ -41,13 +41,7 @@ export class ChunkIndex {
 
   get(chunk: ChunkId): ChunkPlace | undefined {
     const at = this.#table.find(chunk);
-    if (at === undefined) return undefined;
-    return {
-      segment: this.#table.get(at, SEGMENT),
-      offset: this.#table.get(at, OFFSET) * RECORD_ALIGN_BYTES,
-      rawLength: this.#table.get(at, RAW_LENGTH),
-      storedLength: this.#table.get(at, STORED_LENGTH),
-    };
+    return at === undefined ? undefined : this.#placeAt(at);
   }
 
   /** Sequence of the record at the chunk's place, until the index is settled; 0 for a chunk that is not here. */
@@ -86,5 +80,19 @@ export class ChunkIndex {
   /** Ids above `after` in order, at most `limit`. Looks at all: for inventories, not for the data path. */
   list(after: ChunkId | undefined, limit: number): ChunkId[] {
     return this.#table.list(after, limit);
+  }
+
+  /** In no order. Nothing may be set or removed between. */
+  *all(): Generator<{ readonly chunk: ChunkId; readonly place: ChunkPlace }, void, undefined> {
+    for (const at of this.#table.slots()) yield { chunk: this.#table.chunkAt(at), place: this.#placeAt(at) };
+  }
+
+  #placeAt(at: number): ChunkPlace {
+    return {
+      segment: this.#table.get(at, SEGMENT),
+      offset: this.#table.get(at, OFFSET) * RECORD_ALIGN_BYTES,
+      rawLength: this.#table.get(at, RAW_LENGTH),
+      storedLength: this.#table.get(at, STORED_LENGTH),
+    };
   }
 }

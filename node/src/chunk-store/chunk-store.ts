@@ -57,6 +57,8 @@ export interface StoreStats {
   readonly full: boolean;
   readonly inventoryDigest: number;
   readonly unstableBytes: number;
+  /** Chunks found damaged since the disk was first used. */
+  readonly damagedFound: number;
   /** Since the store was opened. */
   readonly forgottenChunks: number;
   /** Segments that compaction took away, since the store was opened. */

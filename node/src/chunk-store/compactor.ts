@@ -101,7 +101,7 @@ export class Compactor {
   /** Segments that cannot be copied as they are. */
   readonly #stuck = new Set<number>();
   readonly #demands = new Set<Demand>();
-  /** Aborted when somebody does not want to wait for the pace. */
+  /** Aborted when somebody does not want to wait for the pace, or at the end. */
   #hurry = new AbortController();
   #timer: Timer | undefined;
   #working: Promise<void> | undefined;
@@ -151,12 +151,13 @@ export class Compactor {
     } finally {
       this.#demands.delete(demand);
       signal?.removeEventListener('abort', onAbort);
-      if (this.#demands.size === 0) this.#hurry = new AbortController();
+      if (this.#demands.size === 0 && !this.#closing.signal.aborted) this.#hurry = new AbortController();
     }
   }
 
   async close(): Promise<void> {
     this.#closing.abort(new CollectiveError('shutting_down', 'Compact segments: the store is closing'));
+    this.#hurry.abort();
     this.#timer?.cancel();
     await this.#working;
     this.#rejectAll(this.#closing.signal.reason);
@@ -384,9 +385,7 @@ export class Compactor {
     const { clock, bytesPerSecond = COMPACTION_BYTES_PER_SECOND } = this.#options;
     this.#closing.signal.throwIfAborted();
     if (this.#demands.size > 0) return;
-    await Promise.allSettled([
-      sleep(clock, (bytes / bytesPerSecond) * 1000, AbortSignal.any([this.#closing.signal, this.#hurry.signal])),
-    ]);
+    await Promise.allSettled([sleep(clock, (bytes / bytesPerSecond) * 1000, this.#hurry.signal)]);
     this.#closing.signal.throwIfAborted();
   }
 

@@ -15,19 +15,27 @@ export class DamagedChunks {
   readonly #disk: Disk;
   readonly #log: Log;
   readonly #chunks: Set<ChunkId>;
+  #found: number;
   #list: readonly ChunkId[] | undefined;
   #changed = false;
   #saving: Promise<void> | undefined;
 
   /** `isHere`: what the file says of other chunks is old. */
   static async open(disk: Disk, log: Log, isHere: (chunk: ChunkId) => boolean): Promise<DamagedChunks> {
-    return new DamagedChunks(disk, log, (await readFile(disk, log)).filter(isHere).slice(0, DAMAGED_MAX));
+    const { found, chunks } = await readFile(disk, log);
+    return new DamagedChunks(disk, log, found, chunks.filter(isHere).slice(0, DAMAGED_MAX));
   }
 
-  private constructor(disk: Disk, log: Log, chunks: readonly ChunkId[]) {
+  private constructor(disk: Disk, log: Log, found: number, chunks: readonly ChunkId[]) {
     this.#disk = disk;
     this.#log = log;
+    this.#found = found;
     this.#chunks = new Set(chunks);
+  }
+
+  /** Since the disk was first used. */
+  get found(): number {
+    return this.#found;
   }
 
   get list(): readonly ChunkId[] {
@@ -44,6 +52,7 @@ export class DamagedChunks {
     this.#log.error({ chunk, damaged: this.#chunks.size + 1 }, 'chunk damaged');
     if (this.#chunks.size >= DAMAGED_MAX) return;
     this.#chunks.add(chunk);
+    this.#found++;
     this.#save();
   }
 
@@ -69,7 +78,7 @@ export class DamagedChunks {
   async #saveAll(): Promise<void> {
     while (this.#changed) {
       this.#changed = false;
-      const content = `${JSON.stringify({ format: FORMAT, chunks: this.list })}\n`;
+      const content = `${JSON.stringify({ format: FORMAT, found: this.#found, chunks: this.list })}\n`;
       try {
         await replaceWhole(this.#disk, DAMAGED_FILE, Buffer.from(content));
       } catch (error) {
@@ -81,17 +90,18 @@ export class DamagedChunks {
 }
 
 /** A list that cannot be read is none: the next scrub makes it again. */
-async function readFile(disk: Disk, log: Log): Promise<ChunkId[]> {
+async function readFile(disk: Disk, log: Log): Promise<{ found: number; chunks: ChunkId[] }> {
   const text = await readWhole(disk, DAMAGED_FILE);
-  if (text === undefined) return [];
+  if (text === undefined) return { found: 0, chunks: [] };
   try {
-    const { format, chunks } = JSON.parse(text.toString('utf8')) as { format?: unknown; chunks?: unknown };
-    if (format === FORMAT && Array.isArray(chunks)) return chunks.filter(isChunkId);
+    const { format, found, chunks } = JSON.parse(text.toString('utf8')) as Record<string, unknown>;
+    if (format === FORMAT && Array.isArray(chunks))
+      return { found: Number.isSafeInteger(found) ? Number(found) : 0, chunks: chunks.filter(isChunkId) };
     log.warn({ file: DAMAGED_FILE, format }, 'list of damaged chunks not understood');
   } catch (error) {
     log.warn({ file: DAMAGED_FILE, err: error }, 'list of damaged chunks not readable');
   }
-  return [];
+  return { found: 0, chunks: [] };
 }
 
 function isChunkId(value: unknown): value is ChunkId {

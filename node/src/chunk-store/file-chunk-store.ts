@@ -23,6 +23,7 @@ import { RecordLedger } from './record-ledger.ts';
 import { RecordReader } from './record-reader.ts';
 import { recoverSegments } from './recovery.ts';
 import { SegmentReaders } from './segment-readers.ts';
+import { SegmentVerifier } from './segment-verifier.ts';
 import { type Appended, type ChunkBody, type NewRecord, SegmentWriter } from './segment-writer.ts';
 
 const MiB = 1024 * 1024;
@@ -58,6 +59,8 @@ interface Opened {
 }
 
 export class FileChunkStore implements ChunkStore {
+  /** For a scrub: whole segments, one after the other. */
+  readonly segmentVerifier: SegmentVerifier;
   readonly #identity: DiskIdentity;
   readonly #lock: DiskLock;
   readonly #ledger: RecordLedger;
@@ -154,6 +157,13 @@ export class FileChunkStore implements ChunkStore {
       onRoomChanged: () => this.#measureNow(log),
     });
     this.#compactor.wake();
+    this.segmentVerifier = new SegmentVerifier({
+      folder: { disk, identity, log },
+      ledger,
+      writer: this.#writer,
+      readers: this.#segmentReaders,
+      reader: this.#reader,
+    });
   }
 
   get disk(): string {
@@ -263,6 +273,7 @@ export class FileChunkStore implements ChunkStore {
       full: freeBytes < RECORD_BYTES_MAX,
       inventoryDigest: index.inventoryDigest,
       unstableBytes: this.#writer.unstableBytes,
+      damagedFound: this.#damaged.found,
       forgottenChunks: this.#forgottenChunks,
       compactedSegments: this.#compactor.removedSegments,
       compactedBytes: this.#compactor.copiedBytes,

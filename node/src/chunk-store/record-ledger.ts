@@ -53,6 +53,14 @@ export class RecordLedger {
     return use === undefined ? undefined : { segment, ...use };
   }
 
+  /** The chunks that lie in the segment, in its order. Looks at all that are here: for what its sidecar does not tell. */
+  chunksIn(segment: number): SidecarEntry[] {
+    const entries: SidecarEntry[] = [];
+    for (const { chunk, place } of this.index.all())
+      if (place.segment === segment) entries.push({ kind: 'chunk', chunk, sequence: 0, ...place });
+    return entries.sort((a, b) => a.offset - b.offset);
+  }
+
   // While the store is opened.
 
   /** A record that a start found. */

@@ -29,6 +29,7 @@ interface Connection {
 
 /** The coordinator's end of every link that the node opens. */
 class World {
+  scrubPeriodSeconds: number | undefined;
   readonly clock = new FakeClock({ startSeconds: 1_800_000_000 });
   syncMs = 0;
   readonly disk = new FakeDisk({ clock: this.clock, latencyMs: ({ kind }) => (kind === 'sync' ? this.syncMs : 0) });
@@ -59,6 +60,9 @@ class World {
       access,
       orders: new OrderTaker({ store, fetcher, folder, node: 'one', log: silentLog, scrubNow: () => undefined }),
       setRoutes: (routes) => peers.setRoutes(routes),
+      setScrubPeriod: (seconds) => {
+        this.scrubPeriodSeconds = seconds;
+      },
       clock,
       random,
       log: silentLog,
@@ -143,8 +147,9 @@ describe('coordinator link', () => {
     const world = await startWorld();
     const { connection } = await world.registration();
     assert.equal(world.link.registered, false);
-    world.welcome(connection, { heartbeatIntervalMs: 500 });
+    world.welcome(connection, { heartbeatIntervalMs: 500, scrubPeriodSeconds: 2_592_000 });
     await world.clock.until(() => world.link.registered, { withinMs: 100 });
+    assert.equal(world.scrubPeriodSeconds, 2_592_000);
     // The beat that was under way still has the interval that nodes begin with.
     await world.clock.advance(2_000);
     const before = connection.messages.length;

@@ -35,6 +35,8 @@ export interface CoordinatorLinkOptions {
   readonly orders: OrderTaker;
   /** Where the member's nodes are. */
   setRoutes(routes: readonly BulkTarget[]): void;
+  /** Within how many seconds everything is to be read once; 0: not at all. */
+  setScrubPeriod(seconds: number): void;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -159,8 +161,9 @@ export class CoordinatorLink {
   }
 
   async #welcome(welcome: Welcome): Promise<number> {
-    const { access, setRoutes, log } = this.#options;
+    const { access, setRoutes, setScrubPeriod, log } = this.#options;
     await access.welcome(welcome);
+    setScrubPeriod(welcome.scrubPeriodSeconds);
     setRoutes(welcome.nodes.map(({ name, host, port }) => ({ name, host, port })));
     if (!this.#registered)
       log.info({ epoch: welcome.epoch, nodes: welcome.nodes.length }, 'registered with the coordinator');

@@ -1,6 +1,7 @@
 /** What a node tells Prometheus. Counted here and there, shown by the health server. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
+import type { Scrubber } from '../scrub/scrubber.ts';
 
 export class NodeMetrics {
   readonly registry = new Registry();
@@ -52,21 +53,62 @@ export class NodeMetrics {
 
   /** Facts of the store are asked for when somebody looks. */
   watchStore(store: ChunkStore): void {
-    const registers = [this.registry];
-    const gauge = (name: string, help: string, read: () => number): void => {
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(read());
-        },
-      });
+    this.#gauge('chunks', 'Chunks on this disk', () => store.stats().chunkCount);
+    this.#gauge('capacity_bytes', 'What the owner gives', () => store.stats().capacityBytes);
+    this.#gauge('used_bytes', 'Used by segments', () => store.stats().usedBytes);
+    this.#gauge('dead_bytes', 'Of it what compaction will give back', () => store.stats().deadBytes);
+    this.#gauge('free_bytes', 'May still be written above the reserve', () => store.stats().freeBytes);
+    this.#gauge('unstable_bytes', 'Written and not yet synced', () => store.stats().unstableBytes);
+    this.#gauge('damaged_chunks', 'Found damaged and not yet replaced or forgotten', () => store.damaged.length);
+    this.#counter(
+      'damaged_found_total',
+      'Chunks found damaged since the disk was first used',
+      () => store.stats().damagedFound,
+    );
+    this.#counter('forgotten_chunks_total', 'Chunks that were forgotten', () => store.stats().forgottenChunks);
+    this.#counter(
+      'compacted_segments_total',
+      'Segments that compaction took away',
+      () => store.stats().compactedSegments,
+    );
+    this.#counter('compacted_bytes_total', 'Bytes that compaction copied', () => store.stats().compactedBytes);
+  }
+
+  watchScrub(scrubber: Pick<Scrubber, 'verifiedBytes' | 'report'>): void {
+    const share = (): number => {
+      const { verifiedBytes, totalBytes } = scrubber.report();
+      return totalBytes === 0 ? 0 : verifiedBytes / totalBytes;
     };
-    gauge('collective_node_chunks', 'Chunks on this disk', () => store.stats().chunkCount);
-    gauge('collective_node_capacity_bytes', 'What the owner gives', () => store.stats().capacityBytes);
-    gauge('collective_node_used_bytes', 'Used by segments', () => store.stats().usedBytes);
-    gauge('collective_node_free_bytes', 'May still be written above the reserve', () => store.stats().freeBytes);
-    gauge('collective_node_unstable_bytes', 'Written and not yet synced', () => store.stats().unstableBytes);
+    this.#counter('scrub_verified_bytes_total', 'Bytes that the scrub read and compared', () => scrubber.verifiedBytes);
+    this.#gauge('scrub_pass_share', 'Of the pass under way what is done; 0 between passes', share);
+    this.#gauge(
+      'scrub_last_ended_seconds',
+      'When the last whole pass ended, in seconds since 1970; 0: none has yet',
+      () => scrubber.report().lastEnded?.seconds ?? 0,
+    );
+  }
+
+  #gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name: `collective_node_${name}`,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  /** Of a number that somebody else counts. */
+  #counter(name: string, help: string, read: () => number): void {
+    new Counter({
+      name: `collective_node_${name}`,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
   }
 }

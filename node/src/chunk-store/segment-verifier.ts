@@ -1,0 +1,104 @@
+/**
+ * Reads the chunks of a whole segment from the disk, in their order and in large pieces, and compares every checksum (D8). What
+ * looks damaged is read once more by itself: it may have been moved or forgotten meanwhile, and only what counts is told.
+ *
+ * The kernel may answer from its memory what was written or read not long ago. Whoever wants the disk's own answer
+ * asks for what was not touched for longest.
+ */
+import { CollectiveError } from '@collective/base/errors';
+import { recordBytesOf } from './record.ts';
+import type { RecordLedger, SegmentUse } from './record-ledger.ts';
+import type { RecordReader } from './record-reader.ts';
+import type { SidecarEntry } from './segment.ts';
+import { readSealed, type SegmentFolder } from './segment-entries.ts';
+import type { SegmentReaders } from './segment-readers.ts';
+import { type SweptRecord, sweepRecords } from './segment-sweep.ts';
+import type { SegmentWriter } from './segment-writer.ts';
+import { verifyRecord } from './verify-record.ts';
+
+export interface VerifiedPiece {
+  readonly bytes: number;
+  /** Chunks that were found damaged. */
+  readonly damaged: number;
+}
+
+export interface SegmentVerifierParts {
+  readonly folder: SegmentFolder;
+  readonly ledger: RecordLedger;
+  readonly writer: SegmentWriter;
+  readonly readers: SegmentReaders;
+  readonly reader: RecordReader;
+}
+
+export class SegmentVerifier {
+  readonly #parts: SegmentVerifierParts;
+
+  constructor(parts: SegmentVerifierParts) {
+    this.#parts = parts;
+  }
+
+  /** In the order of their numbers. */
+  segments(): SegmentUse[] {
+    return this.#parts.ledger.segments();
+  }
+
+  /**
+   * Verifies the chunks that count in the segment now, in pieces of about so many bytes; nothing for a segment that is gone.
+   * Throws `disk_failed` when the segment cannot be read for a reason that says nothing about its bytes.
+   */
+  async *verify(segment: number, pieceBytes: number): AsyncGenerator<VerifiedPiece, void, undefined> {
+    const { ledger, readers } = this.#parts;
+    const chunks = (await this.#entriesOf(segment)).filter(
+      (entry) => entry.kind === 'chunk' && ledger.isLive(segment, entry),
+    );
+    const read = (offset: number, into: Buffer): Promise<number> =>
+      readers.use(segment, (file) => file.readInto(offset, into));
+    for await (const records of sweepRecords(read, chunks, pieceBytes)) {
+      let [bytes, damaged] = [0, 0];
+      for (const record of records) {
+        bytes += recordBytesOf(record.entry);
+        if (!isWhole(record) && (await this.#isDamaged(segment, record.entry))) damaged++;
+      }
+      yield { bytes, damaged };
+    }
+  }
+
+  async #entriesOf(segment: number): Promise<readonly SidecarEntry[]> {
+    const { folder, ledger, writer } = this.#parts;
+    const open = writer.entriesOf(segment);
+    if (open !== undefined) return open;
+    try {
+      return (await readSealed(folder, segment)).entries;
+    } catch (error) {
+      if (ledger.segmentUse(segment) === undefined) return [];
+      // Neither the sidecar nor the segment says what it holds; what the store knows of it is all that can be asked for.
+      folder.log.error({ segment, err: error }, 'records of a segment unknown');
+      return ledger.chunksIn(segment);
+    }
+  }
+
+  async #isDamaged(segment: number, entry: SidecarEntry): Promise<boolean> {
+    const { ledger, reader } = this.#parts;
+    if (!ledger.isLive(segment, entry)) return false;
+    try {
+      await reader.verify(entry.chunk);
+      return false;
+    } catch (error) {
+      if (!(error instanceof CollectiveError)) throw error;
+      if (error.code === 'chunk_missing') return false;
+      if (error.code === 'chunk_corrupt') return true;
+      throw error;
+    }
+  }
+}
+
+function isWhole({ entry, bytes, error }: SweptRecord): boolean {
+  if (error !== undefined) return false;
+  try {
+    verifyRecord(bytes, entry);
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof CollectiveError) return false;
+    throw thrown;
+  }
+}
