@@ -1,7 +1,7 @@
 /** Plain HTTP for probes and metrics (T3: nothing secret). `/livez`: the process can go on; `/readyz`: it can serve. An edge. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { toCollectiveError } from './errors/index.ts';
+import { listenError } from './listen-error.ts';
 
 const REQUEST_WITHIN_MS = 5_000;
 
@@ -53,15 +53,7 @@ export class HealthServer implements AsyncDisposable {
   async #listen(): Promise<void> {
     const { host, port } = this.#options;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error: NodeJS.ErrnoException) =>
-        reject(
-          toCollectiveError(
-            error,
-            `Listen for health checks on ${host}:${port}`,
-            error.code === 'EADDRINUSE' ? 'address_in_use' : 'unavailable',
-          ),
-        ),
-      );
+      this.#server.once('error', (error) => reject(listenError(`${host}:${port} for health checks`, error)));
       this.#server.listen({ host, port }, resolve);
     });
   }

@@ -67,6 +67,24 @@ test('a stop that hangs is ended by force at its deadline, and the log says so',
   assert.match(err, /stop took too long/);
 });
 
+test('a start that takes too long to notice the request to stop is ended by force at the same deadline', async () => {
+  const child = serverProcess(`console.log('started'); return await new Promise(() => {});`);
+  const { code, err } = await outcomeOf(child, () => child.kill('SIGTERM'));
+  assert.equal(code, SERVER_EXIT.stopTimedOut);
+  assert.match(err, /stop took too long/);
+});
+
+test('a part that has no room ends the process with the code of that', async () => {
+  const child = serverProcess(`
+    console.log('started');
+    const failed = import(${JSON.stringify(new URL('./errors/index.ts', import.meta.url).href)})
+      .then(({ CollectiveError }) => new CollectiveError('no_space', 'Write the log'));
+    return { failed, async [Symbol.asyncDispose]() {} };`);
+  const { code, err } = await outcomeOf(child, () => undefined);
+  assert.equal(code, 6);
+  assert.match(err, /Write the log/);
+});
+
 test('a signal that comes twice at once is one wish, asked again later it ends a hanging stop', async () => {
   const child = serverProcess(
     `console.log('started'); return { [Symbol.asyncDispose]: () => { console.log('hangs'); return new Promise(() => {}); } };`,

@@ -5,13 +5,15 @@
  *
  * Who creates, disposes: the parts are one AsyncDisposable (use `AsyncDisposableStack` to build it from many).
  */
-import type { Clock } from './clock.ts';
-import { CollectiveError, toCollectiveError } from './errors/index.ts';
+import type { Clock, Timer } from './clock.ts';
+import { CollectiveError, ERROR_CODES, toCollectiveError } from './errors/index.ts';
 import type { Log } from './log.ts';
 
-/** Exit codes of a server. Supervisors start it again after the last three only. */
+/** Exit codes of a server. Supervisors start it again after all but the first. */
 export const SERVER_EXIT = {
   stopped: 0,
+  /** As commands end without room: a new start helps as soon as there is some. */
+  noSpace: ERROR_CODES.no_space.exit,
   /** A part reported that it cannot go on; a new start may. */
   failed: 69,
   /** A defect: an exception that nobody caught. */
@@ -31,7 +33,7 @@ export interface Running extends AsyncDisposable {
 export interface ServeOptions {
   readonly log: Log;
   readonly clock: Clock;
-  /** From the request to stop until the process is ended by force. */
+  /** From the request to stop until the process is ended by force, also when it has not finished its start. */
   readonly stopWithinMs: number;
   /** Starts all parts. `stopping` is aborted when the process is asked to stop, also in the middle of the start. */
   start(stopping: AbortSignal): Promise<Running>;
@@ -44,7 +46,19 @@ export async function serve(options: ServeOptions): Promise<number> {
   const { log, clock, stopWithinMs } = options;
   const stopping = new AbortController();
   const asked = Promise.withResolvers<string>();
+  let force: Timer | undefined;
+  const endInTime = (): void => {
+    force ??= clock.setTimer(
+      stopWithinMs,
+      () => {
+        log.error({ stopWithinMs }, 'stop took too long');
+        process.exit(SERVER_EXIT.stopTimedOut);
+      },
+      { background: true },
+    );
+  };
   const ask = (why: string): void => {
+    endInTime();
     stopping.abort(new CollectiveError('shutting_down', `Stop because of ${why}`));
     asked.resolve(why);
   };
@@ -76,25 +90,18 @@ export async function serve(options: ServeOptions): Promise<number> {
     if ('error' in end) log.error({ err: end.error }, 'part failed');
     else log.info({ why: end.why }, 'stopping');
 
-    const force = clock.setTimer(
-      stopWithinMs,
-      () => {
-        log.error({ stopWithinMs }, 'stop took too long');
-        process.exit(SERVER_EXIT.stopTimedOut);
-      },
-      { background: true },
-    );
+    endInTime();
     try {
       await running[Symbol.asyncDispose]();
     } catch (thrown) {
       log.error({ err: toCollectiveError(thrown, 'Stop the process') }, 'stop failed');
       return SERVER_EXIT.failed;
-    } finally {
-      force.cancel();
     }
     log.info({}, 'stopped');
-    return 'error' in end ? SERVER_EXIT.failed : SERVER_EXIT.stopped;
+    if (!('error' in end)) return SERVER_EXIT.stopped;
+    return end.error.code === 'no_space' ? SERVER_EXIT.noSpace : SERVER_EXIT.failed;
   } finally {
+    force?.cancel();
     process.off('SIGTERM', onSignal);
     process.off('SIGINT', onSignal);
     process.off('uncaughtException', onDefect);

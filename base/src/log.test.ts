@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { test } from 'node:test';
 import { CollectiveError } from './errors/index.ts';
 import { createLog, type LogLevel, silentLog } from './log.ts';
@@ -54,4 +58,24 @@ test('lines below the level are not written, and a child keeps the fields of its
 test('the silent log says nothing, its children neither', () => {
   assert.equal(silentLog.child({ a: 1 }), silentLog);
   assert.doesNotThrow(() => silentLog.error({}, 'nobody hears it'));
+});
+
+test('a program goes on when nobody can take its log: the disk behind stderr is full', async (t) => {
+  if (!existsSync('/dev/full')) return t.skip('no /dev/full');
+  const program = `
+    import { createLog } from ${JSON.stringify(new URL('./log.ts', import.meta.url).href)};
+    const log = createLog({ program: 'test' });
+    for (let i = 0; i < 20_000; i++) log.info({ i, filling: 'x'.repeat(100) }, 'said');
+    console.log('alive');`;
+  const full = await open('/dev/full', 'w');
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', program], {
+    stdio: ['ignore', 'pipe', full.fd],
+  });
+  let out = '';
+  child.stdout?.on('data', (bytes: Buffer) => {
+    out += bytes.toString();
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  await full.close();
+  assert.deepEqual([code, out], [0, 'alive\n']);
 });

@@ -22,6 +22,8 @@ export interface Log {
   child(fields: LogFields): Log;
 }
 
+/** Lines that wait to be written; more are dropped. */
+const HELD_BYTES_MAX = 1024 * 1024;
 /** Field names whose values never reach a log, also one object further in. */
 const SECRET_FIELDS = [
   'token',
@@ -56,8 +58,15 @@ export function createLog({ program, level = 'info', destination: to, fields = {
       serializers: { err: describeError },
       redact: { paths: SECRET_FIELDS.flatMap((name) => [name, `*.${name}`]), censor: '[cut out]' },
     },
-    to ?? destination({ dest: 2, sync: true }),
+    to ?? standardError(),
   );
+}
+
+/** What cannot be written now (a full disk) is held and written later; the program does not end for it. */
+function standardError(): DestinationStream {
+  const stderr = destination({ dest: 2, sync: true, maxLength: HELD_BYTES_MAX });
+  stderr.on('error', ignore);
+  return stderr;
 }
 
 /** For tests and for parts that run where nobody listens. */

@@ -32,6 +32,18 @@ export function parseNamedToken(text: string): NamedToken {
   return { secret, role: known, name };
 }
 
+/** Throws `invalid_argument` naming the file, for whoever gave another one. */
+export function requireCertificate(bundlePem: string, given: string): void {
+  try {
+    new X509Certificate(bundlePem);
+  } catch (cause) {
+    throw new CollectiveError('invalid_argument', `Read ${given}: it holds no certificate in PEM`, {
+      cause,
+      todo: "It is the member's trust.pem: 'collective token create' says where its owner finds it.",
+    });
+  }
+}
+
 /** The trust domain that an embedded authority writes into its own name (`O=alice.home`), if it is one. */
 export function trustDomainOfBundle(bundlePem: string): TrustDomain | undefined {
   try {

@@ -8,7 +8,8 @@
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, wallMs } from '@collective/base/clock';
-import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { fileError } from '@collective/base/disk/file-error';
+import { CollectiveError } from '@collective/base/errors';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
@@ -230,9 +231,7 @@ async function readFirstUser(dataFolder: string): Promise<SpiffeId | undefined> 
   try {
     return parseSpiffeId(String((JSON.parse(text) as { uri?: unknown }).uri));
   } catch (thrown) {
-    throw new CollectiveError('store_damaged', `Read ${path}`, {
-      cause: toCollectiveError(thrown, 'Read the first user'),
-    });
+    throw new CollectiveError('store_damaged', `Read ${path}`, { cause: thrown });
   }
 }
 
@@ -245,7 +244,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
     return await readFile(path, 'utf8');
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw toCollectiveError(thrown, `Read ${path}`, 'disk_failed');
+    throw fileError(`Read ${path}`, thrown);
   }
 }
 

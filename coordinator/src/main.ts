@@ -2,9 +2,9 @@
  * The parts list of a coordinator. Order matters: the data is locked first, then identity, then the port opens; and back.
  * What was answered is stable before the process ends.
  */
-import { mkdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { FileDisk } from '@collective/base/disk/file-disk';
+import { inFolder } from '@collective/base/disk/file-error';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { HealthServer } from '@collective/base/health-server';
 import { parseMemberName, parseNodeName, trustDomainOf } from '@collective/base/ids';
@@ -50,7 +50,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     failure = toCollectiveError(error, 'Commit metadata', 'disk_failed');
     failed.resolve(failure);
   };
-  await mkdir(dataFolder, { recursive: true, mode: 0o700 });
   const disk = await FileDisk.at(dataFolder);
   const rootOwner = options.rootOwner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   await using parts = new AsyncDisposableStack();
@@ -67,6 +66,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       rootOwner,
       log,
       onFatal,
+    }).catch((error: unknown) => {
+      throw inFolder(dataFolder, error);
     }),
   );
   const { engine } = state.core;

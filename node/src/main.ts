@@ -4,6 +4,7 @@
  */
 import { type Clock, wallMs } from '@collective/base/clock';
 import { FileDisk } from '@collective/base/disk/file-disk';
+import { inFolder } from '@collective/base/disk/file-error';
 import type { CollectiveError } from '@collective/base/errors';
 import { HealthServer } from '@collective/base/health-server';
 import type { NodeName } from '@collective/base/ids';
@@ -63,6 +64,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
         bundleHash: trust.current.bundleHash,
         certificateExpires: { seconds: Math.floor(trust.current.notAfterMs / 1000), nanos: 0 },
       }),
+    }).catch((error: unknown) => {
+      throw inFolder(options.dataFolder, error);
     }),
   );
   const { host, port } = options.listen;

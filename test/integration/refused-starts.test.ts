@@ -7,11 +7,12 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { crc32 } from '@collective/base/crc';
 import { SERVER_EXIT } from '@collective/base/lifecycle';
+import { until } from './cli-world.ts';
 import { PartProcess } from './part-process.ts';
 import { seededFile } from './random-file.ts';
-import { RunningMember } from './running-member.ts';
+import { freePorts, RunningMember } from './running-member.ts';
 
-const ENDS_WITHIN_MS = 15_000;
+const ENDS_WITHIN_MS = 45_000;
 
 describe('starts that are refused with a reason', () => {
   let alice: RunningMember;
@@ -175,6 +176,73 @@ describe('starts that are refused with a reason', () => {
     } finally {
       stranger.close();
     }
+  });
+
+  test('an address that is not of this machine is named, with what to do', async () => {
+    for (const args of [
+      coordinator(join(alice.folder, 'coordinator'), '--listen', '203.0.113.1:7420'),
+      node(join(alice.folder, 'node-1'), '--listen', '203.0.113.1:7420'),
+    ]) {
+      const { exit, log } = await refused(args);
+      assert.equal(exit, 5, log);
+      assert.match(log, /203\.0\.113\.1:7420: this machine has no such address[\s\S]*Name an address of this machine/);
+    }
+  });
+
+  test('a folder that is a file, damaged files and room for nothing are told by their path', async () => {
+    const file = join(alice.folder, 'a-file');
+    await writeFile(file, '');
+    assert.match((await refused(coordinator(file))).log, /a-file as a folder: it is a file/);
+    const torn = await changed(join(alice.folder, 'node-1'), join('store', 'disk.json'), () => Buffer.from('{'));
+    const { exit, log } = await refused(node(torn.folder));
+    assert.equal(exit, 7, log);
+    assert.match(log, new RegExp(`${join(torn.folder, 'store')}: Read disk\\.json`));
+    const keys = await changed(join(alice.folder, 'coordinator'), 'access-keys.json', () => Buffer.from('{'));
+    assert.match((await refused(coordinator(keys.folder))).log, /access-keys\.json[\s\S]*may be removed/);
+    const little = await refused(node(join(alice.folder, 'node-1'), '--capacity', '72MiB'));
+    assert.equal(little.exit, 2, little.log);
+    assert.match(little.log, /Give 72\.0 MiB for chunks: .*at least 73\.0 MiB/);
+  });
+
+  test('T5: an authority that has lost a file is not made anew over what is left', async () => {
+    const data = join(alice.folder, 'halved');
+    for (const name of ['generation.json', 'ca.key', 'ca.crt']) {
+      await cp(join(alice.folder, 'coordinator'), data, { recursive: true, verbatimSymlinks: true });
+      await rm(join(data, 'ca', name));
+      const { exit, log } = await refused(coordinator(data, '--auto-tls'));
+      assert.equal(exit, 7, log);
+      assert.match(log, new RegExp(`ca/${name}`));
+      await rm(data, { recursive: true });
+    }
+  });
+
+  test('T3: a node whose coordinator is not there yet says so, goes on trying to enrol, and ends at once when asked to', async () => {
+    await alice.coordinator.start();
+    const session = await alice.connect();
+    const { token } = await session.admin.createToken({ role: 'node', name: 'node-9', ttlSeconds: 600 });
+    await session.close();
+    await alice.coordinator.end();
+    const trust = join(alice.folder, 'ann', 'trust.pem');
+    const args = node(join(alice.folder, 'node-9'), '--token', `node/node-9:${token}`, '--ca-cert', trust);
+    const [healthPort = 0] = await freePorts(1);
+    const logFile = join(alice.folder, 'logs', 'node-9');
+    await using late = new PartProcess({ name: 'node-9', args, healthPort, logFile });
+    const says = async (words: RegExp): Promise<void> =>
+      until(
+        () => words.test(late.log),
+        `node-9 says ${words}`,
+        30_000,
+        () => late.log,
+      );
+    late.launch();
+    await says(/not enrolled yet/);
+    const { exit, tookMs } = await late.end();
+    assert.deepEqual([exit, tookMs < 5_000], [0, true], late.log);
+    late.launch();
+    await alice.coordinator.start();
+    await late.ready(40_000);
+    await says(/registered with the coordinator/);
+    await alice.coordinator.end();
   });
 
   test('without a certificate a server says how to get one', async () => {

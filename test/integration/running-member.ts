@@ -191,7 +191,7 @@ export function describeStatus({ nodes, replication, sessions, epoch }: MemberSt
 }
 
 /** Below the range from which the kernel takes ports for outgoing connections, so that a part finds its own again. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const free: number[] = [];
   let port = 10_000 + ((process.pid * 131 + Math.floor(clock.bootMs())) % 20_000);
   for (let tries = 0; free.length < count; tries++) {

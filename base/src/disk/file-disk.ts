@@ -9,13 +9,15 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
-import { CollectiveError, type ErrorCode } from '../errors/index.ts';
+import { CollectiveError } from '../errors/index.ts';
 import type { Disk, DiskFile, DiskLock, DiskSpace } from './disk.ts';
+import { fileError } from './file-error.ts';
 
 /** Linux: IOV_MAX. */
 const BUFFERS_PER_WRITE_MAX = 1024;
 const LOCK_FILE = 'lock';
 const SQLITE_BUSY = 5;
+const SQLITE_FULL = 13;
 /** Readable by the owner alone: chunk bytes and the log are nobody else's business. */
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
@@ -31,9 +33,16 @@ export class FileDisk implements Disk {
 
   /** `root` is made if it is not there. */
   static async at(root: string): Promise<FileDisk> {
-    const disk = new FileDisk(root);
-    await attempt(`Make the folder ${root}`, () => mkdir(root, { recursive: true, mode: FOLDER_MODE }));
-    return disk;
+    try {
+      await mkdir(root, { recursive: true, mode: FOLDER_MODE });
+    } catch (cause) {
+      // A folder that is there is no error.
+      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw fileError(`Make the folder ${root}`, cause);
+      throw new CollectiveError('not_directory', `Use ${root} as a folder: it is a file`, {
+        todo: 'Name a folder of this machine.',
+      });
+    }
+    return new FileDisk(root);
   }
 
   private constructor(root: string) {
@@ -97,16 +106,12 @@ export class FileDisk implements Disk {
     let database: DatabaseSync | undefined;
     try {
       database = new DatabaseSync(path);
-      database.exec('PRAGMA journal_mode = OFF');
+      // A journal in a file would need room, and a full disk must not keep its owner out.
+      database.exec('PRAGMA journal_mode = MEMORY');
       database.exec('BEGIN EXCLUSIVE');
     } catch (cause) {
       database?.close();
-      const busy = (cause as { errcode?: number }).errcode === SQLITE_BUSY;
-      throw new CollectiveError(
-        busy ? 'data_in_use' : 'disk_failed',
-        `Take the folder ${this.#resolve(folder)} for this process`,
-        { cause },
-      );
+      throw await lockError(`Take the folder ${this.#resolve(folder)} for this process`, path, cause);
     }
     const held = database;
     return {
@@ -203,23 +208,23 @@ function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] 
   return rest;
 }
 
-const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
-  ENOENT: 'not_found',
-  EEXIST: 'exists',
-  ENOTDIR: 'not_directory',
-  EISDIR: 'is_directory',
-  EACCES: 'permission_denied',
-  EPERM: 'permission_denied',
-  EROFS: 'disk_failed',
-  ENOSPC: 'no_space',
-  EDQUOT: 'no_space',
-};
-
 async function attempt<T>(what: string, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (cause) {
-    const errno = (cause as NodeJS.ErrnoException).code ?? '';
-    throw new CollectiveError(CODE_OF_ERRNO[errno] ?? 'disk_failed', what, { cause });
+    throw fileError(what, cause);
+  }
+}
+
+/** SQLite says only that it cannot open the file: why not is asked of the operating system. */
+async function lockError(what: string, path: string, cause: unknown): Promise<CollectiveError> {
+  const { errcode } = cause as { errcode?: number };
+  if (errcode === SQLITE_BUSY) return new CollectiveError('data_in_use', `${what}: another one has it`);
+  if (errcode === SQLITE_FULL) return fileError(what, Object.assign(new Error('its disk is full'), { code: 'ENOSPC' }));
+  try {
+    await (await open(path, constants.O_RDWR | constants.O_CREAT, FILE_MODE)).close();
+    return new CollectiveError('disk_failed', what, { cause });
+  } catch (reason) {
+    return fileError(what, reason);
   }
 }

@@ -10,19 +10,18 @@ export class CollectiveError extends Error {
   /** Facts for programs: names, sizes, addresses. Never secrets. */
   readonly details: Readonly<Record<string, string | number>>;
 
+  /** What the reader can do about it: the catalogue's advice, unless who threw it knows better. */
+  readonly todo: string;
+
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; details?: Readonly<Record<string, string | number>> } = {},
+    options: { cause?: unknown; details?: Readonly<Record<string, string | number>>; todo?: string } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.details = options.details ?? {};
-  }
-
-  /** What the reader can do about it, from the catalogue. */
-  get todo(): string {
-    return ERROR_CODES[this.code].todo;
+    this.todo = options.todo ?? ERROR_CODES[code].todo;
   }
 }
 

@@ -10,7 +10,7 @@ import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
 import type { ContextStore, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
-import { type EnrolledRole, parseNamedToken, trustDomainOfBundle } from '../enrolment-token.ts';
+import { type EnrolledRole, parseNamedToken, requireCertificate, trustDomainOfBundle } from '../enrolment-token.ts';
 import { connectTo, withDeadline } from '../member-session.ts';
 import { CERTIFICATE_VIEW, readCertificateFacts } from '../output/certificate-view.ts';
 import { printOne } from '../output/table.ts';
@@ -107,6 +107,7 @@ async function readWanted(
   if ((options.cert === undefined) !== (options.key === undefined))
     return need(options.cert ? '--key FILE' : '--cert FILE');
   const bundlePem = await readText(shell, options.caCert, '--ca-cert');
+  requireCertificate(bundlePem, `--ca-cert ${options.caCert}`);
   const member = options.member ?? options.memberId;
   const trustDomain =
     member === undefined ? trustDomainOfBundle(bundlePem) : trustDomainFlag(member, options.collective);

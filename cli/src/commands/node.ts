@@ -2,15 +2,16 @@
  * `collective node`: a storage node alone. Its settings come from flags, a YAML file and the environment; its identity
  * lies in DIR/tls and is made by enrolment with a one-time token where there is none (T3).
  */
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseByteSize } from '@collective/base/byte-size';
-import { CollectiveError } from '@collective/base/errors';
-import { LOG_LEVELS } from '@collective/base/log';
+import { sleep } from '@collective/base/clock';
+import { fileError } from '@collective/base/disk/file-error';
+import { CollectiveError, type ErrorCode } from '@collective/base/errors';
+import { LOG_LEVELS, type Log } from '@collective/base/log';
 import type { Command } from 'commander';
-import { parseNamedToken, trustDomainOfBundle } from '../enrolment-token.ts';
+import { parseNamedToken, requireCertificate, trustDomainOfBundle } from '../enrolment-token.ts';
 import { bindAddress, missingSetting } from '../settings/addresses.ts';
 import { type Advertised, advertised } from '../settings/advertised.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
@@ -87,6 +88,10 @@ const NODE_SETTINGS = {
 type NodeSettings = ReturnType<typeof settingsOf<typeof NODE_SETTINGS>> extends Promise<infer T> ? T : never;
 
 const STOP_WITHIN_MS = 5_000;
+const ENROL_AGAIN_MS_MIN = 1_000;
+const ENROL_AGAIN_MS_MAX = 15_000;
+/** What another try may find changed. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['unavailable', 'deadline_exceeded', 'overloaded', 'interrupted']);
 
 export function nodeCommand(shell: Shell): Command {
   return serverCommand(
@@ -116,8 +121,9 @@ variables named in brackets, in this order of strength. Its name is the one in i
     if (capacity === undefined) throw missingSetting('a node', 'capacity');
     const folder = resolve(shell.cwd, data);
     const trustFolder = settings.tls === undefined ? join(folder, 'tls') : resolve(shell.cwd, settings.tls);
-    await enrolIfNeeded(shell, settings, coordinator, trustFolder);
-    await runServer(shell, command, STOP_WITHIN_MS, settings.logLevel, 'node', async (log) => {
+    await runServer(shell, command, STOP_WITHIN_MS, settings.logLevel, 'node', async (log, stopping) => {
+      if (!(await hasCertificate(trustFolder)))
+        await enrolNode({ shell, settings, coordinator, trustFolder, log, stopping });
       const { startNode } = await import('@collective/node/main');
       return await startNode({
         trustFolder,
@@ -136,13 +142,45 @@ variables named in brackets, in this order of strength. Its name is the one in i
   });
 }
 
-async function enrolIfNeeded(
-  shell: Shell,
-  settings: NodeSettings,
-  coordinator: HostPort,
-  trustFolder: string,
-): Promise<void> {
-  if (existsSync(join(trustFolder, 'tls.crt'))) return;
+/** One that is there and may not be looked at is not made anew. */
+async function hasCertificate(trustFolder: string): Promise<boolean> {
+  try {
+    await stat(join(trustFolder, 'tls.crt'));
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw fileError(`Look for a certificate in ${trustFolder}`, cause);
+  }
+}
+
+interface NodeEnrolment {
+  readonly shell: Shell;
+  readonly settings: NodeSettings;
+  readonly coordinator: HostPort;
+  readonly trustFolder: string;
+  readonly log: Log;
+  readonly stopping: AbortSignal;
+}
+
+/** Tries again while the coordinator cannot be reached: machines start in any order. */
+async function enrolNode(enrolment: NodeEnrolment): Promise<void> {
+  const { shell, coordinator, log, stopping } = enrolment;
+  const once = await preparedEnrolment(enrolment);
+  for (let waitMs = ENROL_AGAIN_MS_MIN; ; waitMs = Math.min(2 * waitMs, ENROL_AGAIN_MS_MAX)) {
+    try {
+      return await once();
+    } catch (error) {
+      stopping.throwIfAborted();
+      if (!(error instanceof CollectiveError) || !PASSING.has(error.code)) throw error;
+      log.warn({ coordinator: formatHostPort(coordinator), err: error, againInMs: waitMs }, 'not enrolled yet');
+    }
+    await sleep(shell.clock, waitMs, stopping);
+  }
+}
+
+/** What is wrong with the settings is told before anything is tried. */
+async function preparedEnrolment(enrolment: NodeEnrolment): Promise<() => Promise<void>> {
+  const { shell, settings, coordinator, trustFolder, stopping } = enrolment;
   const { token, caCert, member, name } = settings;
   if (!settings.autoTls || token === undefined || caCert === undefined) {
     throw new CollectiveError(
@@ -153,20 +191,23 @@ async function enrolIfNeeded(
   const caPem = await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
     throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
   });
+  requireCertificate(caPem, `--ca-cert ${caCert}`);
   const trustDomain = member === undefined ? trustDomainOfBundle(caPem) : trustDomainFlag(member, settings.collective);
   if (trustDomain === undefined) throw missingSetting('a node that has to enrol', 'member');
   const { enrol } = await import('@collective/client');
   const named = parseNamedToken(token);
-  await enrol({
-    coordinator: formatHostPort({ host: coordinator.host || 'localhost', port: coordinator.port }),
-    trustDomain,
-    caPem,
-    token: named.secret,
-    role: 'node',
-    name: name ?? named.name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
-    credentials: trustFolder,
-    signal: shell.signal,
-  });
+  return async () => {
+    await enrol({
+      coordinator: formatHostPort({ host: coordinator.host || 'localhost', port: coordinator.port }),
+      trustDomain,
+      caPem,
+      token: named.secret,
+      role: 'node',
+      name: name ?? named.name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
+      credentials: trustFolder,
+      signal: stopping,
+    });
+  };
 }
 
 function defaultAddresses(listenHost: string): readonly Advertised[] {

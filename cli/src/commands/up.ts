@@ -56,7 +56,8 @@ Ctrl-C stops all of it; nothing that was acknowledged is lost.`,
       const { runUp } = await import('../up/run-up.ts');
       await runUp(shell, folder, flags, userMemberName(), {
         tell: (line) => {
-          if (!quiet) void say(shell, line);
+          // Nobody may be there to read it, or the disk of a log file be full: no reason to end a member.
+          if (!quiet) say(shell, line).catch(() => undefined);
         },
       });
     });

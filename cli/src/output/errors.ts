@@ -19,7 +19,8 @@ export function reportError(shell: Shell, thrown: unknown, { json, verbose }: Er
   if (isPipeClosed(thrown)) return EXIT_PIPE_CLOSED;
   const error = thrown instanceof CollectiveError ? thrown : undefined;
   const code = error?.code ?? 'internal';
-  const { exit, todo } = ERROR_CODES[code];
+  const { exit } = ERROR_CODES[code];
+  const todo = error?.todo ?? ERROR_CODES[code].todo;
   const [message = 'Something failed', ...causes] = errorChain(thrown);
   const what = error?.message ?? message;
   if (json) {

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { CollectiveError } from '@collective/base/errors';
-import { type Running, serve } from '@collective/base/lifecycle';
+import { type Running, SERVER_EXIT, serve } from '@collective/base/lifecycle';
 import { createLog, LOG_LEVELS, type Log, type LogLevel } from '@collective/base/log';
 import { type Command, Option } from 'commander';
 import { ExitWith } from '../exit-with.ts';
@@ -39,12 +39,26 @@ export async function runServer(
   stopWithinMs: number,
   level: LogLevel,
   program: string,
-  start: (log: Log) => Promise<Running>,
+  start: (log: Log, stopping: AbortSignal) => Promise<Running>,
 ): Promise<void> {
   const log = createLog({ program, level });
   const stopOn = command.getOptionValue('stopWithStdin') === true ? endOf(shell) : undefined;
   shell.releaseSignals();
-  const exit = await serve({ log, clock: shell.clock, stopWithinMs, stopOn, start: () => start(log) });
+  let asked: AbortSignal | undefined;
+  const exit = await serve({
+    log,
+    clock: shell.clock,
+    stopWithinMs,
+    stopOn,
+    start: (stopping) => {
+      asked = stopping;
+      return start(log, stopping);
+    },
+  }).catch((thrown: unknown) => {
+    // A start that was called off is a stop in order.
+    if (asked?.aborted && thrown === asked.reason) return SERVER_EXIT.stopped;
+    throw thrown;
+  });
   if (exit !== 0) throw new ExitWith(exit);
 }
 

@@ -46,7 +46,11 @@ export async function readMemberFile(disk: Disk, where: string): Promise<MemberF
   return { member, collective, portBase, nodes, capacityBytes };
 }
 
-export async function writeMemberFile(disk: Disk, file: MemberFile): Promise<void> {
-  const text = `${JSON.stringify({ format: FORMAT, version: FORMAT_VERSION, ...file }, undefined, 2)}\n`;
+export async function writeMemberFile(
+  disk: Disk,
+  { member, collective, portBase, nodes, capacityBytes }: MemberFile,
+): Promise<void> {
+  const content = { format: FORMAT, version: FORMAT_VERSION, member, collective, portBase, nodes, capacityBytes };
+  const text = `${JSON.stringify(content, undefined, 2)}\n`;
   await replaceWhole(disk, NAME, Buffer.from(text));
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -114,6 +114,41 @@ test('a log is bounded: at its limit it is turned over once, and the last lines 
     assert.ok((await stat(`${path}.1`)).size <= 1_000);
     assert.match(log.lastLines().at(-1) ?? '', /^line 199 /);
     assert.equal(log.lastLines().length, 40);
+    await log.close();
+  });
+});
+
+test('a log that cannot be written loses lines and says how much when it can again', async () => {
+  await withFolder(async (folder) => {
+    const path = join(folder, 'logs', 'part.log');
+    await mkdir(join(folder, 'logs'));
+    const log = await RotatingLog.open(path, 20);
+    await log.write(Buffer.from('the first line\n'));
+    await rm(join(folder, 'logs'), { recursive: true });
+    await log.write(Buffer.from('the second line\n'));
+    await log.write(Buffer.from('the third line\n'));
+    assert.deepEqual(log.lastLines(), ['the first line', 'the second line', 'the third line']);
+    await mkdir(join(folder, 'logs'));
+    await writeFile(path, '');
+    await log.write(Buffer.from('the fourth line\n'));
+    assert.equal(await readFile(path, 'utf8'), '31 bytes of this log could not be written\nthe fourth line\n');
+    await log.close();
+  });
+});
+
+test('a full disk below a log ends nothing', async (t) => {
+  if (!existsSync('/dev/full')) return t.skip('no /dev/full');
+  await withFolder(async (folder) => {
+    const log = await RotatingLog.open('/dev/full');
+    const ended: number[] = [];
+    const events: PartEvents = { started: () => undefined, restarting: () => ended.push(1) };
+    const talking = `setInterval(() => console.log('x'.repeat(10_000)), 1)`;
+    const part = new Part(command(folder, talking), clock, log, events);
+    const running = part.run();
+    await until(() => log.lastLines().length > 5, 'it has said something');
+    await part.stop();
+    await running;
+    assert.deepEqual(ended, []);
     await log.close();
   });
 });

@@ -1,6 +1,7 @@
 /** Looks whether ports are free before anything is started: a clear sentence instead of two children that fail. */
 import { createServer } from 'node:net';
 import { CollectiveError } from '@collective/base/errors';
+import { listenError } from '@collective/base/listen-error';
 
 export interface WantedPort {
   readonly port: number;
@@ -17,13 +18,10 @@ export async function checkPortsFree(wanted: readonly WantedPort[], portBase: nu
       throw new CollectiveError(
         'address_in_use',
         `Listen on port ${port} for ${what}: another program uses it; --port-base N (now ${portBase}) moves all ports of this member`,
-        { cause: error, details: { port } },
+        { details: { port } },
       );
     }
-    throw new CollectiveError('permission_denied', `Listen on port ${port} for ${what}`, {
-      cause: error,
-      details: { port },
-    });
+    throw listenError(`${host}:${port} for ${what}`, error);
   }
 }
 

@@ -16,6 +16,14 @@ test('a killed part is started again soon, then slower, and given up when it nev
   assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
 });
 
+test('a part without room on its disk is tried again for as long as it takes, once it was ready', () => {
+  const policy = new RestartPolicy();
+  const decisions = Array.from({ length: 40 }, () => policy.decide({ exit: 6, ranMs: 100, wasReady: true }));
+  assert.ok(decisions.every(({ action }) => action === 'restart'));
+  assert.deepEqual(decisions.at(-1), { action: 'restart', afterMs: 15_000 });
+  assert.equal(new RestartPolicy().decide({ exit: 6, ranMs: 100, wasReady: false }).action, 'give-up');
+});
+
 test('a part that ran for a minute starts the count anew', () => {
   const policy = new RestartPolicy();
   for (let i = 0; i < 20; i++) {

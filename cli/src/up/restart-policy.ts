@@ -1,7 +1,9 @@
 /**
  * When a part that ended by itself is started again: soon at first, then slower; never when its end says that a new
- * start would end the same way; and not for ever, so that a broken disk does not become a busy loop. Pure.
+ * start would end the same way; and not for ever, so that a broken disk does not become a busy loop. A full one is waited
+ * for. Pure.
  */
+import { SERVER_EXIT } from '@collective/base/lifecycle';
 
 export interface PartEnd {
   /** Exit code; undefined: ended by a signal. */
@@ -22,6 +24,8 @@ const WAIT_MS_MAX = 15_000;
 const CALM_AFTER_MS = 60_000;
 const ENDS_IN_A_ROW_MAX = 8;
 
+/** Somebody may make room at any time. */
+const NO_ROOM_EXIT = SERVER_EXIT.noSpace;
 /** Exit codes of the catalogue that another start cannot cure: usage, not found, denied, damaged data. */
 const HOPELESS_EXITS = [2, 3, 4, 7];
 
@@ -38,7 +42,7 @@ export class RestartPolicy {
     if (!wasReady && exit !== undefined && exit > 0 && exit < 8) {
       return { action: 'give-up', why: `it did not start (exit code ${exit})` };
     }
-    if (this.#inARow > ENDS_IN_A_ROW_MAX) {
+    if (this.#inARow > ENDS_IN_A_ROW_MAX && exit !== NO_ROOM_EXIT) {
       return { action: 'give-up', why: `it ended ${this.#inARow} times in a row` };
     }
     return { action: 'restart', afterMs: Math.min(WAIT_MS_MAX, FIRST_WAIT_MS * 2 ** (this.#inARow - 1)) };

@@ -1,6 +1,8 @@
 /**
  * A part's log file of bounded size: at its limit it becomes `<name>.1`, the one before that is dropped. Also remembers
  * the last lines, so that the reason of an unexpected end can be shown without opening the file.
+ *
+ * A log that cannot be written (a full disk) loses lines, and says later how much; what it is the log of goes on.
  */
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
@@ -12,7 +14,8 @@ const LINE_CHARACTERS_MAX = 4_000;
 export class RotatingLog {
   readonly #path: string;
   readonly #bytesMax: number;
-  #file: FileHandle;
+  #file: FileHandle | undefined;
+  #lostBytes = 0;
   #sizeBytes: number;
   #lastLines: string[] = [];
   #lineBegun = '';
@@ -36,9 +39,17 @@ export class RotatingLog {
 
   async write(piece: Buffer): Promise<void> {
     this.#remember(piece.toString());
-    if (this.#sizeBytes > 0 && this.#sizeBytes + piece.length > this.#bytesMax) await this.#rotate();
-    await this.#file.write(piece);
-    this.#sizeBytes += piece.length;
+    try {
+      if (this.#sizeBytes > 0 && this.#sizeBytes + piece.length > this.#bytesMax) await this.#rotate();
+      this.#file ??= await open(this.#path, 'a', 0o600);
+      if (this.#lostBytes > 0) {
+        await this.#append(Buffer.from(`${this.#lostBytes} bytes of this log could not be written\n`));
+        this.#lostBytes = 0;
+      }
+      await this.#append(piece);
+    } catch {
+      this.#lostBytes += piece.length;
+    }
   }
 
   /** What was written last, oldest first. */
@@ -47,13 +58,18 @@ export class RotatingLog {
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.#file?.close();
+  }
+
+  async #append(bytes: Buffer): Promise<void> {
+    await this.#file?.appendFile(bytes);
+    this.#sizeBytes += bytes.length;
   }
 
   async #rotate(): Promise<void> {
-    await this.#file.close();
+    await this.#file?.close();
+    this.#file = undefined;
     await rename(this.#path, `${this.#path}.1`);
-    this.#file = await open(this.#path, 'a', 0o600);
     this.#sizeBytes = 0;
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { FileDisk } from '@collective/base/disk/file-disk';
-import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { CollectiveError, errorChain } from '@collective/base/errors';
 import { type Running, serve } from '@collective/base/lifecycle';
 import { silentLog } from '@collective/base/log';
 import { ExitWith } from '../exit-with.ts';
@@ -77,8 +77,9 @@ async function startAll(
   // What an earlier run left behind names processes that are gone.
   await removeState(disk);
 
-  const plan = planUp(folder, flags, await readMemberFile(disk, folder.root), userMember);
-  const note = checkRoom(plan, (await disk.space()).freeBytes);
+  const remembered = await readMemberFile(disk, folder.root);
+  const plan = planUp(folder, flags, remembered, userMember);
+  const note = checkRoom(plan, (await disk.space()).freeBytes, remembered !== undefined);
   if (note !== undefined) tell(note);
   await checkPortsFree(wantedPorts(plan), plan.portBase);
   await prepareIdentities(shell, plan, userMember);
@@ -88,13 +89,21 @@ async function startAll(
   let state: UpState['state'] = 'starting';
   let context: string | undefined;
   let written: Promise<void> = Promise.resolve();
+  let unwritten = false;
   const noteState = (): void => {
     const { member, collective } = plan;
-    written = written.then(() =>
-      writeState(disk, { pid: process.pid, state, member, collective, context, parts: supervisor.parts() }).catch(
-        (thrown: unknown) => tell(`could not write ${folder.stateFile}: ${toCollectiveError(thrown, 'write').message}`),
-      ),
-    );
+    written = written
+      .then(() => writeState(disk, { pid: process.pid, state, member, collective, context, parts: supervisor.parts() }))
+      .then(
+        () => {
+          unwritten = false;
+        },
+        (thrown: unknown) => {
+          // A hint for others: told once, not at every restart on a full disk.
+          if (!unwritten) tell(`could not write ${folder.stateFile}: ${errorChain(thrown).at(-1)}`);
+          unwritten = true;
+        },
+      );
   };
   const supervisor = new Supervisor({ plan, clock: shell.clock, env: shell.env, tell, changed: () => noteState() });
   stack.defer(async () => {

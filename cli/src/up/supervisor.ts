@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { Clock } from '@collective/base/clock';
 import { formatDurationMs } from '@collective/base/duration';
 import { type CollectiveError, toCollectiveError } from '@collective/base/errors';
-import type { Running } from '@collective/base/lifecycle';
+import { type Running, SERVER_EXIT } from '@collective/base/lifecycle';
 import { coordinatorPorts, nodePorts } from './layout.ts';
 import { Part, type PartCommand } from './part.ts';
 import { waitReady } from './readiness.ts';
@@ -88,8 +88,9 @@ export class Supervisor implements Running {
     const part = new Part(command, clock, log, {
       started: () => changed(),
       restarting: ({ exit }, afterMs) => {
-        const how = exit === undefined ? 'was killed' : `ended with exit code ${exit}`;
-        tell(`${name} ${how}; starting it again in ${formatDurationMs(afterMs)} (log: ${plan.folder.log(name)})`);
+        tell(
+          `${name} ${howEnded(exit)}; starting it again in ${formatDurationMs(afterMs)} (log: ${plan.folder.log(name)})`,
+        );
       },
     });
     this.#parts.push(part);
@@ -119,6 +120,11 @@ export class Supervisor implements Running {
     }
     part.markReady();
   }
+}
+
+function howEnded(exit: number | undefined): string {
+  if (exit === undefined) return 'was killed';
+  return exit === SERVER_EXIT.noSpace ? 'has no room left on its disk' : `ended with exit code ${exit}`;
 }
 
 /** Parts are told everything by flags; what the person's environment says to servers is not meant for them. */

@@ -67,9 +67,28 @@ for (const { name, flags, remembered, code, says } of refused) {
 
 test('a full disk is refused, one that is smaller than what the nodes promise is said', () => {
   const plan = planUp(FOLDER, FLAGS, undefined, 'anna');
-  assert.throws(() => checkRoom(plan, 10_000_000), { code: 'no_space', message: /9\.5 MiB left, at least 64\.0 MiB/ });
-  assert.match(checkRoom(plan, 5e9) ?? '', /2 nodes of 20\.0 GiB are more than the 4\.7 GiB/);
-  assert.equal(checkRoom(plan, 1e12), undefined);
+  const full = { code: 'no_space', message: /9\.5 MiB left, at least 64\.0 MiB/ };
+  assert.throws(() => checkRoom(plan, 10_000_000, false), full);
+  assert.match(checkRoom(plan, 5e9, false) ?? '', /2 nodes of 20\.0 GiB are more than the 4\.7 GiB/);
+  assert.equal(checkRoom(plan, 1e12, false), undefined);
+});
+
+test('a member starts again on the disk that it has filled', () => {
+  const plan = planUp(FOLDER, FLAGS, REMEMBERED, 'anna');
+  assert.match(checkRoom(plan, 10_000_000, true) ?? '', /more than/);
+  assert.throws(() => checkRoom(plan, 1_000_000, true), { code: 'no_space', message: /at least 8\.0 MiB/ });
+});
+
+test('nodes that could hold nothing are refused, asked for or remembered', () => {
+  for (const capacity of [0, 5, 100 * 1024 ** 2])
+    assert.throws(() => planUp(FOLDER, { ...FLAGS, capacity }, undefined, 'anna'), {
+      code: 'invalid_argument',
+      message: /128 MiB are the least/,
+    });
+  assert.throws(() => planUp(FOLDER, FLAGS, { ...REMEMBERED, capacityBytes: 0 }, 'alice'), {
+    code: 'invalid_argument',
+  });
+  assert.equal(planUp(FOLDER, { ...FLAGS, capacity: 128 * 1024 ** 2 }, undefined, 'anna').nodes, 2);
 });
 
 test('user names become member names', () => {

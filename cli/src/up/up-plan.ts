@@ -38,8 +38,13 @@ export interface UpPlan extends MemberFile {
   readonly nodeNames: readonly string[];
 }
 
-/** Below this, logs and metadata cannot be written for long: better not to start. */
-const FREE_BYTES_MIN = 64 * 1024 * 1024;
+const MiB = 1024 * 1024;
+/** Below this a new member could hold next to nothing. */
+const FREE_BYTES_MIN = 64 * MiB;
+/** One that has data must start on the disk that it has filled: how else could something be removed? */
+const FREE_BYTES_MIN_AGAIN = 8 * MiB;
+/** A node keeps 64 MiB of it free. */
+const CAPACITY_BYTES_MIN = 128 * MiB;
 const NODES_DEFAULT = 2;
 const CAPACITY_DEFAULT = '20GiB';
 export const HOST_DEFAULT = '127.0.0.1';
@@ -73,6 +78,12 @@ export function planUp(
   if (portBase < 1 || portBase + PORTS_USED > 65_535) {
     throw new CollectiveError('range', `Use port base ${portBase}: it lies between 1 and ${65_535 - PORTS_USED}`);
   }
+  const capacityBytes = flags.capacity ?? remembered?.capacityBytes ?? parseByteSize(CAPACITY_DEFAULT);
+  if (capacityBytes < CAPACITY_BYTES_MIN)
+    throw new CollectiveError(
+      'invalid_argument',
+      `Give ${formatByteSize(capacityBytes)} for each node: ${formatByteSize(CAPACITY_BYTES_MIN)} are the least`,
+    );
   const { host } = flags;
   if (EVERYWHERE.includes(host) && flags.advertise === undefined) {
     throw new CollectiveError(
@@ -87,19 +98,25 @@ export function planUp(
     trustDomain,
     nodes,
     portBase,
-    capacityBytes: flags.capacity ?? remembered?.capacityBytes ?? parseByteSize(CAPACITY_DEFAULT),
+    capacityBytes,
     host,
     advertise: flags.advertise ?? host,
     nodeNames: nodeNames(nodes),
   };
 }
 
-/** Throws `no_space` when the disk is full; a sentence when the nodes promise more than it has. */
-export function checkRoom(plan: UpPlan, freeBytes: number): string | undefined {
-  if (freeBytes < FREE_BYTES_MIN) {
+/** Throws `no_space` when the disk is full; a sentence when the nodes promise more than it has. `again`: there is data. */
+export function checkRoom(plan: UpPlan, freeBytes: number, again: boolean): string | undefined {
+  const least = again ? FREE_BYTES_MIN_AGAIN : FREE_BYTES_MIN;
+  if (freeBytes < least) {
     throw new CollectiveError(
       'no_space',
-      `Start in ${plan.folder.root}: its disk has ${formatByteSize(freeBytes)} left, at least ${formatByteSize(FREE_BYTES_MIN)} are needed to run`,
+      `Start in ${plan.folder.root}: its disk has ${formatByteSize(freeBytes)} left, at least ${formatByteSize(least)} are needed to run`,
+      {
+        todo: again
+          ? 'Make room on this disk.'
+          : 'Make room on this disk, or name a folder on another one with --data.',
+      },
     );
   }
   if (plan.nodes * plan.capacityBytes <= freeBytes) return undefined;

@@ -143,10 +143,9 @@ function decode(content: Buffer, path: string): KeySet[] {
     });
   } catch (cause) {
     if (cause instanceof CollectiveError) throw cause;
-    throw new CollectiveError(
-      'store_damaged',
-      `Read the access keys in ${path}: remove the file to have new ones made; clients then ask again`,
-      { cause },
-    );
+    throw new CollectiveError('store_damaged', `Read the access keys in ${path}`, {
+      cause,
+      todo: 'This one file may be removed: new keys are made, and clients ask again.',
+    });
   }
 }

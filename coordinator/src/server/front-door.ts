@@ -9,7 +9,7 @@ import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { type AddressInfo, createServer as createListener, isIP, type Server as Listener, type Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
-import { CollectiveError } from '@collective/base/errors';
+import { listenError } from '@collective/base/listen-error';
 import type { Log } from '@collective/base/log';
 import { secureContextOptions, type Trust } from '@collective/protocol/tls/trust-files';
 
@@ -95,7 +95,10 @@ export class FrontDoor implements AsyncDisposable {
   /** On every address that the name stands for: `localhost` is two on most machines. */
   async #listen(): Promise<void> {
     const { host, port } = this.#options;
-    const addresses = await addressesOf(host);
+    const given = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const addresses = await addressesOf(host).catch((error: unknown) => {
+      throw listenError(given, error);
+    });
     let refused: NodeJS.ErrnoException | undefined;
     for (const address of addresses) {
       try {
@@ -103,11 +106,11 @@ export class FrontDoor implements AsyncDisposable {
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         // A name may stand for an address of a family that this machine does not have.
-        if (code !== 'EADDRNOTAVAIL' && code !== 'EAFNOSUPPORT') throw listenError(host, port, error);
+        if (code !== 'EADDRNOTAVAIL' && code !== 'EAFNOSUPPORT') throw listenError(given, error);
         refused = error as NodeJS.ErrnoException;
       }
     }
-    if (this.#listeners.length === 0) throw listenError(host, port, refused);
+    if (this.#listeners.length === 0) throw listenError(given, refused);
   }
 
   async #listenOn(host: string): Promise<void> {
@@ -145,18 +148,8 @@ export class FrontDoor implements AsyncDisposable {
 
 async function addressesOf(host: string): Promise<readonly string[]> {
   if (isIP(host) !== 0) return [host];
-  try {
-    const found = await lookup(host, { all: true });
-    return [...new Set(found.map(({ address }) => address))];
-  } catch (cause) {
-    throw new CollectiveError('unavailable', `Listen on ${host}: the name is not known`, { cause });
-  }
-}
-
-function listenError(host: string, port: number, cause: unknown): CollectiveError {
-  const inUse = (cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE';
-  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-  return new CollectiveError(inUse ? 'address_in_use' : 'unavailable', `Listen on ${address}`, { cause });
+  const found = await lookup(host, { all: true });
+  return [...new Set(found.map(({ address }) => address))];
 }
 
 function ignoreLate(): void {

@@ -3,6 +3,8 @@
  * next transaction; after a failure none is applied any more, for the next would leave a gap. The write-ahead log is
  * checkpointed by us alone, in a thread of its own, never as a side effect of a commit.
  */
+import { open } from 'node:fs/promises';
+import { fileError } from '@collective/base/disk/file-error';
 import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
 import type { Answer } from './sqlite-messages.ts';
@@ -44,6 +46,7 @@ export class SqliteStore implements Store {
 
   /** `file`: path of the database; made if it is not there. Throws `version_too_new`, `store_damaged`. */
   static async open(file: string): Promise<SqliteStore> {
+    await mayBeWritten(file);
     const writer = new SqliteThread({ file, role: 'writer' });
     const others: SqliteThread[] = [];
     try {
@@ -153,6 +156,16 @@ function unpack(lengths: Int32Array, data: Uint8Array): (Uint8Array | undefined)
     at += length;
   }
   return values;
+}
+
+/** SQLite says of such a file only that it cannot be opened. */
+async function mayBeWritten(file: string): Promise<void> {
+  try {
+    await (await open(file, 'r+')).close();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== 'ENOENT') throw fileError(`Open the metadata database ${file}`, cause);
+  }
 }
 
 function unexpected(answer: Answer): CollectiveError {

@@ -22,34 +22,26 @@ import { RECORD_BYTES_MAX, recordBytes } from './record.ts';
 import { RecordLedger } from './record-ledger.ts';
 import { RecordReader } from './record-reader.ts';
 import { recoverSegments } from './recovery.ts';
+import { type GivenRoom, planRoom, type RoomPlan } from './room-plan.ts';
 import { SegmentReaders } from './segment-readers.ts';
 import { SegmentVerifier } from './segment-verifier.ts';
 import { type Appended, type ChunkBody, type NewRecord, SegmentWriter } from './segment-writer.ts';
 
-const MiB = 1024 * 1024;
-/** A segment is never larger; smaller ones where the reserve is small, because a start may have to copy one into it. */
-const SEGMENT_BYTES_MAX = 256 * MiB;
-const RESERVE_BYTES_MIN = 64 * MiB;
-const RESERVE_SHARE = 0.02;
 /** The real disk is asked at most so often how much room it has. */
 const MEASURE_EVERY_MS = 1_000;
 
-export interface FileChunkStoreOptions {
+export interface FileChunkStoreOptions extends GivenRoom {
   /** Its root is the store's folder. */
   readonly disk: Disk;
   readonly clock: Clock;
   readonly random: Random;
   readonly log?: Log;
-  /** What the owner gives. */
-  readonly capacityBytes: number;
-  /** Kept free; default the larger of 64 MiB and 2% of the capacity. */
-  readonly reserveBytes?: number;
-  readonly segmentBytes?: number;
   /** Copied by compaction; default COMPACTION_BYTES_PER_SECOND. */
   readonly compactionBytesPerSecond?: number;
 }
 
 interface Opened {
+  readonly room: RoomPlan;
   readonly identity: DiskIdentity;
   readonly lock: DiskLock;
   readonly ledger: RecordLedger;
@@ -84,9 +76,10 @@ export class FileChunkStore implements ChunkStore {
   #forgottenChunks = 0;
   #closing: Promise<void> | undefined;
 
-  /** Throws `data_in_use`, `store_damaged`, `version_too_new`. */
+  /** Throws `data_in_use`, `store_damaged`, `version_too_new`, and `invalid_argument` for too little room. */
   static async open(options: FileChunkStoreOptions): Promise<FileChunkStore> {
     const { disk, random, log = silentLog } = options;
+    const room = planRoom(options);
     const lock = await disk.lock('');
     try {
       const identity = await openIdentity(disk, random);
@@ -96,7 +89,7 @@ export class FileChunkStore implements ChunkStore {
       for (const chunk of recovered.damaged) if (ledger.index.has(chunk)) damaged.add(chunk);
       const { freeBytes } = await disk.space();
       const { nextSegment } = recovered;
-      return new FileChunkStore(options, { identity, lock, ledger, damaged, nextSegment, freeBytes });
+      return new FileChunkStore(options, { room, identity, lock, ledger, damaged, nextSegment, freeBytes });
     } catch (error) {
       await lock.release();
       throw error;
@@ -105,7 +98,7 @@ export class FileChunkStore implements ChunkStore {
 
   private constructor(options: FileChunkStoreOptions, opened: Opened) {
     const { disk, clock, random, log = silentLog, capacityBytes } = options;
-    const { identity, lock, ledger, damaged, nextSegment, freeBytes } = opened;
+    const { room, identity, lock, ledger, damaged, nextSegment, freeBytes } = opened;
     this.#disk = disk;
     this.#clock = clock;
     this.#measuredAtMs = clock.bootMs();
@@ -115,7 +108,7 @@ export class FileChunkStore implements ChunkStore {
     this.#damaged = damaged;
     this.#diskFreeBytes = freeBytes;
     this.#capacityBytes = capacityBytes;
-    this.#reserveBytes = options.reserveBytes ?? Math.max(RESERVE_BYTES_MIN, Math.floor(capacityBytes * RESERVE_SHARE));
+    this.#reserveBytes = room.reserveBytes;
     this.#segmentReaders = new SegmentReaders(disk);
     this.#reader = new RecordReader({
       index: ledger.index,
@@ -123,9 +116,7 @@ export class FileChunkStore implements ChunkStore {
       disk: identity.disk,
       onDamaged: (chunk) => damaged.add(chunk),
     });
-    const segmentBytes =
-      options.segmentBytes ??
-      Math.max(2 * RECORD_BYTES_MAX, Math.min(SEGMENT_BYTES_MAX, Math.floor(this.#reserveBytes / 2)));
+    const { segmentBytes } = room;
     this.#writer = new SegmentWriter({
       disk,
       clock,

@@ -5,7 +5,7 @@
 import type { AddressInfo, Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { Clock } from '@collective/base/clock';
-import { toCollectiveError } from '@collective/base/errors';
+import { listenError } from '@collective/base/listen-error';
 import { type Log, silentLog } from '@collective/base/log';
 import { guardConnection } from '../tls/connection-guard.ts';
 import { identifySocketPeer, type PeerIdentity } from '../tls/peer-identity.ts';
@@ -82,15 +82,7 @@ export class TlsBulkAcceptor implements AsyncDisposable {
   async #listen(): Promise<void> {
     const { host, port, trust } = this.#options;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error: NodeJS.ErrnoException) =>
-        reject(
-          toCollectiveError(
-            error,
-            `Listen on ${host}:${port}`,
-            error.code === 'EADDRINUSE' ? 'address_in_use' : 'unavailable',
-          ),
-        ),
-      );
+      this.#server.once('error', (error) => reject(listenError(`${host}:${port}`, error)));
       this.#server.listen({ host, port }, resolve);
     });
     this.#server.on('error', (error) => this.#log.error({ err: error }, 'bulk listener failed'));

@@ -5,10 +5,11 @@
  */
 import 'reflect-metadata';
 import { X509Certificate as NodeCertificate, webcrypto } from 'node:crypto';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Clock, wallMs } from '@collective/base/clock';
-import { CollectiveError, toCollectiveError } from '@collective/base/errors';
+import { fileError } from '@collective/base/disk/file-error';
+import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import { keyPemOf, makeKeys } from '@collective/protocol/tls/make-csr';
@@ -44,6 +45,9 @@ const SERVER_VALIDITY_MS = 90 * DAY_MS;
 const USER_VALIDITY_MS = 30 * DAY_MS;
 /** Clocks of peers may lag behind ours by so much. */
 const BACKDATED_MS = 300_000;
+const CERTIFICATE = 'ca.crt';
+const KEY = 'ca.key';
+const ABOUT = 'generation.json';
 const FORMAT = 1;
 const ALGORITHM = { name: 'Ed25519' };
 
@@ -70,10 +74,14 @@ export class EmbeddedCa implements Signer {
           'wrong_member',
           `Open the authority in ${folder} for ${trustDomain}: it is that of ${found.trustDomain}`,
         );
-      const key = await webcrypto.subtle.importKey('pkcs8', pemToDer(found.keyPem), ALGORITHM, false, ['sign']);
-      return new EmbeddedCa(options, new X509Certificate(found.certificatePem), key);
+      const key = await reading(folder, KEY, () =>
+        webcrypto.subtle.importKey('pkcs8', pemToDer(found.keyPem), ALGORITHM, false, ['sign']),
+      );
+      const certificate = await reading(folder, CERTIFICATE, async () => new X509Certificate(found.certificatePem));
+      return new EmbeddedCa(options, certificate, key);
     } catch (thrown) {
-      throw toCollectiveError(thrown, `Open the authority in ${folder}`, 'store_damaged');
+      if (thrown instanceof CollectiveError) throw thrown;
+      throw fileError(`Make the authority in ${folder}`, thrown);
     }
   }
 
@@ -143,24 +151,41 @@ interface StoredAuthority {
 async function readAuthority(folder: string): Promise<StoredAuthority | undefined> {
   let about: string;
   try {
-    about = await readFile(join(folder, 'generation.json'), 'utf8');
+    about = await readFile(join(folder, ABOUT), 'utf8');
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw thrown;
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw fileError(`Read ${join(folder, ABOUT)}`, thrown);
+    // The folder comes as a whole, by one rename: without this file it has lost it.
+    const left = await readdir(folder).catch(() => []);
+    if (left.length > 0) throw new CollectiveError('store_damaged', `Read ${join(folder, ABOUT)}: it is missing`);
+    return undefined;
   }
-  const { format, trustDomain } = JSON.parse(about) as { format?: unknown; trustDomain?: unknown };
+  const { format, trustDomain } = await reading(
+    folder,
+    ABOUT,
+    async () => JSON.parse(about) as { format?: unknown; trustDomain?: unknown },
+  );
   if (typeof format !== 'number' || typeof trustDomain !== 'string')
-    throw new CollectiveError('store_damaged', `Read ${folder}/generation.json: it has no format or trust domain`);
+    throw new CollectiveError('store_damaged', `Read ${join(folder, ABOUT)}: it has no format or trust domain`);
   if (format > FORMAT)
     throw new CollectiveError(
       'version_too_new',
       `Read ${folder}: its format is ${format}, this program knows ${FORMAT}`,
     );
-  const [certificatePem, keyPem] = await Promise.all([
-    readFile(join(folder, 'ca.crt'), 'utf8'),
-    readFile(join(folder, 'ca.key'), 'utf8'),
-  ]);
+  const read = (name: string): Promise<string> => reading(folder, name, () => readFile(join(folder, name), 'utf8'));
+  const [certificatePem, keyPem] = await Promise.all([read(CERTIFICATE), read(KEY)]);
   return { certificatePem, keyPem, trustDomain };
+}
+
+/** A file that is not there, or holds something else, is damage; one that may not be read is a matter of rights. */
+async function reading<T>(folder: string, name: string, act: () => Promise<T>): Promise<T> {
+  const what = `Read ${join(folder, name)}`;
+  try {
+    return await act();
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    const ofFiles = typeof code === 'string' && /^E[A-Z]+$/.test(code) && code !== 'ENOENT';
+    throw ofFiles ? fileError(what, thrown) : new CollectiveError('store_damaged', what, { cause: thrown });
+  }
 }
 
 async function makeAuthority({ folder, trustDomain, clock, random }: EmbeddedCaOptions): Promise<StoredAuthority> {
@@ -190,13 +215,9 @@ async function makeAuthority({ folder, trustDomain, clock, random }: EmbeddedCaO
   const aside = `${folder}.new`;
   await rm(aside, { recursive: true, force: true });
   await mkdir(aside, { recursive: true, mode: 0o700 });
-  await writeSynced(join(aside, 'ca.crt'), stored.certificatePem, 0o644);
-  await writeSynced(join(aside, 'ca.key'), stored.keyPem, 0o600);
-  await writeSynced(
-    join(aside, 'generation.json'),
-    `${JSON.stringify({ format: FORMAT, generation, trustDomain })}\n`,
-    0o644,
-  );
+  await writeSynced(join(aside, CERTIFICATE), stored.certificatePem, 0o644);
+  await writeSynced(join(aside, KEY), stored.keyPem, 0o600);
+  await writeSynced(join(aside, ABOUT), `${JSON.stringify({ format: FORMAT, generation, trustDomain })}\n`, 0o644);
   await syncFolder(aside);
   await rename(aside, folder);
   await syncFolder(dirname(folder));

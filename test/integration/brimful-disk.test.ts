@@ -1,0 +1,89 @@
+/** A disk that is full to the last block, by a file of somebody else: nothing that was acknowledged is lost, and room heals it. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdir, open, rm, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { CliWorld, freePortBase, isAlive, partsOf, until } from './cli-world.ts';
+import { seededFile } from './random-file.ts';
+
+const DISK = '300m';
+const BACK_WITHIN_MS = 60_000;
+
+test('a full disk takes no member down: it waits for room, says so, and has all that it had acknowledged', async (t) => {
+  await using world = await CliWorld.create();
+  const disk = join(world.home, 'disk');
+  await mkdir(disk);
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK}`, 'collective-test', disk]).status !== 0)
+    return t.skip('no right to mount a tmpfs');
+  try {
+    const data = join(disk, 'alice');
+    const args = ['--member', 'alice', '--data', data, '--port-base', String(await freePortBase())];
+    const up = await world.up([...args, '--capacity', '1GiB']);
+    const content = seededFile(1, 5_000_000);
+    await writeFile(join(world.work, 'kept.raw'), content);
+    await world.ok(['cp', 'kept.raw', 'collective:/']);
+    const made: string[] = [];
+    const filler = join(disk, 'filler');
+    // Blocks that the member lets go of when it starts again are taken as well.
+    await until(
+      async () => {
+        await fill(filler);
+        const name = `/d${made.length}`;
+        const { exit } = await world.run(['mkdir', name, '--timeout', '3s']);
+        if (exit === 0) made.push(name);
+        return /coordinator has no room left on its disk/.test(up.said);
+      },
+      'the coordinator ends for want of room',
+      BACK_WITHIN_MS,
+      () => up.said,
+    );
+    assert.equal(up.hasEnded, false, up.said);
+    for (const { name, pid } of await partsOf(data))
+      if (name !== 'coordinator') assert.ok(isAlive(pid), `${name} has ended`);
+
+    await rm(filler);
+    await until(
+      async () => (await world.run(['mkdir', '/after', '--timeout', '10s'])).exit !== 5,
+      'the member serves again',
+      BACK_WITHIN_MS,
+      () => up.said,
+    );
+    const names = (await world.ok(['ls', '/'])).split('\n');
+    for (const name of [...made.map((path) => path.slice(1)), 'after', 'kept.raw'])
+      assert.ok(names.includes(name), `${name} is lost`);
+    assert.ok(Buffer.from((await world.run(['cat', '/kept.raw'])).out, 'latin1').equals(content));
+    const { exit, tookMs } = await up.stop();
+    assert.equal(exit, 0, up.said);
+    assert.ok(tookMs < 5_000, `stopping took ${tookMs} ms`);
+
+    // Between the room that a new member needs and the one that is left on a disk that a member has filled.
+    await fill(filler, 20 * 1024 * 1024);
+    const again = await world.up(['--data', data]);
+    assert.ok(Buffer.from((await world.run(['cat', '/kept.raw'])).out, 'latin1').equals(content));
+    await again.stop();
+  } finally {
+    spawnSync('umount', ['-l', disk]);
+  }
+});
+
+/** Appends until the disk is full, or has this many bytes left. */
+async function fill(path: string, leaveBytes = 0): Promise<void> {
+  const file = await open(path, 'a');
+  try {
+    const piece = Buffer.alloc(64 * 1024);
+    for (;;) {
+      if (leaveBytes > 0 && (await freeBytes(path)) <= leaveBytes) return;
+      await file.appendFile(piece);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
