@@ -10,6 +10,7 @@ import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
 import { ATTRIBUTES, type Caller, ENTRIES, OPEN, OperationContext } from './ops/context.ts';
 import { createRealm, listRealms, makeRoot } from './ops/realms.ts';
+import { ChunkIds } from './session/chunk-ids.ts';
 import type { DataAccess } from './session/data-access.ts';
 import { LockWaiters } from './session/lock-waiters.ts';
 import { OperationRunner } from './session/operation-runner.ts';
@@ -64,15 +65,17 @@ export class CoordinatorCore {
   readonly engine: Engine;
   readonly #parts: StreamParts;
   readonly #stable: StableContent;
+  readonly #chunkIds: ChunkIds;
   readonly #stop = new AbortController();
   readonly #startedMs: number;
   readonly #streams = new Set<Promise<void>>();
 
-  private constructor(engine: Engine, parts: StreamParts, stable: StableContent) {
+  private constructor(engine: Engine, parts: StreamParts, stable: StableContent, chunkIds: ChunkIds) {
     this.engine = engine;
     this.#parts = parts;
     this.#startedMs = parts.clock.bootMs();
     this.#stable = stable;
+    this.#chunkIds = chunkIds;
   }
 
   static async start(options: CoreOptions): Promise<CoordinatorCore> {
@@ -83,6 +86,7 @@ export class CoordinatorCore {
     const promises = new PromiseTable();
     const locks = new LockWaiters();
     const space = new SpaceGrants();
+    const chunkIds = new ChunkIds(engine.epoch);
     const recalls = new Recalls({ clock, promises, drawSequence: () => engine.drawNumber('promise') });
     // Runner and registry know each other: an ended session gives up its requests, a request finds its session.
     let runner: OperationRunner | undefined;
@@ -93,6 +97,7 @@ export class CoordinatorCore {
       recalls,
       locks,
       space,
+      chunkIds,
       onEnded: (session) => runner?.ended(session.id),
     });
     const operations = new SessionOperations({
@@ -101,6 +106,7 @@ export class CoordinatorCore {
       data,
       space,
       promises,
+      chunkIds,
       cancel: (session, number, step) => runner?.cancel(session, number, step),
     });
     const { gate } = registry;
@@ -140,7 +146,7 @@ export class CoordinatorCore {
       member,
       version,
     };
-    return new CoordinatorCore(engine, parts, stable);
+    return new CoordinatorCore(engine, parts, stable, chunkIds);
   }
 
   /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
@@ -154,7 +160,7 @@ export class CoordinatorCore {
 
   /** For a chunk that the coordinator has made itself (D8). */
   drawChunkId(): ChunkId {
-    return this.#parts.operations.drawChunkId();
+    return this.#chunkIds.drawOwn();
   }
 
   /** `told` hears of each commit that was refused because a block must be folded first. */

@@ -4,16 +4,22 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
-import { type ChunkId, chunkIdFromBytes, chunkIdOf } from '@collective/base/ids';
+import { type ChunkId, chunkIdFromBytes, chunkIdOf, chunkIdToBytes, ROOT_INODE } from '@collective/base/ids';
 import { enrol, type Member } from '@collective/client';
 import { signAccess } from '@collective/protocol/access/token';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import type { BulkExchange, GetRequest, PutRequest } from '@collective/protocol/bulk/exchange';
 import { AccessClaims, AccessRights, SignedAccess } from '@collective/protocol/gen/node';
-import type { ChunkLocation, Replenished, ReplicaTicket } from '@collective/protocol/gen/session';
+import {
+  type ChunkLocation,
+  Existing,
+  InodeType,
+  type Replenished,
+  type ReplicaTicket,
+} from '@collective/protocol/gen/session';
 import { readTrustPems, type Trust } from '@collective/protocol/tls/trust-files';
 import { seededFile } from './random-file.ts';
-import { bulkTo, RawSession, signal, trustOf } from './raw-session.ts';
+import { bulkTo, type OperationBody, RawSession, signal, trustOf } from './raw-session.ts';
 import { RunningMember } from './running-member.ts';
 
 const CONTENT = seededFile(1, 300_000);
@@ -217,6 +223,58 @@ describe('forged access to chunks, over real TLS connections to real nodes', () 
       );
     }
     assert.equal(await holds('node-2', FORGED.subarray(0, 64)), true);
+  });
+
+  test('D2, D7: who knows the id of a chunk that another session has put cannot commit it', async () => {
+    const given = await idsOf(one);
+    const epoch = given.epoch ?? { generation: 0, start: 0 };
+    const id = chunkIdOf(epoch, given.firstChunk);
+    const encoded = encodeChunk([FORGED], { compress: false });
+    const { digest, storedLength } = encoded;
+    const exchange = await bulk('node-1', annTrust);
+    const token = given.access?.token ?? one.token;
+    const replicas = await exchange.put(putOf(id, token, { forwardTo: ['node-2'] }), encoded, { signal: signal() });
+    assert.deepEqual(
+      replicas.map(({ failure }) => failure),
+      [undefined, undefined],
+    );
+    const commitOf = (name: string, chunkId: ChunkId): OperationBody => {
+      const named = chunkIdToBytes(chunkId);
+      const content = {
+        size: FORGED.length,
+        slices: [{ offset: 0, length: FORGED.length, chunk: named, chunkOffset: 0 }],
+        chunks: [{ chunk: named, length: FORGED.length, storedLength, digest, replicas }],
+        mtime: undefined,
+        xattrs: [],
+      };
+      return {
+        $case: 'makeNode',
+        value: {
+          parent: ROOT_INODE,
+          name: Buffer.from(name),
+          type: InodeType.FILE,
+          mode: 0o644,
+          umask: 0,
+          rdev: 0,
+          linkTarget: Buffer.alloc(0),
+          existing: Existing.FAIL,
+          content,
+          targetHeld: false,
+        },
+      };
+    };
+    for (const [name, by, chunkId] of [
+      ['that another session has put', two, id],
+      ['beyond every range', one, chunkIdOf(epoch, 2 ** 48)],
+      ['of the start before', one, chunkIdOf({ ...epoch, start: epoch.start - 1 }, given.firstChunk)],
+      ['of the start to come', one, chunkIdOf({ ...epoch, start: epoch.start + 1 }, given.firstChunk)],
+    ] as const)
+      await failsWith('chunk_foreign', by.call(commitOf('stolen.raw', chunkId)), `a commit of an id ${name}`);
+    await assert.rejects(ann.files.stat('/stolen.raw'), { code: 'not_found' });
+    await one.expect('attributes', commitOf('own.raw', id));
+    assert.ok((await ann.files.readAll('/own.raw')).equals(FORGED));
+    // From here on it is the chunk of a file, and nobody else's at all.
+    await failsWith('permission_denied', two.call(commitOf('stolen.raw', id)), 'a commit of a chunk that is in a file');
   });
 
   test('D7: a right to read gives the bytes and no right to write, whatever it claims', async () => {

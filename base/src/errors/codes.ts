@@ -315,6 +315,13 @@ export const ERROR_CODES = {
     'A commit names a chunk that was condemned as garbage before (D2).',
     'The client uploads it again by itself.',
   ),
+  chunk_foreign: entry(
+    'EIO',
+    'FAILED_PRECONDITION',
+    1,
+    'A commit names a chunk id that was not given to its session (D2, D7), as after a session was lost.',
+    'The client uploads it again by itself, under an id of its own.',
+  ),
   frame_invalid: entry(
     'EBADMSG',
     'INVALID_ARGUMENT',

@@ -7,6 +7,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES } from '@collective/base/limits';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import { readPage, readWhole } from '../transfer/download.ts';
+import { mustStoreAgain } from '../transfer/upload.ts';
 import type { FileContext } from './file-context.ts';
 
 const FOLD_TRIES_MAX = 5;
@@ -32,7 +33,7 @@ export async function foldBlock(
       return;
     } catch (error) {
       const changed = error instanceof CollectiveError && error.code === 'stale';
-      if (!changed || tries >= FOLD_TRIES_MAX) throw error;
+      if ((!changed && !mustStoreAgain(error)) || tries >= FOLD_TRIES_MAX) throw error;
     }
   }
 }

@@ -5,20 +5,24 @@ import { FakeClock } from '@collective/base/fake-clock';
 import { chunkIdFromBytes } from '@collective/base/ids';
 import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
 import { SeededRandom } from '@collective/base/random';
+import { ChunkBuffers } from '@collective/protocol/bulk/chunk-buffers';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import { NodeState } from '@collective/protocol/gen/common';
-import type { ChunkCommit, ChunkLocation, Replenished } from '@collective/protocol/gen/session';
+import type { ChunkCommit, ChunkLocation, Replenished, Slice } from '@collective/protocol/gen/session';
 import { attachedBy, ScriptedCoordinator } from '../session/scripted-coordinator.ts';
 import type { Session } from '../session/session.ts';
 import { AccessTokens } from './access-tokens.ts';
 import { BulkPool } from './bulk-pool.ts';
+import { ByteBudget } from './byte-budget.ts';
 import { ChunkStock } from './chunk-stock.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { ReplicaReader } from './replica-reader.ts';
 import { accessToken, ScriptedNodes } from './scripted-nodes.ts';
+import { commitBlocks, forgetBytes, storeBlock, type UploadPorts } from './upload.ts';
 
 const never = new AbortController().signal;
 const place = { realm: 1, inode: 0, block: 0, stable: true };
+const storing = { realm: 1, inode: 0, compress: false, stable: true };
 
 function code(expected: string): (error: unknown) => boolean {
   return (error) => error instanceof CollectiveError && error.code === expected;
@@ -81,6 +85,12 @@ class World implements AsyncDisposable {
       return Buffer.concat(pieces);
     };
     return await this.clock.finish(collect());
+  }
+
+  uploadPorts(): UploadPorts {
+    const budget = (): ByteBudget => new ByteBudget(8 * BLOCK_BYTES);
+    const { session, writer: chunks } = this;
+    return { session, chunks, inFlight: budget(), kept: budget(), buffers: new ChunkBuffers(4) };
   }
 
   locationOf(commit: ChunkCommit): ChunkLocation {
@@ -271,4 +281,51 @@ test('a read of one byte costs one frame', async () => {
     world.nodes.node('a').gets.map(({ offset, length }) => [offset, length]),
     [[3 * FRAME_BYTES + 5, 1]],
   );
+});
+
+for (const refusal of ['chunk_condemned', 'chunk_foreign', 'chunk_missing'] as const)
+  test(`D2, D3: a commit that is refused for its chunks (${refusal}) stores the same bytes under new ids`, async () => {
+    await using world = await World.create(['a', 'b'], ['a', 'b']);
+    const ports = world.uploadPorts();
+    const block = await world.clock.finish(
+      storeBlock(ports, { index: 0, pieces: [content], length: content.length }, storing, never),
+    );
+    const tried: string[] = [];
+    const commit = (slices: readonly Slice[], chunks: readonly ChunkCommit[]): Promise<string> => {
+      assert.deepEqual(
+        slices.map(({ chunk }) => chunk),
+        chunks.map(({ chunk }) => chunk),
+      );
+      tried.push(...chunks.map(({ chunk }) => chunkIdFromBytes(chunk)));
+      if (tried.length < 3) return Promise.reject(new CollectiveError(refusal, 'Commit'));
+      return Promise.resolve('done');
+    };
+    assert.equal(await world.clock.finish(commitBlocks(ports, [block], commit, never)), 'done');
+    assert.equal(new Set(tried).size, 3);
+    const last = block.commit;
+    assert.ok(last !== undefined && chunkIdFromBytes(last.chunk) === tried[2]);
+    assert.deepEqual(await world.read(world.locationOf(last), 0, content.length), content);
+    forgetBytes(ports, block);
+    assert.equal(ports.kept.usedBytes, 0);
+  });
+
+test('D2: a commit that is refused for what it does, or again and again, is not repeated for ever', async () => {
+  await using world = await World.create(['a', 'b'], ['a', 'b']);
+  const ports = world.uploadPorts();
+  for (const [refusal, tries] of [
+    ['permission_denied', 1],
+    ['chunk_foreign', 4],
+  ] as const) {
+    const block = await world.clock.finish(
+      storeBlock(ports, { index: 0, pieces: [content], length: content.length }, storing, never),
+    );
+    let tried = 0;
+    const commit = (): Promise<never> => {
+      tried += 1;
+      return Promise.reject(new CollectiveError(refusal, 'Commit'));
+    };
+    await assert.rejects(world.clock.finish(commitBlocks(ports, [block], commit, never)), code(refusal));
+    assert.equal(tried, tries);
+    forgetBytes(ports, block);
+  }
 });

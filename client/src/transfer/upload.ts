@@ -148,7 +148,7 @@ export function forgetBytes(ports: UploadPorts, block: StoredBlock): void {
 
 /** The commit was refused for its chunks, not for what it does: the same bytes may be committed as chunks of new ids (D2). */
 export function mustStoreAgain(error: unknown): boolean {
-  return error instanceof CollectiveError && ['chunk_condemned', 'chunk_missing'].includes(error.code);
+  return error instanceof CollectiveError && ['chunk_condemned', 'chunk_foreign', 'chunk_missing'].includes(error.code);
 }
 
 /** Runs a commit of these blocks; stores them again when their chunks were condemned or lost meanwhile (D2, D3). */

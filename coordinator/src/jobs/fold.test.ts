@@ -5,7 +5,7 @@ import { BLOCK_SLICES_MAX } from '../ops/block-slices.ts';
 import { DATA } from '../ops/context.ts';
 import { blocks, commit, count, start, usedBytes } from '../ops/one-file.ts';
 import { markStable } from '../ops/replica-stability.ts';
-import { code, commitOp, type Piece, ROOT, replicaOf, testChunk } from '../session/scripted-operations.ts';
+import { chunkOf, code, commitOp, type Piece, ROOT, replicaOf, testChunk } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, GARBAGE } from '../tables/tables.ts';
@@ -278,7 +278,8 @@ test('D8: a commit that finds no room pokes the fold, also right after a start, 
   await using scene = await Scene.open();
   await scene.write(row(BLOCK_SLICES_MAX));
   await scene.world.restart('kill');
-  scene.client = await scene.world.client();
+  await scene.client.attach();
+  scene.client.replayed();
   scene.fold = scene.begin();
   const told: [number, number][] = [];
   scene.world.core.onCrowded((inode, block) => told.push([inode, block]));
@@ -316,7 +317,7 @@ test('M9: gaps are not filled with zeros for which the quota has no room', async
     const pieces = Array.from({ length: 100 }, (_, i) => ({
       offset: Math.floor(i / 4) * 100 + (i % 4) * 10,
       length: 10,
-      chunk: i + 1,
+      chunk: chunkOf(2, i + 1),
     }));
     for (const { chunk } of pieces) for (const node of ['n1', 'n2']) orders.put(node, idOf(chunk));
     const fold = new FoldJob({

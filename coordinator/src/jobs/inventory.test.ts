@@ -364,7 +364,9 @@ test('D2: when an epoch has ended long ago, all its ids that have no row are ref
   const { epoch } = world.core.engine;
   const chunk = (number: number): Buffer => testChunk(number, epoch);
   await world.restart('orderly');
-  const client = await world.client();
+  const { client } = scene;
+  await client.attach();
+  client.replayed();
   const described = (number: number) => ({
     chunks: [
       {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TrashWorld } from '../ops/trash-world.ts';
-import { contentOf, ROOT } from '../session/scripted-operations.ts';
+import { chunkOf, contentOf, ROOT } from '../session/scripted-operations.ts';
 import { TrashCollector } from './trash.ts';
 
 const MiB = 1024 ** 2;
@@ -50,7 +50,7 @@ test('M8: what is older than its realm keeps it goes, and nothing that is younge
   await trash.world.clock.advance(600_000);
   // The session is gone: another one goes on.
   const later = await trash.client();
-  await later.make(ROOT, 'young', { content: bytesOf(999) });
+  await later.make(ROOT, 'young', { content: bytesOf(chunkOf(2, 999)) });
   await later.unlink(ROOT, 'young');
   assert.equal(await collector.round(), 0);
   await trash.world.clock.advance(101_000);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeName } from '@collective/base/ids';
-import { code, contentOf, ROOT, replicaOf, sliceOf, testChunk } from '../session/scripted-operations.ts';
+import { chunkOf, code, contentOf, ROOT, replicaOf, sliceOf, testChunk } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
@@ -223,15 +223,15 @@ test('M9, M10: bytes of a quota are exact over many sessions and their grants', 
   // Against its own grant a session may write, against that of another it may not.
   const { inode } = await one.make(dir, 'a', { content: contentOf([{ offset: 0, length: 4 * MiB, chunk: 1 }]) });
   await assert.rejects(
-    three.make(dir, 'b', { content: contentOf([{ offset: 0, length: 1, chunk: 2 }]) }),
+    three.make(dir, 'b', { content: contentOf([{ offset: 0, length: 1, chunk: chunkOf(3, 2) }]) }),
     code('quota_exceeded'),
   );
-  await two.make(dir, 'c', { content: contentOf([{ offset: 0, length: 4 * MiB, chunk: 3 }]) });
+  await two.make(dir, 'c', { content: contentOf([{ offset: 0, length: 4 * MiB, chunk: chunkOf(2, 3) }]) });
   await two.detach();
   assert.equal(await replenish(three, 8 * MiB), 2 * MiB);
   // What is overwritten is no growth, but it used the grant: nothing lies idle for ever.
   await commit(one, inode, [{ offset: 0, length: 4 * MiB, chunk: 4 }]);
-  await three.make(dir, 'd', { content: contentOf([{ offset: 0, length: 2 * MiB, chunk: 5 }]) });
+  await three.make(dir, 'd', { content: contentOf([{ offset: 0, length: 2 * MiB, chunk: chunkOf(3, 5) }]) });
   await assert.rejects(
     one.make(dir, 'e', { content: contentOf([{ offset: 0, length: 1, chunk: 6 }]) }),
     code('quota_exceeded'),

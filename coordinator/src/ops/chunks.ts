@@ -103,6 +103,11 @@ export class ChunkCommits {
         'chunk_condemned',
         `Commit chunk ${id}: it is of an epoch that ended long ago; upload its data again`,
       );
+    if (!this.#context.caller.ownsChunk(id))
+      throw new CollectiveError(
+        'chunk_foreign',
+        `Commit chunk ${id}: its id was not given to this session; upload its data again under an id that was`,
+      );
     if (commit.length < 1 || commit.length > BLOCK_BYTES)
       throw new CollectiveError(
         'invalid_argument',

@@ -29,6 +29,8 @@ export interface Caller {
   readonly credential: Credential;
   /** 'rw', 'ro', or undefined for a realm that was not given to this session (M9). */
   realmRight(realm: RealmId): 'rw' | 'ro' | undefined;
+  /** The id was handed to this session: it may commit the chunk first (D2, D7). */
+  ownsChunk(chunk: ChunkId): boolean;
 }
 
 /** Thrown by an operation: the session layer recalls these kinds from all other sessions, then runs it again. */

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
 import { FallocateMode } from '@collective/protocol/gen/session';
 import {
+  chunkOf,
   code,
   commitOp,
   contentOf,
@@ -220,7 +221,7 @@ test('F7: appended data is placed at the end of file, over the border of a block
   const [first, second] = await world.finish(
     Promise.all([
       client.send(commitOp(inode, [{ offset: 0, length: 30, chunk: 1 }], append)),
-      other.send(commitOp(inode, [{ offset: 0, length: 5, chunk: 2 }], append)),
+      other.send(commitOp(inode, [{ offset: 0, length: 5, chunk: chunkOf(2, 2) }], append)),
     ]),
   );
   const offsets = [first, second].map((reply) =>
@@ -301,7 +302,7 @@ test('the owner of a file with mode 0444 writes and reads its content, others by
   const bob = await world.client({ user: 'bob' });
   const eve = await world.client({ user: 'eve' });
   const { inode } = await bob.make(ROOT, 'f', { mode: 0o400 });
-  await commit(bob, inode, [{ offset: 0, length: 1, chunk: 1 }]);
+  await commit(bob, inode, [{ offset: 0, length: 1, chunk: chunkOf(2, 1) }]);
   await blocks(bob, inode);
   await assert.rejects(blocks(eve, inode), code('permission_denied'));
   await assert.rejects(commit(eve, inode, [{ offset: 0, length: 1, chunk: 2 }]), code('permission_denied'));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Existing, InodeType, RenameMode } from '@collective/protocol/gen/session';
-import { code, contentOf, makeOp, type Op, ROOT } from '../session/scripted-operations.ts';
+import { chunkOf, code, contentOf, makeOp, type Op, ROOT } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { members, page, symlink } from './three-users.ts';
 
@@ -151,7 +151,7 @@ test('a file that somebody else replaces keeps its owner, but not its set-id bit
   await root.set(inode, { mode: 0o6777 });
   const replaced = await bob.make(ROOT, 'tool', {
     existing: Existing.REPLACE,
-    content: contentOf([{ offset: 0, length: 4, chunk: 1 }]),
+    content: contentOf([{ offset: 0, length: 4, chunk: chunkOf(2, 1) }]),
   });
   assert.deepEqual({ uid: replaced.uid, mode: replaced.mode }, { uid: 0, mode: 0o777 });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { InodeType, type UsageTotals } from '@collective/protocol/gen/session';
-import { code, contentOf, makeOp, ROOT, unlinkOp } from '../session/scripted-operations.ts';
+import { chunkOf, code, contentOf, makeOp, ROOT, unlinkOp } from '../session/scripted-operations.ts';
 import type { ScriptedClient } from '../session/session-harness.ts';
 import { TrashWorld } from './trash-world.ts';
 
@@ -291,8 +291,8 @@ test('M8, T3a: people see and restore what they own, in realms that they may wri
   const bob = await trash.client({ user: 'bob' });
   const eve = await trash.client({ user: 'eve' });
   const { inode: d } = await bob.mkdir(ROOT, 'd', 0o777);
-  await bob.make(d, 'bobs', { content: bytesOf(1, 10) });
-  await eve.make(d, 'eves', { content: bytesOf(2, 20) });
+  await bob.make(d, 'bobs', { content: bytesOf(chunkOf(2, 1), 10) });
+  await eve.make(d, 'eves', { content: bytesOf(chunkOf(3, 2), 20) });
   await root.unlink(d, 'bobs');
   await root.unlink(d, 'eves');
   assert.deepEqual(await trash.paths('', 'bob'), ['/d/bobs']);

@@ -2,7 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PromiseGrant, Recall, Reply } from '@collective/protocol/gen/session';
 import { ATTRIBUTES, DATA, ENTRIES, OPEN, WRITE } from '../ops/context.ts';
-import { code, commitOp, makeOp, mkdirOp, type Op, ROOT, resultOf, setOp, unlinkOp } from './scripted-operations.ts';
+import {
+  chunkOf,
+  code,
+  commitOp,
+  makeOp,
+  mkdirOp,
+  type Op,
+  ROOT,
+  resultOf,
+  setOp,
+  unlinkOp,
+} from './scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from './session-harness.ts';
 
 const getOp = (inode: number): Op => ({ $case: 'getAttributes', value: { inode, opens: false } });
@@ -142,7 +153,7 @@ test('M7: an exclusive promise is recalled before the operation runs, which then
   const recall = writer.recalls.find(({ kinds }) => (kinds & WRITE) !== 0);
   assert.ok(recall);
   // The flush comes first, and waits for nobody.
-  await writer.call(commitOp(inode, [{ offset: 0, length: 100, chunk: 1 }]), 'committed');
+  await writer.call(commitOp(inode, [{ offset: 0, length: 100, chunk: chunkOf(2, 1) }]), 'committed');
   writer.acknowledgeRecall(recall);
   assert.equal(resultOf(await world.finish(asked), 'attributes').size, 100);
 });

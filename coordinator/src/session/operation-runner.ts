@@ -212,7 +212,7 @@ export class OperationRunner {
       if (outcome.value.recalls.length > 0) await Promise.all(outcome.value.recalls);
       const firm = this.#parts.engine.firm(outcome, operation.durability === Durability.STABLE ? 'stable' : 'written');
       if (firm !== undefined) await firm;
-      await this.#parts.sessionOperations.beforeAnswer(pending.op);
+      await this.#parts.sessionOperations.beforeAnswer(pending.op, outcome.position);
       this.counters[outcome.value.failed ? 'failed' : 'answered'] += 1;
       this.#send(pending, outcome.value.reply);
     } catch (thrown) {

@@ -23,6 +23,7 @@ export function callerOf(row: SubjectRow): Caller {
     subject: row.uri,
     credential: root ? { uid: 0, gid: 0, groups: [] } : { uid: row.uid, gid: row.gid, groups: [] },
     realmRight: (realm) => (row.admin ? 'rw' : realmRight(row, realm)),
+    ownsChunk: () => false,
   };
 }
 
@@ -32,4 +33,5 @@ export const THE_MEMBER: Caller = {
   subject: '',
   credential: { uid: 0, gid: 0, groups: [] },
   realmRight: () => 'rw',
+  ownsChunk: () => false,
 };

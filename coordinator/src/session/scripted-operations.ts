@@ -1,7 +1,7 @@
 /** For tests: operations as a client says them, with what nobody cares about filled in, and what to make of their results. */
 import assert from 'node:assert/strict';
 import { CollectiveError } from '@collective/base/errors';
-import { chunkIdOf, type Epoch } from '@collective/base/ids';
+import { chunkIdOf, chunkIdToBytes, type Epoch } from '@collective/base/ids';
 import type { ReplicaOutcome } from '@collective/protocol/gen/common';
 import {
   type Content,
@@ -14,6 +14,7 @@ import {
   type SetAttributes,
   type Slice,
 } from '@collective/protocol/gen/session';
+import { CHUNK_BLOCK } from './chunk-ids.ts';
 
 export const ROOT = 1;
 export type Op = NonNullable<Operation['op']>;
@@ -100,9 +101,17 @@ export function mkdirOp(parent: number, name: string): Op {
   return makeOp(parent, name, { type: InodeType.DIRECTORY, mode: 0o755 });
 }
 
-/** Chunk ids of tests: each number is another chunk. */
-export function testChunk(number: number, epoch: Epoch = { generation: 7, start: 1 }): Buffer {
-  return Buffer.from(chunkIdOf(epoch, number), 'hex');
+/** Of the first start of a test's coordinator. */
+export const TEST_EPOCH: Epoch = { generation: 7, start: 1 };
+
+/** Chunk ids of tests: each number is another chunk, handed to the first client that attached in the first start. */
+export function testChunk(number: number, epoch: Epoch = TEST_EPOCH): Buffer {
+  return chunkIdToBytes(chunkIdOf(epoch, number));
+}
+
+/** The same for the client that attached as the second, third, ...: its ids come from the block of that number. */
+export function chunkOf(client: number, number: number): number {
+  return (client - 1) * CHUNK_BLOCK + number;
 }
 
 export interface Piece {

@@ -41,6 +41,7 @@ import {
   renameOp,
   resultOf,
   setOp,
+  TEST_EPOCH,
   unlinkOp,
 } from './scripted-operations.ts';
 
@@ -208,6 +209,8 @@ export class SessionWorld {
         version: 'test',
         rootOwner: { uid: 0, gid: 0 },
         onFatal: (error) => this.fatals.push(error),
+        // Of chunk ids: `testChunk` names those of the first client.
+        generation: TEST_EPOCH.generation,
         onOperationFailure: ({ error }) => this.failures.push(`${error.message}: ${String(error.cause)}`),
         ...this.#options.core,
       });

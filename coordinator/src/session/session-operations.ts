@@ -2,14 +2,7 @@
 import { assertNever } from '@collective/base/assert';
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
-import {
-  type ChunkId,
-  chunkIdOf,
-  type Epoch,
-  type InodeNumber,
-  type RealmId,
-  type SessionId,
-} from '@collective/base/ids';
+import type { InodeNumber, LogPosition, RealmId, SessionId } from '@collective/base/ids';
 import {
   type Attributes,
   type BlockPage,
@@ -29,9 +22,11 @@ import { readBlocks } from '../ops/read-blocks.ts';
 import { requireStableFile } from '../ops/stable-content.ts';
 import { yieldTrash } from '../ops/trash.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
+import { SESSIONS } from '../tables/tables.ts';
+import { CHUNKS_PER_GRANT_MAX, type ChunkIds } from './chunk-ids.ts';
 import type { DataAccess } from './data-access.ts';
 import type { PromiseTable } from './promises.ts';
-import type { ChunkIdBlock, Session } from './session.ts';
+import type { Session } from './session.ts';
 import type { Room, SpaceGrants } from './space-grants.ts';
 
 export interface SessionOperationParts {
@@ -40,16 +35,14 @@ export interface SessionOperationParts {
   readonly data: DataAccess;
   readonly space: SpaceGrants;
   readonly promises: PromiseTable;
+  readonly chunkIds: ChunkIds;
   cancel(session: SessionId, number: number, step: number): void;
 }
 
 type Case = NonNullable<Operation['op']>;
 type SessionCase = Extract<Case, { $case: SessionOperationName }>;
 
-const CHUNKS_PER_GRANT_MAX = 4_096;
 const PLACEMENTS_PER_GRANT = 8;
-/** Chunk ids of one session in one epoch; the epoch has 2^53 of them. */
-const CHUNK_BLOCK = 2 ** 24;
 /** Room in a quota that the trash makes for one grant; what is asked for ahead is often more than will be used. */
 const YIELD_FOR_BYTES_MAX = 64 * 1024 * 1024;
 /** Without a quota a realm is as large as its nodes. */
@@ -57,13 +50,9 @@ const NO_QUOTA = Number.MAX_SAFE_INTEGER;
 
 export class SessionOperations {
   readonly #parts: SessionOperationParts;
-  readonly #epoch: Epoch;
-  #nextBlock = 1;
-  #own: ChunkIdBlock | undefined;
 
   constructor(parts: SessionOperationParts) {
     this.#parts = parts;
-    this.#epoch = parts.engine.epoch;
   }
 
   run(context: OperationContext, session: Session, op: Case, fence: number): Result {
@@ -93,45 +82,31 @@ export class SessionOperations {
     }
   }
 
-  /** What an operation waits for besides its own batch: fsync waits for all that was answered before. */
-  async beforeAnswer(op: Case): Promise<void> {
-    if (op.$case !== 'sync') return;
+  /**
+   * What an operation waits for besides its own batch, which lies at `position`: fsync for all that was answered before, ids of a
+   * new block for the row that says whose they are.
+   */
+  async beforeAnswer(op: Case, position: LogPosition): Promise<void> {
     const { engine } = this.#parts;
-    await engine.stableThrough(engine.lastPosition);
+    if (op.$case === 'sync') await engine.stableThrough(engine.lastPosition);
+    if (op.$case === 'replenish') await engine.stableThrough(position);
   }
 
   /** A token for the session's own chunk ids; made at attach, renewed early. */
   access(session: Session): NonNullable<Replenished['access']> {
-    const block = this.#chunkIds(session);
+    const { chunkIds } = this.#parts;
+    const block = chunkIds.begin(session.chunkIds);
     const write = session.rights.realms.some(({ readOnly }) => !readOnly);
     const access = this.#parts.data.issueAccess({
       subject: session.subject,
       session: session.id,
       write,
-      epoch: this.#epoch,
+      epoch: chunkIds.epoch,
       firstChunk: block.first,
       lastChunk: block.last,
     });
     session.accessExpiresSeconds = access.expires?.seconds ?? 0;
     return access;
-  }
-
-  /** For a chunk that the coordinator has made itself (D8). */
-  drawChunkId(): ChunkId {
-    if (this.#own === undefined || this.#own.next > this.#own.last) this.#own = this.#newBlock();
-    return chunkIdOf(this.#epoch, this.#own.next++);
-  }
-
-  #newBlock(): ChunkIdBlock {
-    const first = this.#nextBlock++ * CHUNK_BLOCK;
-    return { first, last: first + CHUNK_BLOCK - 1, next: first };
-  }
-
-  #chunkIds(session: Session): ChunkIdBlock {
-    if (session.chunkIds === undefined || session.chunkIds.next + CHUNKS_PER_GRANT_MAX > session.chunkIds.last) {
-      session.chunkIds = this.#newBlock();
-    }
-    return session.chunkIds;
   }
 
   #blocks(context: OperationContext, session: Session, request: Parameters<typeof readBlocks>[1]): BlockPage {
@@ -167,15 +142,13 @@ export class SessionOperations {
         `Place chunks of realm ${row.path}: no storage node is there that has room above its reserve`,
       );
     const bytes = this.#parts.space.grant(session, realm, request.bytes, room);
-    const before = session.chunkIds;
-    const ids = this.#chunkIds(session);
     const chunks = Math.min(request.chunks, CHUNKS_PER_GRANT_MAX);
-    const firstChunk = ids.next;
-    ids.next += chunks;
-    const stale = before !== ids || session.accessExpiresSeconds - this.#parts.clock.now().seconds < 150;
+    const { first: firstChunk, isNew } = this.#parts.chunkIds.draw(session.chunkIds, chunks);
+    if (isNew) context.tx.put(SESSIONS, session.row(context.tx.now), session.id);
+    const stale = isNew || session.accessExpiresSeconds - this.#parts.clock.now().seconds < 150;
     return {
       bytes,
-      epoch: this.#epoch,
+      epoch: this.#parts.chunkIds.epoch,
       firstChunk,
       chunks,
       placements,

@@ -13,6 +13,7 @@ import { OPEN } from '../ops/context.ts';
 import type { SessionRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { SESSIONS, SUBJECTS } from '../tables/tables.ts';
+import type { ChunkIds } from './chunk-ids.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import type { PromiseTable } from './promises.ts';
 import type { Recalls } from './recalls.ts';
@@ -31,6 +32,7 @@ export interface RegistryParts {
   readonly recalls: Recalls;
   readonly locks: LockWaiters;
   readonly space: SpaceGrants;
+  readonly chunkIds: ChunkIds;
   /** A session has ended: requests of it that wait are given up. */
   readonly onEnded: (session: Session) => void;
 }
@@ -113,6 +115,7 @@ export class SessionRegistry {
     session.incarnation += 1;
     const { incarnation } = session;
     this.touch(session);
+    this.#parts.chunkIds.begin(session.chunkIds);
     await this.#parts.engine.run((tx) => tx.put(SESSIONS, session.row(tx.now), session.id));
     // It was gone while others removed files: those of them that it does not have open end now (M8).
     if (known !== undefined) await this.#remains.dropOrphans(session.id, new Set(attach.openInodes));
@@ -225,6 +228,7 @@ export class SessionRegistry {
         renewed: undefined,
         caches: attach.caches,
         program: attach.program,
+        chunkIds: [],
       },
       rights,
     );

@@ -7,6 +7,7 @@ import type { Reply, ServerMessage, Credential as WireCredential } from '@collec
 import { Reply as ReplyType } from '@collective/protocol/gen/session';
 import type { Caller, Credential } from '../ops/context.ts';
 import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
+import { SessionChunkIds } from './chunk-ids.ts';
 import { realmRight } from './realm-rights.ts';
 
 export interface KeptAnswer {
@@ -19,13 +20,6 @@ export interface Outlet {
   send(message: ServerMessage): void;
   /** Ends the stream with a reason. */
   refuse(error: Error): void;
-}
-
-/** Chunk ids of one session in one epoch: a block of its own, so that its token covers no other session's ids (D7). */
-export interface ChunkIdBlock {
-  readonly first: number;
-  readonly last: number;
-  next: number;
 }
 
 export class Session {
@@ -47,7 +41,7 @@ export class Session {
   replayed = false;
   /** Its end has begun: nothing is run for it any more. */
   ended = false;
-  chunkIds: ChunkIdBlock | undefined;
+  readonly chunkIds: SessionChunkIds;
   accessExpiresSeconds = 0;
   /** M10: bytes granted and not yet used, by realm. */
   readonly space = new Map<RealmId, number>();
@@ -64,6 +58,7 @@ export class Session {
     this.program = row.program;
     this.incarnation = row.incarnation;
     this.rights = rights;
+    this.chunkIds = new SessionChunkIds(row.chunkIds);
     this.defaultCredential = { uid: rights.uid, gid: rights.gid, groups: [] };
   }
 
@@ -75,6 +70,7 @@ export class Session {
       renewed: now,
       caches: this.caches,
       program: this.program,
+      chunkIds: this.chunkIds.rows(),
     };
   }
 
@@ -132,6 +128,7 @@ export class Session {
       subject: this.subject,
       credential: this.rights.trusted ? (credential ?? this.defaultCredential) : own,
       realmRight: (realm) => this.realmRight(realm),
+      ownsChunk: (chunk) => this.chunkIds.has(chunk),
     };
   }
 }

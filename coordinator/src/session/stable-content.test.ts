@@ -9,6 +9,7 @@ import { doubtfulReplicas, markStable, settleDoubt } from '../ops/replica-stabil
 import { STABLE_STEP_CHUNKS } from '../ops/stable-content.ts';
 import { CHUNKS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 import {
+  chunkOf,
   code,
   commitOp,
   contentOf,
@@ -427,7 +428,8 @@ test('D3: a rename comes to its end while another session goes on writing to the
   const { onMakeStable } = world.nodes;
   world.nodes.onMakeStable = async (node, chunks) => {
     chunk += 1;
-    await writer.send(commitOp(fresh, [{ offset: 1_000 * chunk, length: 10, chunk }], { replicas: WRITTEN }));
+    const piece = { offset: 1_000 * chunk, length: 10, chunk: chunkOf(2, chunk) };
+    await writer.send(commitOp(fresh, [piece], { replicas: WRITTEN }));
     return onMakeStable(node, chunks);
   };
   nodes.prompt = true;

@@ -257,8 +257,16 @@ const GOLDENS: readonly Golden[] = [
     SESSIONS,
     [session],
     '53000000000022',
-    { clientId: bytes('0102'), subject: 's', incarnation: 3, renewed: stamp, caches: true, program: 'p' },
-    '0a0201021201731803220c0880f2d6ca0610ff93ebdc032801320170',
+    {
+      clientId: bytes('0102'),
+      subject: 's',
+      incarnation: 3,
+      renewed: stamp,
+      caches: true,
+      program: 'p',
+      chunkIds: [{ first: bytes(chunk), last: bytes('ff'.repeat(16)) }],
+    },
+    '0a0201021201731803220c0880f2d6ca0610ff93ebdc0328013201703a240a1000112233445566778899aabbccddeeff1210ffffffffffffffffffffffffffffffff',
   ),
   golden(
     ANSWERS,

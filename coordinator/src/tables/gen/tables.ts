@@ -223,6 +223,14 @@ export interface SessionRow {
   renewed: Stamp | undefined;
   caches: boolean;
   program: string;
+  /** handed to it, newest last: only it may commit them first (D2, D7) */
+  chunkIds: ChunkIdRange[];
+}
+
+export interface ChunkIdRange {
+  /** 16 bytes */
+  first: Buffer;
+  last: Buffer;
 }
 
 export interface AnswerRow {
@@ -2916,7 +2924,15 @@ export const TokenRow: MessageFns<TokenRow> = {
 };
 
 function createBaseSessionRow(): SessionRow {
-  return { clientId: Buffer.alloc(0), subject: "", incarnation: 0, renewed: undefined, caches: false, program: "" };
+  return {
+    clientId: Buffer.alloc(0),
+    subject: "",
+    incarnation: 0,
+    renewed: undefined,
+    caches: false,
+    program: "",
+    chunkIds: [],
+  };
 }
 
 export const SessionRow: MessageFns<SessionRow> = {
@@ -2938,6 +2954,9 @@ export const SessionRow: MessageFns<SessionRow> = {
     }
     if (message.program !== "") {
       writer.uint32(50).string(message.program);
+    }
+    for (const v of message.chunkIds) {
+      ChunkIdRange.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -3003,6 +3022,14 @@ export const SessionRow: MessageFns<SessionRow> = {
             message.program = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.chunkIds.push(ChunkIdRange.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3035,6 +3062,9 @@ export const SessionRow: MessageFns<SessionRow> = {
     if (message.program !== "") {
       obj.program = message.program;
     }
+    if (message.chunkIds?.length) {
+      obj.chunkIds = message.chunkIds.map((e) => ChunkIdRange.toJSON(e));
+    }
     return obj;
   },
 
@@ -3051,6 +3081,85 @@ export const SessionRow: MessageFns<SessionRow> = {
       : undefined;
     message.caches = object.caches ?? false;
     message.program = object.program ?? "";
+    message.chunkIds = object.chunkIds?.map((e) => ChunkIdRange.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseChunkIdRange(): ChunkIdRange {
+  return { first: Buffer.alloc(0), last: Buffer.alloc(0) };
+}
+
+export const ChunkIdRange: MessageFns<ChunkIdRange> = {
+  encode(message: ChunkIdRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.first.length !== 0) {
+      writer.uint32(10).bytes(message.first);
+    }
+    if (message.last.length !== 0) {
+      writer.uint32(18).bytes(message.last);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChunkIdRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChunkIdRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.first = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.last = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ChunkIdRange): unknown {
+    const obj: any = {};
+    if (message.first.length !== 0) {
+      obj.first = base64FromBytes(message.first);
+    }
+    if (message.last.length !== 0) {
+      obj.last = base64FromBytes(message.last);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ChunkIdRange>): ChunkIdRange {
+    return ChunkIdRange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ChunkIdRange>): ChunkIdRange {
+    const message = createBaseChunkIdRange();
+    message.first = object.first ?? Buffer.alloc(0);
+    message.last = object.last ?? Buffer.alloc(0);
     return message;
   },
 };
