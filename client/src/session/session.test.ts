@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { FakeClock } from '@collective/base/fake-clock';
-import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
+import { PROMISE_LEASE_MS, SESSION_OPERATIONS_MAX } from '@collective/base/limits';
 import { type Attributes, InodeType, PromiseKind } from '@collective/protocol/gen/session';
 import { expectResult } from './operation-kinds.ts';
 import {
@@ -334,6 +334,23 @@ test('M6: the lease is renewed every third of it, and a stream on which nothing 
   await clock.advance(20_000);
   assert.ok(coordinator.attaches.length >= 2);
   await clock.finish(session.close());
+});
+
+test('M6: a session whose coordinator vanished without a word is back before the gate of the next one opens', async () => {
+  // Wherever in the time between two renewals it vanishes.
+  for (let vanishesAfterMs = 0; vanishesAfterMs < PROMISE_LEASE_MS / 3; vanishesAfterMs += 250) {
+    const clock = new FakeClock();
+    const coordinator = new ScriptedCoordinator(clock);
+    const session = await coordinator.session();
+    await clock.advance(20_000 + vanishesAfterMs);
+    coordinator.renews = false;
+    const vanishedMs = clock.elapsedMs;
+    await clock.until(() => coordinator.attaches.length === 2, { withinMs: PROMISE_LEASE_MS * 2 });
+    const tookMs = clock.elapsedMs - vanishedMs;
+    assert.ok(tookMs < PROMISE_LEASE_MS - 500, `${tookMs} ms, vanished ${vanishesAfterMs} ms after`);
+    coordinator.renews = true;
+    await clock.finish(session.close());
+  }
 });
 
 test('M7: what is cached answers without the coordinator until it is recalled; the recall is acknowledged after the hook', async () => {

@@ -426,8 +426,10 @@ export class Session implements AsyncDisposable {
     const { link } = this.#state;
     const leaseMs = this.attached.promiseLeaseMs;
     const { isUnderWay, sentMs } = this.#renewals;
-    if (isUnderWay && nowMs - sentMs > leaseMs && nowMs - this.#linkSeenMs > leaseMs) {
-      // The stream stands but nothing comes: a new one may go round what is stuck.
+    const silentMaxMs = leaseMs / 2;
+    if (isUnderWay && nowMs - sentMs > silentMaxMs && nowMs - this.#linkSeenMs > silentMaxMs) {
+      // The stream stands but nothing comes: a new one may go round what is stuck. It comes in time for the gate of a
+      // coordinator that lost its power and was started again, which stands for one lease (M6).
       link.close();
       return;
     }
