@@ -88,6 +88,7 @@ export async function make(
         existing: 0,
         content: undefined,
         targetHeld: false,
+        targetInode: 0,
       },
     },
     { durability },

@@ -74,6 +74,7 @@ describe('the borders of realms', () => {
       existing: Existing.FAIL,
       content: undefined,
       targetHeld: false,
+      targetInode: 0,
     },
   });
   const change = (inode: number): OperationBody => ({
@@ -134,6 +135,7 @@ describe('the borders of realms', () => {
         newName: Buffer.from('renamed'),
         mode: RenameMode.RENAME_REPLACE,
         targetHeld: false,
+        targetInode: 0,
       },
     },
     { $case: 'link', value: { inode: secret, parent: root, name: Buffer.from('linked') } },
@@ -190,6 +192,7 @@ describe('the borders of realms', () => {
         newName: Buffer.from('moved'),
         mode: RenameMode.RENAME_REPLACE,
         targetHeld: false,
+        targetInode: 0,
       },
     });
     await refused(bea, move(root, own), 'permission_denied');

@@ -102,6 +102,7 @@ test('absence is kept and answered as not_found, until this session makes the na
     linkTarget: Buffer.alloc(0),
     content: undefined,
     targetHeld: false,
+    targetInode: 0,
   };
   cache.change({ $case: 'makeNode', value: { parent: 1, name: Buffer.from('a'), existing: Existing.FAIL, ...node } });
   assert.equal(cache.answer(look(1, 'a')), undefined);

@@ -218,6 +218,7 @@ export class MemberFiles implements Files {
             newName: Buffer.from(target.name),
             mode: RENAME_MODES[options.mode ?? 'replace'],
             targetHeld: this.#context.open.hold(target.existing?.inode),
+            targetInode: target.existing?.inode ?? 0,
           },
         },
         settingsOf(options),
@@ -441,6 +442,7 @@ export class MemberFiles implements Files {
       linkTarget,
       existing,
       targetHeld: false,
+      targetInode: 0,
     };
     const reply = await this.#context.session.call(
       { $case: 'makeNode', value: { ...node, content: undefined } },

@@ -33,14 +33,17 @@ export interface Caller {
   ownsChunk(chunk: ChunkId): boolean;
 }
 
-/** Thrown by an operation: the session layer recalls these kinds from all other sessions, then runs it again. */
+/** Thrown by an operation: the session layer recalls these kinds from all other sessions (or all), then runs it again. */
 export class RecallFirst {
   readonly inode: InodeNumber;
   readonly kinds: number;
+  /** The caller is asked as well. */
+  readonly fromAll: boolean;
 
-  constructor(inode: InodeNumber, kinds: number) {
+  constructor(inode: InodeNumber, kinds: number, fromAll = false) {
     this.inode = inode;
     this.kinds = kinds;
+    this.fromAll = fromAll;
   }
 }
 
@@ -99,14 +102,18 @@ export interface Change {
   readonly names: readonly Uint8Array[];
 }
 
+/** Whether the caller has an inode open whose name goes, and which one it takes it for; 0: it knows of none. */
+export interface Held {
+  readonly held: boolean;
+  readonly expectedInode: number;
+}
+
 /** Knowledge about other sessions that an operation may ask for while it runs. */
 export interface Elsewhere {
   /** Whether another session holds the exclusive write promise. */
   writesElsewhere(inode: InodeNumber, session: SessionId): boolean;
-  /**
-   * The other sessions that have the inode open, or undefined when they must be asked first.
-   */
-  openElsewhere(inode: InodeNumber, session: SessionId): readonly SessionId[] | undefined;
+  /** The sessions but `except` that have the inode open, or undefined when they must be asked first. */
+  openElsewhere(inode: InodeNumber, except: SessionId | undefined): readonly SessionId[] | undefined;
   /** Bytes of the realm that are granted to other sessions and not yet used (M10). */
   grantedElsewhere(realm: RealmId, session: SessionId): number;
 }
@@ -134,11 +141,17 @@ export class OperationContext {
     if (this.#elsewhere.writesElsewhere(inode, this.caller.session)) throw new RecallFirst(inode, WRITE);
   }
 
-  /** Other sessions that have the inode open; the last unlink records them as holders (M8). */
-  holders(inode: InodeNumber): readonly SessionId[] {
-    const holders = this.#elsewhere.openElsewhere(inode, this.caller.session);
-    if (holders === undefined) throw new RecallFirst(inode, OPEN);
-    return holders;
+  /**
+   * Sessions that have the inode open; the last unlink records them as holders (M8). What the caller `said` holds for the inode
+   * that it had in mind: when another one has come to that name meanwhile, the caller is asked like everybody else.
+   */
+  holders(inode: InodeNumber, said: Held): SessionId[] {
+    const { session } = this.caller;
+    // Who holds something and does not say what means whatever is there.
+    const knows = said.expectedInode === inode || (said.held && said.expectedInode === 0);
+    const holders = this.#elsewhere.openElsewhere(inode, knows ? session : undefined);
+    if (holders === undefined) throw new RecallFirst(inode, OPEN, !knows);
+    return knows && said.held ? [...holders, session] : [...holders];
   }
 
   grantedElsewhere(realm: number): number {

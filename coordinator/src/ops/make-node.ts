@@ -57,7 +57,7 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
   const lost = { inode: old.inode, row: old.row, parent: parent.inode, name };
-  dropLink(context, lost, { held: request.targetHeld, permanent: false });
+  dropLink(context, lost, { held: request.targetHeld, expectedInode: request.targetInode, permanent: false });
   // As a write into the old file would: mode and owner stay, set-id bits fall.
   const { uid } = context.caller.credential;
   const kept = uid === 0 ? old.row.mode : withoutSetId(old.row);

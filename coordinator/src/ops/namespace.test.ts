@@ -44,12 +44,23 @@ for (const { what, name, expected } of BAD_NAMES)
       [
         {
           $case: 'rename',
-          value: { parent: ROOT, name: old, newParent: ROOT, newName: name, mode: 0, targetHeld: false },
+          value: {
+            parent: ROOT,
+            name: old,
+            newParent: ROOT,
+            newName: name,
+            mode: 0,
+            targetHeld: false,
+            targetInode: 0,
+          },
         },
         'empty',
       ],
       [
-        { $case: 'rename', value: { parent: ROOT, name, newParent: ROOT, newName: old, mode: 0, targetHeld: false } },
+        {
+          $case: 'rename',
+          value: { parent: ROOT, name, newParent: ROOT, newName: old, mode: 0, targetHeld: false, targetInode: 0 },
+        },
         'empty',
       ],
     ];

@@ -7,7 +7,7 @@ import { type InodeNumber, type RealmId, ROOT_INODE } from '@collective/base/ids
 import { type Empty, InodeType, type Rename, RenameMode } from '@collective/protocol/gen/session';
 import type { DentryRow, InodeRow } from '../tables/gen/tables.ts';
 import { DENTRIES, INODES, type NameKey, nameBytes, REALMS } from '../tables/tables.ts';
-import { ATTRIBUTES, type OperationContext } from './context.ts';
+import { ATTRIBUTES, type Held, type OperationContext } from './context.ts';
 import { addEntry, dropEntry, type Parent, requireEntry } from './entries.ts';
 import { checkName, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, requireRemovable } from './inode.ts';
 import { requireStableFile } from './stable-content.ts';
@@ -54,7 +54,7 @@ export function rename(context: OperationContext, request: Rename): Empty {
   if (target?.inode === source.inode) return {};
   if (target !== undefined) checkReplace(context, to, source, target);
   if (target !== undefined) requireStable(context, source, target);
-  move(context, from, to, source, target, request.targetHeld);
+  move(context, from, to, source, target, { held: request.targetHeld, expectedInode: request.targetInode });
   return {};
 }
 
@@ -103,7 +103,7 @@ function move(
   to: Side,
   source: Found,
   target: Found | undefined,
-  targetHeld: boolean,
+  said: Held,
 ): void {
   const { tx } = context;
   tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
@@ -111,7 +111,7 @@ function move(
   if (target !== undefined) {
     parent = { inode: parent.inode, row: dropEntry(context, parent, to.name, target.dentry) };
     const lost = { inode: target.inode, row: target.row, parent: to.parent.inode, name: to.name };
-    dropLink(context, lost, { held: targetHeld, permanent: false });
+    dropLink(context, lost, { ...said, permanent: false });
   }
   tx.put(INODES, addEntry(context, parent, to.name, { inode: source.inode, type: source.row.type }), parent.inode);
   settle(context, source, to);

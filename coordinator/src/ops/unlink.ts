@@ -8,7 +8,7 @@ import { ROOT_INODE } from '@collective/base/ids';
 import { type Empty, InodeType, type Release, type Unlink, type Unlinked } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { INODES, ORPHANS, REALMS } from '../tables/tables.ts';
-import { ATTRIBUTES, type OperationContext } from './context.ts';
+import { ATTRIBUTES, type Held, type OperationContext } from './context.ts';
 import { destroyInode } from './destroy-inode.ts';
 import { dropEntry, requireEntry } from './entries.ts';
 import { attributesOf, checkName, inodeNumber, loadDirectory, requireEntryChange, requireRemovable } from './inode.ts';
@@ -50,14 +50,14 @@ export interface LostName extends Place {
 
 /**
  * One name less; answers the row as it is then, or undefined when the inode is gone for all who have it not open. `held`: the
- * caller has it open. `permanent`: not into the trash.
+ * caller has `expectedInode` open. `permanent`: not into the trash.
  */
 export function dropLink(
   context: OperationContext,
   lost: LostName,
-  how: { readonly held: boolean; readonly permanent: boolean },
+  how: Held & { readonly permanent: boolean },
 ): InodeRow | undefined {
-  const { tx, caller } = context;
+  const { tx } = context;
   const { inode, row } = lost;
   context.changed(inode, ATTRIBUTES);
   const links = row.type === InodeType.DIRECTORY ? 0 : row.links - 1;
@@ -66,8 +66,7 @@ export function dropLink(
     tx.put(INODES, left, inode);
     return left;
   }
-  const holders: SessionId[] = [...context.holders(inode)];
-  if (how.held) holders.push(caller.session);
+  const holders = context.holders(inode, how);
   const trashed = how.permanent ? undefined : moveToTrash(context, inode, left, lost);
   if (holders.length === 0) {
     if (trashed === undefined) destroyInode(context, inode, row);

@@ -118,6 +118,7 @@ test('M7: a change of entries names what changed, and one recall serves a rename
       newName: Buffer.from('b'),
       mode: 0,
       targetHeld: false,
+      targetInode: 0,
     },
   });
   await world.clock.advance(5);
@@ -136,7 +137,7 @@ test('M7: the requester is never recalled', async () => {
   await client.lookup(ROOT, 'f');
   await client.set(inode, { mode: 0o600 });
   await client.reply(commitOp(inode, [{ offset: 0, length: 10, chunk: 1 }]));
-  await client.unlink(ROOT, 'f');
+  await client.unlink(ROOT, 'f', { expectedInode: inode });
   assert.deepEqual(client.recalls, []);
 });
 

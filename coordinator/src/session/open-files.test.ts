@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { InodeType, type Recall } from '@collective/protocol/gen/session';
+import { Existing, InodeType, type Recall } from '@collective/protocol/gen/session';
 import { OPEN } from '../ops/context.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { ORPHANS } from '../tables/tables.ts';
@@ -76,6 +76,32 @@ test('M8: other sessions are asked before the last name goes, and those that hav
   await assert.rejects(holder.stat(inode), code('stale'));
   assert.equal(await orphans(world), 0);
 });
+
+for (const { name, replace } of [
+  { name: 'a rename', replace: (): Op => renameOp(ROOT, 'other', ROOT, 'f') },
+  { name: 'a file that takes the name', replace: (): Op => makeOp(ROOT, 'f', { existing: Existing.REPLACE }) },
+  { name: 'an unlink of whatever is there', replace: (): Op => unlinkOp(ROOT, 'f') },
+])
+  test(`M8: ${name} asks the caller too, when another inode than it had in mind goes`, async () => {
+    for (const isOpen of [true, false]) {
+      await using world = await SessionWorld.start();
+      const client = await world.client({ onRecall: opener(() => isOpen) });
+      const { inode } = await client.make(ROOT, 'f');
+      await client.make(ROOT, 'other');
+      await client.reply(openOp(inode));
+      await client.reply(replace());
+      assert.deepEqual(
+        client.recalls.map((recall) => [recall.inode, recall.kinds]),
+        [[inode, OPEN]],
+      );
+      if (isOpen) {
+        assert.equal((await client.stat(inode)).links, 0);
+        await client.call(releaseOp(inode), 'empty');
+      }
+      await assert.rejects(client.stat(inode), code('stale'));
+      assert.equal(await orphans(world), 0);
+    }
+  });
 
 test('M8: when all say that it is closed the inode goes with its name', async () => {
   await using world = await SessionWorld.start();

@@ -2,8 +2,9 @@
  * Runs the operations of sessions: in order per session and inode (M3), each exactly once (M5), with promises recalled
  * before or after as M7 says, and answered when its ground is firm (M4). The way of one operation:
  *
- *   place in the order -> restart gate (M6) -> run; stop for a recall, a lock or content that is not stable yet (D3), run
- *   again -> [committed: answer kept, promises granted, recalls begun, all in the same turn] -> recalls acknowledged -> batch written or stable -> reply
+ *   place in the order -> what was lost is made again first (M4) -> restart gate (M6) -> run; stop for a recall, a lock or
+ *   content that is not stable yet (D3), run again -> [committed: answer kept, promises granted, recalls begun, all in the
+ *   same turn] -> recalls acknowledged -> batch written or stable -> reply
  *
  * An operation that finds all in memory and meets no promise goes this way without waiting until its last step.
  */
@@ -58,6 +59,8 @@ interface Pending {
   readonly abort: AbortController;
   /** Sent again after a lost tail of the log, with what it drew then: passes the restart gate. */
   readonly replay: boolean;
+  /** Changes that are made again: whatever its client sends behind them rests on them (M4). */
+  readonly behind: Promise<void> | undefined;
   readonly negotiation: Negotiation;
   /** Once it has waited for content to be stable (D3). */
   proof: StabilityProof | undefined;
@@ -79,6 +82,8 @@ export class OperationRunner {
   readonly #parts: RunnerParts;
   readonly #orders = new Map<SessionId, OperationOrder>();
   readonly #pending = new Map<SessionId, Map<string, Pending>>();
+  /** How many changes each session is making again. */
+  readonly #replaying = new Map<SessionId, number>();
   readonly counters = { answered: 0, failed: 0, resent: 0 };
   /** A commit was refused: the block has no room for another slice (D8). */
   onCrowded: ((inode: InodeNumber, block: number) => void) | undefined;
@@ -187,6 +192,7 @@ export class OperationRunner {
         replay === undefined ? fresh : { now: replay.time ?? fresh.now, inodes: [...replay.inodes] as InodeNumber[] },
       abort: new AbortController(),
       replay: replay !== undefined,
+      behind: replay === undefined && this.#replaying.has(session.id) ? this.replaysDone(session.id) : undefined,
       negotiation: new Negotiation(),
       proof: undefined,
       ran: false,
@@ -195,6 +201,7 @@ export class OperationRunner {
       processed: Promise.resolve(),
     };
     pendings.set(key, pending);
+    if (pending.replay) this.#replaying.set(session.id, (this.#replaying.get(session.id) ?? 0) + 1);
     pending.processed = this.#process(pending, ready);
   }
 
@@ -204,6 +211,7 @@ export class OperationRunner {
     try {
       if (!pending.turn.ready) await pending.turn.come(signal);
       if (ready !== undefined) await ready.catch(() => undefined);
+      if (pending.behind !== undefined) await pending.behind;
       if (pending.mutates && !pending.replay && !this.#parts.gate.open) await this.#parts.gate.passed(signal);
       signal.throwIfAborted();
       if (pending.op.$case === 'setAttributes' && pending.op.value.size !== undefined) await this.#cutInSteps(pending);
@@ -225,12 +233,19 @@ export class OperationRunner {
       }
     } finally {
       pending.turn.leave();
+      if (pending.replay) this.#replayEnded(session.id);
       this.#parts.keeping.unblock(pending.negotiation);
       const pendings = this.#pending.get(session.id);
       const key = `${operation.number}:${operation.step}`;
       if (pendings?.get(key) === pending) pendings.delete(key);
       if (pendings?.size === 0) this.#pending.delete(session.id);
     }
+  }
+
+  #replayEnded(session: SessionId): void {
+    const left = (this.#replaying.get(session) ?? 0) - 1;
+    if (left > 0) this.#replaying.set(session, left);
+    else this.#replaying.delete(session);
   }
 
   /** Runs until the operation has come to an answer, meeting recalls and locks on the way. */

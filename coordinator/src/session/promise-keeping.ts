@@ -67,9 +67,9 @@ export class PromiseKeeping {
     const { promises, space, find, absent } = this.#parts;
     return {
       writesElsewhere: (inode, session) => promises.writerOf(inode, session) !== undefined,
-      openElsewhere: (inode, session) => {
+      openElsewhere: (inode, except) => {
         const said = negotiation.open.get(inode);
-        const interested = promises.interestedIn(inode, session);
+        const interested = promises.interestedIn(inode, except);
         // Whoever said no and is interested again has looked the inode up since: it is asked again.
         const unclear = interested.some((each) => {
           const answer = said?.get(each);
@@ -82,13 +82,13 @@ export class PromiseKeeping {
   }
 
   /** Calls back what must come back before the operation can run. */
-  async recallFirst(negotiation: Negotiation, { inode, kinds }: RecallFirst, asker: SessionId): Promise<void> {
+  async recallFirst(negotiation: Negotiation, { inode, kinds, fromAll }: RecallFirst, asker: SessionId): Promise<void> {
     const { promises, recalls, find } = this.#parts;
     promises.block(inode);
     negotiation.blocked.push(inode);
     const outcomes = await Promise.all(
       promises
-        .holders(inode, kinds, asker)
+        .holders(inode, kinds, fromAll ? undefined : asker)
         .filter((holder) => (kinds & OPEN) === 0 || !negotiation.open.get(inode)?.get(holder)?.open)
         .map((holder) => {
           const other = find(holder);

@@ -66,7 +66,7 @@ export class PromiseTable {
   }
 
   /** Sessions other than `except` that hold any of these kinds. */
-  holders(inode: InodeNumber, kinds: number, except: SessionId): SessionId[] {
+  holders(inode: InodeNumber, kinds: number, except: SessionId | undefined): SessionId[] {
     const found: SessionId[] = [];
     for (const [session, held] of this.#byInode.get(inode) ?? [])
       if (session !== except && (held & kinds) !== 0) found.push(session);
@@ -77,7 +77,7 @@ export class PromiseTable {
     return this.holders(inode, WRITE, except)[0];
   }
 
-  interestedIn(inode: InodeNumber, except: SessionId): SessionId[] {
+  interestedIn(inode: InodeNumber, except: SessionId | undefined): SessionId[] {
     return this.holders(inode, OPEN, except);
   }
 

@@ -42,6 +42,7 @@ export function makeOp(parent: number, name: string | Buffer, more: Partial<Make
       existing: Existing.FAIL,
       content: undefined,
       targetHeld: false,
+      targetInode: 0,
       ...more,
     },
   };
@@ -93,7 +94,15 @@ export function renameOp(
 ): Op {
   return {
     $case: 'rename',
-    value: { parent, name: Buffer.from(name), newParent, newName: Buffer.from(newName), mode, targetHeld: false },
+    value: {
+      parent,
+      name: Buffer.from(name),
+      newParent,
+      newName: Buffer.from(newName),
+      mode,
+      targetHeld: false,
+      targetInode: 0,
+    },
   };
 }
 

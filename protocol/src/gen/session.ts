@@ -565,8 +565,10 @@ export interface MakeNode {
   content:
     | Content
     | undefined;
-  /** the caller has the replaced file open */
+  /** the caller has target_inode open */
   targetHeld: boolean;
+  /** what the caller takes for the replaced file; 0: it knows of none */
+  targetInode: number;
 }
 
 export interface Content {
@@ -613,7 +615,7 @@ export interface Unlink {
   name: Buffer;
   /** rmdir */
   directory: boolean;
-  /** the caller has it open: the inode stays until Release */
+  /** the caller has expected_inode open: the inode stays until Release */
   held: boolean;
   /** 0: any */
   expectedInode: number;
@@ -633,8 +635,10 @@ export interface Rename {
   newParent: number;
   newName: Buffer;
   mode: RenameMode;
-  /** the caller has the replaced inode open */
+  /** the caller has target_inode open */
   targetHeld: boolean;
+  /** what the caller takes for the replaced inode; 0: it knows of none */
+  targetInode: number;
 }
 
 export interface ReadLink {
@@ -4576,6 +4580,7 @@ function createBaseMakeNode(): MakeNode {
     existing: 0,
     content: undefined,
     targetHeld: false,
+    targetInode: 0,
   };
 }
 
@@ -4610,6 +4615,9 @@ export const MakeNode: MessageFns<MakeNode> = {
     }
     if (message.targetHeld !== false) {
       writer.uint32(80).bool(message.targetHeld);
+    }
+    if (message.targetInode !== 0) {
+      writer.uint32(88).uint64(message.targetInode);
     }
     return writer;
   },
@@ -4707,6 +4715,14 @@ export const MakeNode: MessageFns<MakeNode> = {
             message.targetHeld = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.targetInode = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4751,6 +4767,9 @@ export const MakeNode: MessageFns<MakeNode> = {
     if (message.targetHeld !== false) {
       obj.targetHeld = message.targetHeld;
     }
+    if (message.targetInode !== 0) {
+      obj.targetInode = Math.round(message.targetInode);
+    }
     return obj;
   },
 
@@ -4771,6 +4790,7 @@ export const MakeNode: MessageFns<MakeNode> = {
       ? Content.fromPartial(object.content)
       : undefined;
     message.targetHeld = object.targetHeld ?? false;
+    message.targetInode = object.targetInode ?? 0;
     return message;
   },
 };
@@ -5519,7 +5539,15 @@ export const Unlinked: MessageFns<Unlinked> = {
 };
 
 function createBaseRename(): Rename {
-  return { parent: 0, name: Buffer.alloc(0), newParent: 0, newName: Buffer.alloc(0), mode: 0, targetHeld: false };
+  return {
+    parent: 0,
+    name: Buffer.alloc(0),
+    newParent: 0,
+    newName: Buffer.alloc(0),
+    mode: 0,
+    targetHeld: false,
+    targetInode: 0,
+  };
 }
 
 export const Rename: MessageFns<Rename> = {
@@ -5541,6 +5569,9 @@ export const Rename: MessageFns<Rename> = {
     }
     if (message.targetHeld !== false) {
       writer.uint32(48).bool(message.targetHeld);
+    }
+    if (message.targetInode !== 0) {
+      writer.uint32(56).uint64(message.targetInode);
     }
     return writer;
   },
@@ -5606,6 +5637,14 @@ export const Rename: MessageFns<Rename> = {
             message.targetHeld = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.targetInode = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5638,6 +5677,9 @@ export const Rename: MessageFns<Rename> = {
     if (message.targetHeld !== false) {
       obj.targetHeld = message.targetHeld;
     }
+    if (message.targetInode !== 0) {
+      obj.targetInode = Math.round(message.targetInode);
+    }
     return obj;
   },
 
@@ -5652,6 +5694,7 @@ export const Rename: MessageFns<Rename> = {
     message.newName = object.newName ?? Buffer.alloc(0);
     message.mode = object.mode ?? 0;
     message.targetHeld = object.targetHeld ?? false;
+    message.targetInode = object.targetInode ?? 0;
     return message;
   },
 };
