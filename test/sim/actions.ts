@@ -5,8 +5,9 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { Attributes, FileHandle, Files, MutationOptions } from '@collective/client';
+import type { Answer, AnsweredAttributes } from './model-answers.ts';
 import * as model from './model-files.ts';
-import type { Answer, AnsweredAttributes, ModelOperation, Step, Touch } from './model-history.ts';
+import type { ModelOperation, Step, Touch } from './model-operation.ts';
 
 export type Action =
   | { readonly do: 'mkdir'; readonly path: string; readonly mode: number }
@@ -59,6 +60,23 @@ export type Action =
 
 export type Durability = 'written' | 'stable';
 
+/** Those whose success shows that the coordinator has made a change now: an open may find its file, a sync only waits. */
+const CHANGES: readonly Action['do'][] = [
+  'mkdir',
+  'symlink',
+  'store',
+  'write',
+  'append',
+  'truncate',
+  'remove',
+  'rename',
+  'link',
+  'chmod',
+  'resize',
+  'setXattr',
+  'removeXattr',
+];
+
 export function showAction(action: Action): string {
   const parts = Object.entries(action).map(([key, value]) => {
     if (key === 'do') return String(value);
@@ -78,7 +96,19 @@ export function toModel(
   durability: Durability,
 ): ModelOperation {
   const { steps, reads } = stepsOf(action, id, durability);
-  return { id, client, text: showAction(action), steps, reads, cached, touches: (fs) => touchedBy(action, fs) };
+  return {
+    id,
+    client,
+    text: showAction(action),
+    steps,
+    reads,
+    cached,
+    written: durability === 'written',
+    passesGate: CHANGES.includes(action.do),
+    // A rename of a file onto itself writes nothing.
+    endsLog: action.do === 'sync' || (action.do !== 'rename' && CHANGES.includes(action.do)),
+    touches: (fs) => touchedBy(action, fs),
+  };
 }
 
 /** Names, folders whose list changes or is read, and nodes. */
@@ -218,19 +248,21 @@ function stepsOf(action: Action, id: string, durability: Durability): Steps {
         () => (fs, found) => (found === '' ? model.fail(fs, 'not_found') : { fs, bound: found }),
       );
     case 'write':
-      return change(
-        onHandle(action.handle, (fs, node) => model.write(fs, node, action.offset, action.bytes, durability, id)),
+      return change(handleOf(action.handle), (fs, bound) =>
+        model.write(fs, bound, action.offset, action.bytes, durability, id),
       );
     case 'append':
-      return change(onHandle(action.handle, (fs, node) => model.write(fs, node, 'end', action.bytes, durability, id)));
+      return change(handleOf(action.handle), (fs, bound) =>
+        model.write(fs, bound, 'end', action.bytes, durability, id),
+      );
     case 'read':
-      return look(onHandle(action.handle, (fs, node) => model.read(fs, node, action.offset, action.length)));
+      return look(handleOf(action.handle), (fs, bound) => model.read(fs, bound, action.offset, action.length));
     case 'truncate':
-      return change(onHandle(action.handle, (fs, node) => model.resize(fs, node, action.size)));
+      return change(handleOf(action.handle), (fs, bound) => model.resize(fs, bound, action.size));
     case 'attributes':
-      return look(onHandle(action.handle, model.attributes));
+      return look(handleOf(action.handle), model.attributes);
     case 'sync':
-      return change(onHandle(action.handle, model.synced));
+      return change(handleOf(action.handle), model.synced);
     case 'close':
       return change((fs) => ({ fs: model.closeHandle(fs, action.handle), expected: {} }));
     case 'lstat':
@@ -294,8 +326,9 @@ function opening(handle: string, path: string | undefined, make: (attempt: numbe
   return { steps, reads: steps.map((step) => step === find) };
 }
 
-function onHandle(handle: string, apply: (fs: model.FileSystem, id: string) => model.Applied): Step {
-  return (fs) => apply(fs, fs.handles.get(handle) ?? '');
+/** The client knows which node its handle means; closing it later changes nothing about that. */
+function handleOf(handle: string): Step {
+  return (fs) => ({ fs, bound: fs.handles.get(handle) ?? '' });
 }
 
 // ---- through the SDK ----

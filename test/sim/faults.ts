@@ -3,6 +3,7 @@
  * losses, others only cut connections), then one fault after the other.
  */
 import { pickOne, type Random, randomBelow, randomUnit } from '@collective/base/random';
+import type { RandomStreams } from './random-streams.ts';
 
 export type Fault =
   | { readonly kind: 'kill'; readonly machine: string; readonly downForMs: number }
@@ -14,6 +15,7 @@ export type Fault =
   | { readonly kind: 'power loss of all nodes after a rename'; readonly downForMs: number }
   | { readonly kind: 'stop before a disk change'; readonly machine: string; readonly changes: number }
   | { readonly kind: 'sync fails'; readonly machine: string }
+  | { readonly kind: 'disk full'; readonly machine: string; readonly freeBytes: number; readonly forMs: number }
   | { readonly kind: 'slow disk'; readonly machine: string; readonly times: number; readonly forMs: number }
   | { readonly kind: 'client dies'; readonly client: number }
   | { readonly kind: 'partition'; readonly a: string; readonly b: string; readonly forMs: number }
@@ -30,6 +32,7 @@ const KINDS: readonly Fault['kind'][] = [
   'power loss after an answer',
   'stop before a disk change',
   'sync fails',
+  'disk full',
   'slow disk',
   'client dies',
   'partition',
@@ -38,8 +41,7 @@ const KINDS: readonly Fault['kind'][] = [
   'wall clock jumps',
 ];
 
-/** Long enough that what one power loss left in doubt is looked at before the next. */
-const SAVING_PAUSE_MS = 2_000;
+const SAVING_PAUSE_MS = 300;
 
 export interface FaultTargets {
   readonly coordinator: string;
@@ -56,12 +58,12 @@ export class FaultPlan {
   readonly kinds: readonly Fault['kind'][];
   readonly #meanPauseMs: number;
 
-  constructor(random: Random, targets: FaultTargets) {
-    this.#random = random;
+  constructor(streams: RandomStreams, targets: FaultTargets) {
+    this.#random = streams('faults');
     this.#targets = targets;
-    const drawn = KINDS.filter(() => randomBelow(random, 3) === 0);
+    const drawn = KINDS.filter((kind) => randomBelow(streams(`fault ${kind}`), 3) === 0);
     this.kinds = targets.saving ? ['power loss of all nodes after a rename'] : drawn;
-    const meanPauseMs = pickOne(random, [400, 1_500, 5_000]);
+    const meanPauseMs = pickOne(this.#random, [400, 1_500, 5_000]);
     this.#meanPauseMs = targets.saving ? SAVING_PAUSE_MS : meanPauseMs;
   }
 
@@ -88,6 +90,13 @@ export class FaultPlan {
         return { kind, machine: this.#machine(), changes: randomBelow(random, 20) };
       case 'sync fails':
         return { kind, machine: this.#machine() };
+      case 'disk full':
+        return {
+          kind,
+          machine: this.#machine(),
+          freeBytes: randomBelow(random, 2) * randomBelow(random, 10_000),
+          forMs: randomUnit(random) * 5_000,
+        };
       case 'slow disk':
         return { kind, machine: this.#machine(), times: pickOne(random, [10, 100]), forMs: randomUnit(random) * 3_000 };
       case 'client dies':

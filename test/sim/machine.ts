@@ -2,10 +2,11 @@
  * A machine of the simulated member: a disk, a clock, and one program on it that is started again whenever it ends. It is killed,
  * loses power, or is stopped before some disk operation; the program's end is felt by everybody through the network.
  */
+import { wallMs } from '@collective/base/clock';
 import { type DiskOperation, type DiskVerdict, FakeDisk } from '@collective/base/disk/fake-disk';
 import { FakePlatter } from '@collective/base/disk/fake-platter';
 import { CollectiveError, errorChain } from '@collective/base/errors';
-import type { FakeClock } from '@collective/base/fake-clock';
+import type { FakeClock, ProcessClock } from '@collective/base/fake-clock';
 import { type Random, randomBelow, randomUnit } from '@collective/base/random';
 import type { Endpoint, Network } from './network.ts';
 import type { Trace } from './trace.ts';
@@ -32,17 +33,20 @@ export interface MachineOptions {
   readonly random: Random;
   readonly trace: Trace;
   readonly program: Program;
+  /** A life of the program begins. */
+  readonly onStart?: (life: Incarnation) => void;
   /** Something that no fault explains. */
   readonly onBreach: (error: Error) => void;
 }
 
 const RESTART_AFTER_MS = 100;
+const DISK_BYTES = 1024 ** 3;
 /** A start that fails with one of these met a broken disk, which is a fault of ours. */
 const FAULTS_AT_START = ['disk_failed', 'no_space'];
 
 export class Machine {
   readonly name: string;
-  readonly platter = new FakePlatter();
+  readonly platter = new FakePlatter({ capacityBytes: DISK_BYTES });
   /** Time of disk operations as a multiple of a good disk's: as a rule, and now. */
   usualSlowness = 1;
   slowness: number | undefined;
@@ -51,6 +55,7 @@ export class Machine {
   #started = false;
   #stopBefore = Number.POSITIVE_INFINITY;
   #failSyncs = 0;
+  #syncFailed = false;
   #downUntilMs = 0;
 
   constructor(options: MachineOptions) {
@@ -70,7 +75,7 @@ export class Machine {
 
   start(): void {
     if (this.#life !== undefined) return;
-    const { world, random, trace, uri, program, onBreach } = this.#options;
+    const { world, random, trace, uri, program, onStart, onBreach } = this.#options;
     const clock = world.process({
       wallOffsetMs: (randomUnit(random) - 0.5) * 2_000,
       driftPpm: (randomUnit(random) - 0.5) * 200,
@@ -99,6 +104,7 @@ export class Machine {
     this.#life = life;
     this.#started = false;
     trace.add(this.name, 'starts');
+    onStart?.(life);
     program.start(life).then(
       () => {
         if (this.#life !== life) return;
@@ -135,16 +141,27 @@ export class Machine {
     this.#failSyncs = 1;
   }
 
+  /** Somebody else fills the disk. */
+  fillDisk(freeBytes: number): void {
+    this.platter.capacityBytes = this.platter.usedBytes + freeBytes;
+  }
+
+  makeRoom(): void {
+    this.platter.capacityBytes = DISK_BYTES;
+  }
+
   heal(): void {
+    this.makeRoom();
     this.slowness = undefined;
     this.#stopBefore = Number.POSITIVE_INFINITY;
     this.#failSyncs = 0;
     this.#downUntilMs = 0;
+    if (this.#life !== undefined) setWallRight(this.#life.clock, this.#options.world);
     this.start();
   }
 
   #end(how: 'killed' | 'powerless', why: string, downForMs: number): void {
-    const { world, network, trace } = this.#options;
+    const { world, network, trace, random } = this.#options;
     const life = this.#life;
     this.#downUntilMs = Math.max(this.#downUntilMs, world.elapsedMs + downForMs);
     if (life !== undefined) {
@@ -154,6 +171,9 @@ export class Machine {
       life.clock.end();
       life.disk.kill();
       network.died(life, how);
+      // The kernel may forget the pages that it only pretends to have written.
+      if (this.#syncFailed && randomBelow(random, 2) === 0) this.platter.evictCleanPages();
+      this.#syncFailed = false;
     }
     world.setTimer(downForMs, () => {
       if (this.#life === undefined && world.elapsedMs >= this.#downUntilMs) this.start();
@@ -170,8 +190,9 @@ export class Machine {
       });
       return 'stop';
     }
-    if (operation.kind === 'sync' && this.#failSyncs > 0) {
+    if ((operation.kind === 'sync' || operation.kind === 'syncDirectory') && this.#failSyncs > 0) {
       this.#failSyncs--;
+      this.#syncFailed = true;
       this.#options.trace.add(this.name, `the sync of ${operation.path} fails`);
       return 'fail';
     }
@@ -183,4 +204,9 @@ export class Machine {
     const ms = kind === 'sync' || kind === 'syncDirectory' ? 0.4 + unit * 2 : 0.02 + unit * 0.1 + bytes / 1_000_000;
     return ms * (this.slowness ?? this.usualSlowness);
   }
+}
+
+/** Somebody sets the clock, as NTP would. */
+export function setWallRight(clock: ProcessClock, world: FakeClock): void {
+  clock.jumpWall(wallMs(world) - wallMs(clock));
 }

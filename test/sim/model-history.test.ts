@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Action, toModel } from './actions.ts';
+import type { Answer } from './model-answers.ts';
 import { emptyFileSystem, nodesLostPower } from './model-files.ts';
-import { type Answer, History, Unexplained } from './model-history.ts';
+import { History, Unexplained } from './model-history.ts';
 
 const OK: Answer = { kind: 'ok' };
 const error = (code: string): Answer => ({ kind: 'error', code });
@@ -39,6 +40,11 @@ class Story {
   done(client: string, action: Action, answer: Answer = OK, durability: 'written' | 'stable' = 'stable'): void {
     const id = this.call(client, action, { durability });
     this.history.respond(id, answer, durability === 'stable');
+  }
+
+  /** By a client that caches. */
+  caching(client: string, action: Action, answer: Answer, durability: 'written' | 'stable' = 'stable'): void {
+    this.answer(this.call(client, action, { cached: true, durability }), answer, durability === 'stable');
   }
 
   answer(id: string, answer: Answer, stable = true): void {
@@ -134,6 +140,16 @@ test('a path may change hands between lookup and change, but an operation by han
   );
 });
 
+test('what was made and lost its name before it was open is made again, and may be refused then', () => {
+  const story = new Story();
+  const open = story.call('a', { do: 'create', path: '/f', mode: 0o644, exclusive: true, handle: 'h' });
+  story.done('b', list, names('f'));
+  story.done('b', create('/g', 'g'));
+  story.done('b', { do: 'rename', from: '/g', to: '/f', mode: 'replace' });
+  story.answer(open, error('exists'));
+  refuses(() => story.done('a', read('h'), bytes('')));
+});
+
 test('an unlinked file is read through its handle until the last one closes', () => {
   const story = new Story();
   story.done('a', create('/f', 'h'));
@@ -145,20 +161,107 @@ test('an unlinked file is read through its handle until the last one closes', ()
   assert.equal(story.history.possible.nodes.size, 1);
 });
 
+/** What one client had been answered as written when the power was lost; `alive` caches, so the gate waits for it (M6). */
+function afterPowerLoss(): Story {
+  const story = new Story();
+  story.done('a', mkdir('/stable'));
+  story.done('dead', mkdir('/w1'), OK, 'written');
+  story.done('dead', mkdir('/w2'), OK, 'written');
+  story.caching('alive', mkdir('/w3'), OK, 'written');
+  story.history.lostPower((client) => client !== 'dead');
+  return story;
+}
+
 test('M4: a power loss takes written changes of dead clients from the end, never stable ones, and living clients make theirs again', () => {
   const build = (): Story => {
-    const story = new Story();
-    story.done('a', mkdir('/stable'));
-    story.done('dead', mkdir('/w1'), OK, 'written');
-    story.done('dead', mkdir('/w2'), OK, 'written');
-    story.done('alive', mkdir('/w3'), OK, 'written');
-    story.history.lostPower((client) => client !== 'dead');
+    const story = afterPowerLoss();
+    story.done('c', mkdir('/after'));
     return story;
   };
-  for (const allowed of [names('stable', 'w1', 'w2', 'w3'), names('stable', 'w1', 'w3'), names('stable', 'w3')])
-    build().done('c', list, allowed);
-  for (const wrong of [names('stable', 'w2', 'w3'), names('w3'), names('stable', 'w1', 'w2')])
-    refuses(() => build().done('c', list, wrong));
+  for (const allowed of [['w1', 'w2', 'w3'], ['w1', 'w3'], ['w3']])
+    build().done('c', list, names('after', 'stable', ...allowed));
+  for (const wrong of [['stable', 'w2', 'w3'], ['w3'], ['stable', 'w1', 'w2'], ['stable', 'w1']])
+    refuses(() => build().done('c', list, names('after', ...wrong)));
+});
+
+test('M6: a lost change may be missed by whoever only reads until it was made again, then no more, and nobody changes anything before it', () => {
+  const story = afterPowerLoss();
+  story.done('c', list, names('stable'));
+  story.done('c', list, names('stable', 'w3'));
+  refuses(() => story.done('c', list, names('stable')));
+  const own = afterPowerLoss();
+  refuses(() => own.caching('alive', list, names('stable')));
+  refuses(() => afterPowerLoss().done('c', mkdir('/w3')));
+  afterPowerLoss().done('c', mkdir('/w3'), error('exists'));
+  const passed = afterPowerLoss();
+  passed.done('c', mkdir('/x'));
+  refuses(() => passed.done('c', list, names('stable', 'x')));
+});
+
+test('M4, M6: after one lease others may be before the lost change, and its client must be told if it ends otherwise', () => {
+  const build = (): Story => {
+    const story = afterPowerLoss();
+    story.history.gateMayHaveOpened();
+    return story;
+  };
+  const found = (story: Story, ...folders: string[]): void =>
+    story.history.observe((fs) => {
+      const entries = [...(fs.nodes.get('root')?.entries ?? [])].map(([name, id]) => `${name} ${id}`);
+      return entries.sort().join() === folders.join() ? fs : `found ${entries.join()}`;
+    });
+  const before = build();
+  before.done('c', mkdir('/w3'));
+  before.history.replayDiffered('alive');
+  found(before, 'stable o1', 'w3 o5');
+  const untold = build();
+  untold.done('c', mkdir('/w3'));
+  refuses(() => found(untold, 'stable o1', 'w3 o5'), /nobody was told/);
+  const behind = build();
+  behind.done('c', mkdir('/w3'), error('exists'));
+  found(behind, 'stable o1', 'w3 o4');
+  refuses(() => found(build(), 'stable o1'));
+  refuses(() => afterPowerLoss().history.replayDiffered('alive'), /nobody was before it/);
+});
+
+test('M4: an answer of the coordinator that lost its power still counts when it comes late, and what it tells may be lost', () => {
+  const build = (): Story => {
+    const story = new Story();
+    const late = story.call('alive', mkdir('/w'), { cached: true, durability: 'written' });
+    story.history.lostPower(() => true);
+    story.answer(late, OK, false);
+    return story;
+  };
+  const lost = build();
+  lost.done('c', list, names());
+  lost.done('c', mkdir('/w'), error('exists'));
+  refuses(() => build().done('c', mkdir('/w')));
+});
+
+test('M4: a power loss may take the second change of a call and leave the first', () => {
+  const store = (mode?: number): Action => ({ do: 'store', path: '/f', bytes: Buffer.from('x'), replace: true, mode });
+  const build = (): Story => {
+    const story = new Story();
+    story.done('a', store(0o600));
+    story.done('dead', store(0o640), OK, 'written');
+    story.history.lostPower(() => false);
+    return story;
+  };
+  const stat = (mode: number, inode: number): Answer => ({
+    kind: 'ok',
+    attributes: { inode, type: 'file', mode, size: 1, links: 1, entries: 0 },
+  });
+  const lstat: Action = { do: 'lstat', path: '/f' };
+  for (const mode of [0o600, 0o640]) build().done('c', lstat, stat(mode, 7));
+  refuses(() => build().done('c', lstat, stat(0o644, 7)));
+});
+
+test('M4: what a client owed when it died comes again or not at all', () => {
+  const story = afterPowerLoss();
+  story.history.clientDied('alive');
+  story.done('c', mkdir('/w3'));
+  const kept = afterPowerLoss();
+  kept.history.clientDied('alive');
+  kept.done('c', mkdir('/w3'), error('exists'));
 });
 
 test('a stable acknowledgement makes everything before it stable', () => {
@@ -167,6 +270,26 @@ test('a stable acknowledgement makes everything before it stable', () => {
   story.done('a', mkdir('/s'));
   story.history.lostPower(() => false);
   refuses(() => story.done('c', list, names('s')));
+});
+
+test('M4: a stable answer that wrote nothing makes nothing stable but what it rests on', () => {
+  const build = (look: Action, answer: Answer): Story => {
+    const story = new Story();
+    story.done('dead', mkdir('/w1'), OK, 'written');
+    story.done('a', look, answer);
+    story.history.lostPower(() => false);
+    return story;
+  };
+  const gone: Action = { do: 'lstat', path: '/w1' };
+  for (const found of [names(), names('w1')])
+    build({ do: 'lstat', path: '/x' }, error('not_found')).done('c', list, found);
+  const attributes = { inode: 5, type: 'directory', mode: 0o755, size: 0, links: 2, entries: 0 };
+  for (const story of [
+    build(list, names('w1')),
+    build(gone, { kind: 'ok', attributes }),
+    build(mkdir('/w1'), error('exists')),
+  ])
+    refuses(() => story.done('c', list, names()));
 });
 
 test('D3: after a power loss of nodes bytes that were only written may be those of before, others may not', () => {

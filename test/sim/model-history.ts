@@ -7,97 +7,29 @@
  * been acknowledged to anybody when it asked (M7: no stale read after close or fsync by another).
  *
  * Each explanation remembers its moments back to the last stable one: a power loss goes back to any of them, and then what
- * living clients had been answered comes again, with the same outcome (M4).
+ * living clients had been answered comes again (M4, `model-losses.ts`).
  */
-import { crc32 } from '@collective/base/crc';
 import {
-  type Applied,
-  type Expected,
-  type FileSystem,
-  firstDifference,
-  type ModelNode,
-  mayRead,
-  setNode,
-} from './model-files.ts';
-
-export interface AnsweredAttributes {
-  readonly inode: number;
-  readonly type: string;
-  readonly mode: number;
-  readonly size: number;
-  readonly links: number;
-  readonly entries: number;
-}
-
-export type Answer =
-  | { readonly kind: 'error'; readonly code: string }
-  | {
-      readonly kind: 'ok';
-      readonly attributes?: AnsweredAttributes;
-      readonly bytes?: Buffer;
-      readonly names?: readonly string[];
-      readonly text?: string;
-      readonly offset?: number;
-    };
-
-/** A step either ends the operation or binds a node for the next step. */
-export type StepOutcome = Applied | { readonly fs: FileSystem; readonly bound: string };
-export type Step = (fs: FileSystem, bound: string) => StepOutcome;
-
-/** What an operation has to do with a name, a folder's list or a node. Two that only add to a list do not disturb each other. */
-export interface Touch {
-  readonly key: string;
-  readonly how: 'read' | 'write' | 'add';
-}
-
-export interface ModelOperation {
-  readonly id: string;
-  readonly client: string;
-  /** For the trace. */
-  readonly text: string;
-  readonly steps: readonly Step[];
-  /** Which steps only read; all of them: the operation changes nothing. */
-  readonly reads: readonly boolean[];
-  /** Steps that only read may be answered from the cache of a client that caches. */
-  readonly cached: boolean;
-  /** What it may touch in this state: two operations that do not disturb each other may take effect in either order. */
-  readonly touches: (fs: FileSystem) => readonly Touch[];
-}
-
-interface Fate {
-  readonly operation: ModelOperation;
-  readonly invokedAt: number;
-  answer: Answer | undefined;
-  answeredAt: number;
-  stable: boolean;
-  /** A power loss may have taken it; its client lives and will send it again. */
-  awaitsReplay: boolean;
-}
-
-/** An open operation that has begun to take effect; `expected` is set when all its steps are done. */
-interface Progress {
-  readonly step: number;
-  readonly bound: string;
-  readonly expected: Expected | undefined;
-}
-
-/** The state after an operation took effect. */
-interface Moment {
-  readonly fs: FileSystem;
-  readonly operation: string;
-  /** When somebody had been answered who had seen this moment or a later one: nobody who asks after that may see an earlier one. */
-  readonly seenAt: number;
-}
-
-interface Explanation {
-  /** From the last to which a power loss or a slow reader can go back, to the present. */
-  readonly moments: readonly Moment[];
-  readonly progress: ReadonlyMap<string, Progress>;
-}
+  distinct,
+  type Explanation,
+  type Fate,
+  keyOf,
+  keyOfFs,
+  keyOfPresent,
+  type Moment,
+  NOT_YET,
+  type Progress,
+  startOf,
+  tipOf,
+  without,
+} from './explanation.ts';
+import { type Answer, match, showAnswer } from './model-answers.ts';
+import type { Expected, FileSystem } from './model-files.ts';
+import { type Afterwards, possibleLosses, withOwedMade, withoutLost } from './model-losses.ts';
+import { disturb, isFromCache, type ModelOperation, type Step, type Touch } from './model-operation.ts';
 
 const EXPLANATIONS_MAX = 4_000;
 const NOT_BEGUN: Progress = { step: 0, bound: '', expected: undefined };
-const NOT_SEEN = Number.POSITIVE_INFINITY;
 
 /** The answers cannot be explained: a defect, in the member or in the model. */
 export class Unexplained extends Error {}
@@ -105,16 +37,34 @@ export class Unexplained extends Error {}
 /** There are more explanations than can be followed: nothing is known. */
 export class Undecided extends Error {}
 
+interface Search {
+  readonly fate: Fate;
+  readonly answer: Answer;
+  readonly at: number;
+  /** The answer may be of the coordinator that has lost its power since: what it shows may be lost, and nobody else has seen it. */
+  readonly mayBeOld: boolean;
+  readonly found: Map<string, Explanation>;
+  readonly seen: Set<string>;
+  readonly wrong: Set<string>;
+}
+
 export class History {
   #explanations: Explanation[];
   /** Called and not answered; those of dead clients too. */
   readonly #open = new Map<string, Fate>();
   /** Every operation that a moment may still name. */
   readonly #fates = new Map<string, Fate>();
+  /** Clients of whom it is not known that they have sent again what the last power loss took; the gate waits for them (M6). */
+  #awaited = new Set<string>();
+  /** Those for whom the gate does not wait, or not any more. */
+  #late = new Set<string>();
+  /** Those that were told that something ended otherwise. */
+  #told = new Set<string>();
+  #lostAt = 0;
   #serial = 0;
 
   constructor(start: FileSystem) {
-    this.#explanations = [{ moments: [firstMoment(start)], progress: new Map() }];
+    this.#explanations = [startOf(start)];
   }
 
   get explanations(): number {
@@ -138,14 +88,13 @@ export class History {
   }
 
   invoke(operation: ModelOperation): void {
-    const invokedAt = ++this.#serial;
     const fate: Fate = {
       operation,
-      invokedAt,
+      invokedAt: ++this.#serial,
       answer: undefined,
-      answeredAt: NOT_SEEN,
+      answeredAt: NOT_YET,
       stable: false,
-      awaitsReplay: false,
+      settledAt: 0,
     };
     this.#open.set(operation.id, fate);
     this.#fates.set(operation.id, fate);
@@ -153,10 +102,15 @@ export class History {
 
   respond(id: string, answer: Answer, stable: boolean): void {
     const fate = this.#fateOf(id);
-    const search = {
+    const { client, passesGate, endsLog } = fate.operation;
+    const mayBeOld = fate.invokedAt < this.#lostAt;
+    // An old answer of a client that comes late does not rest on what others have changed since: it is not judged.
+    if (mayBeOld && this.#late.has(client)) return;
+    const search: Search = {
       fate,
       answer,
       at: ++this.#serial,
+      mayBeOld,
       found: new Map(),
       seen: new Set<string>(),
       wrong: new Set<string>(),
@@ -165,72 +119,172 @@ export class History {
     if (search.found.size === 0) {
       const said = [...search.wrong].slice(0, 6).join('\n  or ');
       throw new Unexplained(
-        `No order of the operations explains this answer of ${fate.operation.client}:\n  ${fate.operation.text}\n  answered ${showAnswer(answer)}\n  but the model says ${said}\n  open: ${this.#showOpen(id)}`,
+        `No order of the operations explains this answer of ${client}:\n  ${fate.operation.text}\n  answered ${showAnswer(answer)}\n  but the model says ${said}\n  open: ${this.#showOpen(id)}`,
       );
     }
     fate.answer = answer;
     fate.answeredAt = search.at;
     fate.stable = stable;
+    if (mayBeOld && this.#awaited.has(client) && !stable) fate.settledAt = NOT_YET;
+    if (passesGate && answer.kind === 'ok' && !mayBeOld) this.#gateWasPassed(search.at);
     // The log is stable up to a position: whatever had been answered before this was called lies below it.
-    for (const other of this.#fates.values()) {
-      if (other.answeredAt >= fate.invokedAt) continue;
-      // What a client has to send again comes before anything new of it.
-      if (other.operation.client === fate.operation.client && !isFromCache(fate.operation)) other.awaitsReplay = false;
-      if (stable && !other.awaitsReplay) other.stable = true;
-    }
+    if (stable && endsLog && answer.kind === 'ok')
+      for (const other of this.#fates.values())
+        if (Math.max(other.answeredAt, other.settledAt) < fate.invokedAt) other.stable = true;
     this.#open.delete(id);
     this.#explanations = [...search.found.values()];
     this.#trim();
   }
 
+  /** The call changed nothing and has no answer to be judged. */
+  withdraw(id: string): void {
+    const without = this.#explanations.filter(({ progress }) => !progress.has(id));
+    if (without.length === 0)
+      throw new Unexplained(
+        `Answered as if nothing had changed, but somebody has seen the change: ${this.#showText(id)}`,
+      );
+    this.#open.delete(id);
+    this.#explanations = without;
+    this.#trim();
+  }
+
   change(apply: (fs: FileSystem) => FileSystem): void {
     this.#explanations = this.#distinct(
-      this.#explanations.map(({ moments, progress }) => ({
-        moments: moments.map((moment) => ({ ...moment, fs: apply(moment.fs) })),
-        progress,
+      this.#explanations.map((explanation) => ({
+        ...explanation,
+        moments: explanation.moments.map((moment) => ({ ...moment, fs: apply(moment.fs) })),
       })),
     );
   }
 
   /** The disks show that everything acknowledged so far is stable. */
   allStable(): void {
-    for (const fate of this.#fates.values()) if (fate.answer !== undefined) fate.stable = true;
+    for (const fate of this.#fates.values())
+      if (fate.answer !== undefined && fate.settledAt !== NOT_YET) fate.stable = true;
     this.#trim();
   }
 
-  /**
-   * The coordinator lost power. What was not stable may be gone, from the end of its log backwards; operations of clients that
-   * live come again in their order, and those that had been answered must have the same outcome.
-   */
+  // ---- power losses ----
+
+  /** The coordinator lost power. What was not stable may be gone, from the end of its log backwards. */
   lostPower(lives: (client: string) => boolean): void {
-    this.#lose((explanation) => this.#possibleLosses(explanation), lives);
-    for (const fate of this.#fates.values())
-      fate.awaitsReplay = !fate.stable && fate.answer !== undefined && lives(fate.operation.client);
+    this.#lostAt = ++this.#serial;
+    for (const fate of this.#fates.values()) {
+      const { client, cached, written } = fate.operation;
+      if (!written || !lives(client)) continue;
+      // The gate knows those only that may hold promises.
+      if (cached && !this.#late.has(client)) this.#awaited.add(client);
+      else this.#late.add(client);
+      if (fate.answer !== undefined && !fate.stable) fate.settledAt = NOT_YET;
+    }
+    const afterwards = (client: string): Afterwards =>
+      this.#awaited.has(client) ? 'again' : this.#late.has(client) ? 'late' : 'never';
+    this.#lose((explanation) => {
+      const losses = possibleLosses(explanation, this.#fates, EXPLANATIONS_MAX);
+      if (losses === undefined) throw new Undecided(`A power loss with more than ${EXPLANATIONS_MAX} outcomes`);
+      return losses;
+    }, afterwards);
   }
 
-  /** The client died. What the coordinator had lost before and this client had not sent again yet is lost for good. */
-  clientDied(client: string): void {
-    const mine = [...this.#fates.values()].filter((fate) => fate.awaitsReplay && fate.operation.client === client);
-    if (mine.length === 0) return;
-    const ids = mine.map(({ operation }) => operation.id);
-    this.#lose(
-      () => Array.from({ length: mine.length + 1 }, (_, kept) => new Set(ids.slice(kept))),
-      () => false,
+  /** One lease has passed since the coordinator's start: the gate may have opened before some had come (M6). */
+  gateMayHaveOpened(): void {
+    if (this.#awaited.size === 0) return;
+    const late = this.#awaited;
+    this.#late = this.#late.union(late);
+    this.#awaited = new Set();
+    this.#explanations = this.#distinct(
+      this.#explanations.flatMap((explanation) => {
+        const lost = new Set(this.#madeAgain(explanation, (client) => late.has(client)));
+        const found = lost.size === 0 ? [] : this.#withoutLost(explanation, lost, () => 'late');
+        return found.length === 0 ? [explanation] : found;
+      }),
     );
-    for (const fate of mine) fate.awaitsReplay = false;
   }
 
-  #lose(losses: (explanation: Explanation) => Set<string>[], lives: (client: string) => boolean): void {
-    const found: Explanation[] = [];
-    for (const explanation of this.#explanations)
-      for (const lost of losses(explanation)) {
-        const replayed = this.#replay(explanation, lost, lives);
-        if (replayed !== undefined) found.push(replayed);
-      }
+  /** The client says that a change which it made again ended otherwise. */
+  replayDiffered(client: string): void {
+    if (!this.#late.has(client))
+      throw new Unexplained(
+        `${client} was told that a change which it made again ended otherwise: nobody was before it`,
+      );
+    this.#told.add(client);
+  }
+
+  /** The client died, or its session: what it had not sent again yet is lost for good. */
+  clientDied(client: string): void {
+    this.#awaited.delete(client);
+    this.#late.delete(client);
+    const mine = [...this.#fates.values()].filter((fate) => fate.operation.client === client);
+    if (!mine.some(({ settledAt }) => settledAt === NOT_YET)) return;
+    this.#lose(
+      (explanation) => {
+        const changes = this.#madeAgain(explanation, (each) => each === client);
+        return Array.from({ length: changes.length + 1 }, (_, kept) => new Set(changes.slice(kept)));
+      },
+      () => 'never',
+    );
+    const isMine = (id: string): boolean => mine.some(({ operation }) => operation.id === id);
+    this.#explanations = this.#distinct(
+      this.#explanations
+        .flatMap((explanation) => [...this.#withOwedMade(explanation, client)])
+        .map((explanation) => ({
+          ...explanation,
+          owed: explanation.owed.filter(({ operation }) => !isMine(operation)),
+          differing: explanation.differing.filter((operation) => !isMine(operation)),
+        })),
+    );
+    for (const fate of mine) fate.settledAt = Math.min(fate.settledAt, this.#serial);
+  }
+
+  /** A new change of anybody went through the gate: all that it waited for were back (M6). */
+  #gateWasPassed(at: number): void {
+    if (this.#awaited.size === 0) return;
+    for (const fate of this.#fates.values())
+      if (fate.settledAt === NOT_YET && this.#awaited.has(fate.operation.client)) fate.settledAt = at;
+    this.#awaited.clear();
+  }
+
+  /** Moments that their client may not have made again yet; nobody else's answer rests on them. */
+  #madeAgain({ moments }: Explanation, of: (client: string) => boolean): number[] {
+    return moments.flatMap(({ operation, againAfter, firm }, at) => {
+      const fate = this.#fates.get(operation);
+      if (againAfter === 0 || firm || fate === undefined) return [];
+      return fate.settledAt === NOT_YET && of(fate.operation.client) ? [at] : [];
+    });
+  }
+
+  #lose(losses: (explanation: Explanation) => Set<number>[], afterwards: (client: string) => Afterwards): void {
+    const found = this.#explanations.flatMap((explanation) =>
+      losses(explanation).flatMap((lost) => this.#withoutLost(explanation, lost, afterwards)),
+    );
     if (found.length === 0)
       throw new Unexplained('After the loss no beginning of the log lets all answered operations come again');
     this.#explanations = this.#distinct(found);
+    this.#checkNumber(this.#explanations.length);
   }
+
+  #withoutLost(
+    explanation: Explanation,
+    lost: ReadonlySet<number>,
+    afterwards: (client: string) => Afterwards,
+  ): Explanation[] {
+    return withoutLost(explanation, lost, { fates: this.#fates, afterwards, at: this.#lostAt });
+  }
+
+  /** As it is, and with the first, the first two, ... of the owed changes made. */
+  *#withOwedMade(explanation: Explanation, client: string): Generator<Explanation> {
+    for (let next: Explanation | undefined = explanation; next !== undefined; ) {
+      yield next;
+      next = withOwedMade(next, client, this.#fates, this.#lostAt);
+    }
+  }
+
+  #withOneOwedMade(explanation: Explanation): Explanation[] {
+    if (explanation.owed.length === 0) return [];
+    return [...this.#late].flatMap((client) => withOwedMade(explanation, client, this.#fates, this.#lostAt) ?? []);
+  }
+
+  // ---- the search ----
 
   /** Every open operation is done or not done, and the present state must be accepted. */
   observe(accepts: (fs: FileSystem) => FileSystem | string): void {
@@ -238,14 +292,14 @@ export class History {
     const seen = new Set<string>();
     const wrong = new Set<string>();
     const visit = (explanation: Explanation): void => {
-      const tip = tipOf(explanation);
-      const key = `${keyOfFs(tip.fs)}|${keyOfProgress(explanation.progress)}`;
+      const key = keyOfPresent(explanation);
       if (seen.has(key)) return;
       seen.add(key);
       this.#checkNumber(seen.size);
-      const fs = accepts(tip.fs);
+      const fs = this.#isSettled(explanation, wrong) ? accepts(tipOf(explanation).fs) : undefined;
       if (typeof fs === 'string') wrong.add(fs);
-      else found.set(String(keyOfFs(fs)), fs);
+      else if (fs !== undefined) found.set(String(keyOfFs(fs)), fs);
+      for (const next of this.#withOneOwedMade(explanation)) visit(next);
       for (const fate of this.#open.values()) for (const next of this.#advance(explanation, fate)) visit(next);
     };
     for (const explanation of this.#explanations) visit(explanation);
@@ -257,10 +311,19 @@ export class History {
     }
     this.#open.clear();
     this.#fates.clear();
-    this.#explanations = [...found.values()].map((fs) => ({
-      moments: [firstMoment({ ...fs, putBeforePowerLoss: new Set() })],
-      progress: new Map(),
-    }));
+    this.#awaited.clear();
+    this.#late.clear();
+    this.#told.clear();
+    this.#explanations = [...found.values()].map((fs) => startOf({ ...fs, putBeforePowerLoss: new Set() }));
+  }
+
+  /** Whoever comes late has made its changes again by now, and was told if one ended otherwise. */
+  #isSettled({ owed, differing }: Explanation, wrong: Set<string>): boolean {
+    if (owed.length > 0) return false;
+    const untold = differing.find((id) => !this.#told.has(this.#fates.get(id)?.operation.client ?? ''));
+    if (untold === undefined) return true;
+    wrong.add(`nobody was told that this ended otherwise when it was made again: ${this.#showText(untold)}`);
+    return false;
   }
 
   #explain(explanation: Explanation, search: Search): void {
@@ -271,60 +334,78 @@ export class History {
     const { fate } = search;
     const expected = explanation.progress.get(fate.operation.id)?.expected;
     if (expected !== undefined) {
-      this.#accept(explanation, explanation.moments.length - 1, expected, search);
+      this.#accept(explanation, lastMomentOf(explanation, fate), expected, search);
       return;
     }
-    const nexts = this.#advance(explanation, fate);
-    if (explanation.progress.has(fate.operation.id)) nexts.push(...this.#finishUnchanged(explanation, fate));
-    else this.#explainUnchanged(explanation, search);
-    for (const next of nexts) this.#explain(next, search);
+    this.#explainUnchanged(explanation, search);
+    for (const next of this.#advance(explanation, fate)) this.#explain(next, search);
+    for (const next of this.#withOneOwedMade(explanation)) this.#explain(next, search);
     // Others take effect before it only where the order can matter; else they can wait for their own answers.
     for (const other of this.#disturbing(explanation, fate))
       for (const next of this.#advance(explanation, other)) this.#explain(next, search);
   }
 
-  /** It changed nothing and saw the state of some moment since it was called. */
+  /** It changed nothing more, and saw the state of some moment since it was called or since its own last change. */
   #explainUnchanged(explanation: Explanation, search: Search): void {
     const { operation } = search.fate;
+    const begun = explanation.progress.get(operation.id) ?? NOT_BEGUN;
+    const own = lastMomentOf(explanation, search.fate);
     const visit = (step: number, bound: string, from: number): void => {
       const run = operation.steps[step];
       if (run === undefined) return;
       for (const at of this.#visible(explanation, search.fate, step)) {
         const moment = explanation.moments[at];
-        if (moment === undefined || (at < from && !operation.cached)) continue;
+        if (moment === undefined || at < own || (at < from && !operation.cached)) continue;
         const outcome = run(moment.fs, bound);
         if (outcome.fs !== moment.fs) continue;
         if ('bound' in outcome) visit(step + 1, outcome.bound, at);
         else this.#accept(explanation, at, outcome.expected, search);
       }
     };
-    visit(0, '', 0);
+    visit(begun.step, begun.bound, 0);
   }
 
   /** Notes the explanation if the answer is the expected one at this moment. */
-  #accept(
-    explanation: Explanation,
-    at: number,
-    expected: Expected,
-    { fate, answer, found, wrong, at: seenAt }: Search,
-  ): void {
+  #accept(explanation: Explanation, at: number, expected: Expected, search: Search): void {
+    const { fate, answer, found, wrong, mayBeOld } = search;
+    const { id } = fate.operation;
     const fs = match(tipOf(explanation).fs, expected, answer);
     if (typeof fs === 'string') {
       wrong.add(fs);
       return;
     }
     // Whoever reads its own cache has seen nothing that others may not miss.
-    const sees = isFromCache(fate.operation) ? -1 : at;
+    const sees = isFromCache(fate.operation) || mayBeOld ? -1 : at;
     const last = explanation.moments.length - 1;
+    const restsOn = this.#groundOf(explanation, at, search);
+    const seen = (moment: Moment, i: number): Moment => ({
+      ...moment,
+      fs: i === last ? fs : moment.fs,
+      seenAt: i <= sees ? Math.min(moment.seenAt, search.at) : moment.seenAt,
+      againAfter: mayBeOld && fate.operation.written && moment.operation === id ? this.#lostAt : moment.againAfter,
+      firm: moment.firm || restsOn(moment, i),
+    });
     const explained: Explanation = {
-      moments: explanation.moments.map((moment, i) => ({
-        fs: i === last ? fs : moment.fs,
-        operation: moment.operation,
-        seenAt: i <= sees ? Math.min(moment.seenAt, seenAt) : moment.seenAt,
-      })),
-      progress: without(explanation.progress, fate.operation.id),
+      ...explanation,
+      moments: explanation.moments.map(seen),
+      progress: without(explanation.progress, id),
     };
     found.set(this.#keyOf(explained), explained);
+  }
+
+  /** Which changes of others the answer rests on: it has waited until they were stable. What is cached has no ground. */
+  #groundOf({ moments }: Explanation, at: number, { fate, mayBeOld }: Search): (moment: Moment, i: number) => boolean {
+    const { client, cached, touches } = fate.operation;
+    const { fs } = moments[at] ?? {};
+    if (fs === undefined || cached || mayBeOld) return () => false;
+    let own: readonly Touch[] | undefined;
+    return (moment, i) => {
+      if (i === 0 || i > at) return false;
+      const other = this.#fates.get(moment.operation);
+      if (other === undefined || other.stable || other.operation.client === client) return false;
+      own ??= touches(fs);
+      return other.operation.touches(moment.fs).some((one) => own?.some((each) => disturb(one, each)));
+    };
   }
 
   /** Open operations that can change what this one sees, directly or through others. */
@@ -381,12 +462,20 @@ export class History {
           'bound' in outcome
             ? { step: step + 1, bound: outcome.bound, expected: undefined }
             : { step: step + 1, bound, expected: outcome.expected };
+        const moment: Moment = {
+          fs: outcome.fs,
+          operation: operation.id,
+          step,
+          bound,
+          seenAt: NOT_YET,
+          againAfter: 0,
+          firm: false,
+        };
         results.push({
-          moments: [...explanation.moments, { fs: outcome.fs, operation: operation.id, seenAt: NOT_SEEN }],
+          ...explanation,
+          moments: [...explanation.moments, moment],
           progress: new Map([...explanation.progress, [operation.id, next]]),
         });
-        // What is left of it may also change nothing.
-        if ('bound' in outcome) results.push(...this.#finishUnchanged(results.at(-1), fate));
       }
       seeBefore(step, bound, from, run);
     };
@@ -403,16 +492,6 @@ export class History {
     return results;
   }
 
-  #finishUnchanged(explanation: Explanation | undefined, { operation }: Fate): Explanation[] {
-    const begun = explanation?.progress.get(operation.id);
-    if (explanation === undefined || begun === undefined) return [];
-    const tip = tipOf(explanation);
-    const outcome = operation.steps[begun.step]?.(tip.fs, begun.bound);
-    if (outcome === undefined || outcome.fs !== tip.fs || 'bound' in outcome) return [];
-    const done: Progress = { step: begun.step + 1, bound: begun.bound, expected: outcome.expected };
-    return [{ moments: explanation.moments, progress: new Map([...explanation.progress, [operation.id, done]]) }];
-  }
-
   /** Moments that a step of this operation may have seen, newest first. */
   #visible({ moments }: Explanation, { operation, invokedAt }: Fate, step: number): number[] {
     const fromCache = operation.cached && operation.reads[step] === true;
@@ -420,133 +499,55 @@ export class History {
     for (let at = moments.length - 1; at >= 0; at--) {
       visible.push(at);
       const moment = moments[at];
-      if (moment === undefined) break;
-      const knownAt = fromCache ? (this.#fates.get(moment.operation)?.answeredAt ?? 0) : moment.seenAt;
-      if (knownAt < invokedAt) break;
+      if (moment === undefined || this.#knownAt(moment, operation.client, fromCache) < invokedAt) break;
     }
     return visible;
   }
 
-  /**
-   * Sets of operations that a power loss can have taken together. Operations that ran at once may lie in the log in another order
-   * than here; but one that was called after another had been answered lies behind it.
-   */
-  #possibleLosses({ moments }: Explanation): Set<string>[] {
-    const unstable = new Map<string, string[]>();
-    const all: Fate[] = [];
-    for (const { operation } of moments.slice(1)) {
-      const fate = this.#fates.get(operation);
-      if (fate === undefined || all.includes(fate)) continue;
-      all.push(fate);
-      if (fate.stable) continue;
-      const { client } = fate.operation;
-      unstable.set(client, [...(unstable.get(client) ?? []), operation]);
-    }
-    let losses: string[][] = [[]];
-    for (const operations of unstable.values())
-      losses = losses.flatMap((loss) =>
-        Array.from({ length: operations.length + 1 }, (_, kept) => [...loss, ...operations.slice(kept)]),
-      );
-    if (losses.length > EXPLANATIONS_MAX) throw new Undecided(`A power loss with ${losses.length} possible outcomes`);
-    return losses
-      .map((loss) => new Set(loss))
-      .filter((loss) =>
-        all.every(
-          (kept) =>
-            loss.has(kept.operation.id) ||
-            all.every((gone) => !loss.has(gone.operation.id) || gone.awaitsReplay || gone.answeredAt >= kept.invokedAt),
-        ),
-      );
+  /** Whoever asked later cannot have seen less. */
+  #knownAt({ operation, againAfter, seenAt }: Moment, asker: string, fromCache: boolean): number {
+    const fate = this.#fates.get(operation);
+    // A client sends again what was lost before it asks for anything new (M4).
+    if (fate?.operation.client === asker && againAfter > 0) return fate.answeredAt;
+    if (!fromCache) return seenAt;
+    if (fate === undefined) return 0;
+    return againAfter > 0 ? fate.settledAt : fate.answeredAt;
   }
 
-  #replay(
-    { moments, progress }: Explanation,
-    lost: ReadonlySet<string>,
-    lives: (client: string) => boolean,
-  ): Explanation | undefined {
-    const [base] = moments;
-    if (base === undefined) return undefined;
-    const left = new Map(progress);
-    const replayed = [base];
-    let fs: FileSystem = base.fs;
-    const again = (id: string, seenAt: number): boolean => {
-      const fate = this.#fates.get(id);
-      if (fate === undefined) return true;
-      const { operation, answer } = fate;
-      const stepsDone = progress.get(id)?.step ?? operation.steps.length;
-      let bound = '';
-      let expected: Expected | undefined;
-      for (const step of operation.steps.slice(0, stepsDone)) {
-        const outcome: StepOutcome = step(fs, bound);
-        fs = outcome.fs;
-        if ('bound' in outcome) bound = outcome.bound;
-        else {
-          expected = outcome.expected;
-          break;
-        }
-      }
-      if (answer !== undefined) {
-        const matched: FileSystem | string = expected === undefined ? 'unfinished' : match(fs, expected, answer);
-        if (typeof matched === 'string') return false;
-        fs = matched;
-      } else left.set(id, { step: stepsDone, bound, expected });
-      replayed.push({ fs, operation: id, seenAt });
-      return true;
-    };
-    const comesAgain: { id: string; seenAt: number }[] = [];
-    for (const { operation: id, seenAt } of moments.slice(1)) {
-      if (replayed.some(({ operation }) => operation === id)) continue;
-      if (!lost.has(id)) {
-        if (!again(id, seenAt)) return undefined;
-        continue;
-      }
-      left.delete(id);
-      const fate = this.#fates.get(id);
-      // Not answered: whoever lives sends it again, and it takes effect when it does.
-      if (fate?.answer !== undefined && lives(fate.operation.client)) comesAgain.push({ id, seenAt });
-    }
-    for (const { id, seenAt } of comesAgain) if (!again(id, seenAt)) return undefined;
-    return { moments: replayed, progress: left };
-  }
+  // ---- the number of explanations ----
 
   /** Forgets moments to which neither a power loss nor a slow reader goes back. */
   #trim(): void {
     const oldestAsked = this.#oldestAsked();
     const named = new Set<string>();
-    const trimmed = this.#explanations.map(({ moments, progress }) => {
+    const trimmed = this.#explanations.map((explanation) => {
+      const { moments, progress, owed, differing } = explanation;
       let floor = 0;
       for (; floor + 1 < moments.length; floor++) {
         const fate = this.#fates.get(moments[floor + 1]?.operation ?? '');
-        if (fate !== undefined && (!fate.stable || fate.answeredAt >= oldestAsked)) break;
+        if (fate !== undefined && (!fate.stable || Math.max(fate.answeredAt, fate.settledAt) >= oldestAsked)) break;
       }
       const kept = moments.slice(floor);
-      for (const { operation } of kept) named.add(operation);
-      for (const id of progress.keys()) named.add(id);
-      return { moments: kept, progress };
+      for (const { operation } of [...kept, ...owed]) named.add(operation);
+      for (const id of [...progress.keys(), ...differing]) named.add(id);
+      return { ...explanation, moments: kept };
     });
     for (const id of this.#fates.keys()) if (!named.has(id) && !this.#open.has(id)) this.#fates.delete(id);
     this.#explanations = this.#distinct(trimmed);
   }
 
   #oldestAsked(): number {
-    let oldest = Number.POSITIVE_INFINITY;
+    let oldest = NOT_YET;
     for (const { invokedAt } of this.#open.values()) oldest = Math.min(oldest, invokedAt);
     return oldest;
   }
 
   #distinct(explanations: readonly Explanation[]): Explanation[] {
-    return [...new Map(explanations.map((each) => [this.#keyOf(each), each])).values()];
+    return distinct(explanations, this.#oldestAsked());
   }
 
-  #keyOf({ moments, progress }: Explanation): string {
-    const oldestAsked = this.#oldestAsked();
-    const parts = [keyOfProgress(progress)];
-    for (const [i, { fs, operation, seenAt }] of moments.entries()) {
-      // How a state came about does not matter once nobody can go back behind it.
-      if (i > 0) parts.push(`${operation} ${seenAt < oldestAsked ? 0 : seenAt}`);
-      parts.push(String(keyOfFs(fs)));
-    }
-    return parts.join('|');
+  #keyOf(explanation: Explanation): string {
+    return keyOf(explanation, this.#oldestAsked());
   }
 
   #fateOf(id: string): Fate {
@@ -563,165 +564,16 @@ export class History {
   }
 
   #showOpen(but: string): string {
-    const open = [...this.#open.values()].filter(({ operation }) => operation.id !== but);
-    return open.length === 0 ? 'none' : open.map(({ operation }) => `${operation.client} ${operation.text}`).join('; ');
+    const open = [...this.#open.keys()].filter((id) => id !== but);
+    return open.length === 0 ? 'none' : open.map((id) => this.#showText(id)).join('; ');
+  }
+
+  #showText(id: string): string {
+    const operation = this.#fates.get(id)?.operation;
+    return `${operation?.client} ${operation?.text}`;
   }
 }
 
-interface Search {
-  readonly fate: Fate;
-  readonly answer: Answer;
-  readonly at: number;
-  readonly found: Map<string, Explanation>;
-  readonly seen: Set<string>;
-  readonly wrong: Set<string>;
-}
-
-/** Answered without the coordinator, perhaps. */
-function isFromCache({ cached, reads }: ModelOperation): boolean {
-  return cached && reads.every(Boolean);
-}
-
-function disturb(a: Touch, b: Touch): boolean {
-  return a.key === b.key && (a.how !== b.how || a.how === 'write');
-}
-
-function tipOf({ moments }: Explanation): Moment {
-  const tip = moments.at(-1);
-  if (tip === undefined) throw new Error('An explanation has at least one moment');
-  return tip;
-}
-
-function firstMoment(fs: FileSystem): Moment {
-  return { fs, operation: '', seenAt: 0 };
-}
-
-function without(progress: ReadonlyMap<string, Progress>, id: string): ReadonlyMap<string, Progress> {
-  if (!progress.has(id)) return progress;
-  const rest = new Map(progress);
-  rest.delete(id);
-  return rest;
-}
-
-/** The state with what the answer taught (inode numbers), or why the answer is wrong. */
-function match(fs: FileSystem, expected: Expected, answer: Answer): FileSystem | string {
-  if ('error' in expected) {
-    if (answer.kind === 'error' && sameError(expected.error, answer.code)) return fs;
-    // A node without names may be there a little longer, while it is not known whether somebody has it open.
-    if (expected.error === 'stale' && answer.kind === 'ok' && (answer.attributes?.links ?? 0) === 0) return fs;
-    return `error ${expected.error}`;
-  }
-  if (answer.kind === 'error') return `success ${showExpected(expected)}`;
-  if (expected.names !== undefined && expected.names.join('\n') !== answer.names?.join('\n'))
-    return `names [${expected.names.join(' ')}]`;
-  if (expected.text !== undefined && expected.text !== answer.text) return `'${expected.text}'`;
-  if (expected.offset !== undefined && answer.offset !== undefined && expected.offset !== answer.offset)
-    return `offset ${expected.offset}`;
-  if (expected.bytes !== undefined) {
-    const { node, offset, length } = expected.bytes;
-    if (answer.bytes?.length !== length) return `${length} bytes`;
-    if (!mayRead(node, offset, answer.bytes)) return `other bytes at ${firstDifference(node, offset, answer.bytes)}`;
-  }
-  if (expected.attributes === undefined || answer.attributes === undefined) return fs;
-  const wanted = expected.attributes;
-  const got = answer.attributes;
-  const same =
-    got.type === wanted.type &&
-    got.mode === wanted.mode &&
-    got.size === (wanted.size ?? got.size) &&
-    got.links === (wanted.links ?? got.links) &&
-    got.entries === (wanted.entries ?? got.entries);
-  if (!same) return showExpected(expected);
-  return learnInode(fs, wanted.id, got.inode);
-}
-
-export function learnInode(fs: FileSystem, id: string, inode: number): FileSystem | string {
-  const node = fs.nodes.get(id);
-  if (node === undefined || node.inode === inode) return fs;
-  if (node.inode !== undefined) return `inode ${node.inode} for ${id}`;
-  for (const other of fs.nodes.values())
-    if (other.inode === inode) return `another inode than ${inode}, which ${other.id} has`;
-  return setNode(fs, { ...node, inode });
-}
-
-/** A node that is gone may be told as missing or as stale. */
-function sameError(expected: string, code: string): boolean {
-  return expected === code || (expected === 'stale' && code === 'not_found');
-}
-
-function showExpected(expected: Expected): string {
-  if ('error' in expected) return `error ${expected.error}`;
-  return JSON.stringify({
-    ...expected.attributes,
-    names: expected.names,
-    offset: expected.offset,
-    text: expected.text,
-  });
-}
-
-function showAnswer(answer: Answer): string {
-  if (answer.kind === 'error') return `error ${answer.code}`;
-  const bytes = answer.bytes === undefined ? undefined : `${answer.bytes.length} bytes`;
-  return JSON.stringify({ ...answer, kind: undefined, bytes });
-}
-
-// ---- keys ----
-
-function keyOfProgress(progress: ReadonlyMap<string, Progress>): string {
-  const parts: (string | number)[] = [];
-  for (const id of [...progress.keys()].sort()) {
-    const at = progress.get(id);
-    if (at !== undefined)
-      parts.push(id, at.step, at.bound, at.expected === undefined ? '' : keyOfExpected(at.expected));
-  }
-  return parts.join(' ');
-}
-
-const fsKeys = new WeakMap<FileSystem, number>();
-const nodeKeys = new WeakMap<ModelNode, string>();
-const expectedKeys = new WeakMap<object, string>();
-
-function keyOfFs(fs: FileSystem): number {
-  let key = fsKeys.get(fs);
-  if (key === undefined) {
-    const parts = [...fs.nodes.values()].map(keyOfNode).sort();
-    for (const [handle, id] of fs.handles) parts.push(`${handle}=${id}`);
-    key = crc32(Buffer.from(parts.join('\n'))) * 2 ** 20 + (parts.length % 2 ** 20);
-    fsKeys.set(fs, key);
-  }
-  return key;
-}
-
-function keyOfNode(node: ModelNode): string {
-  let key = nodeKeys.get(node);
-  if (key === undefined) {
-    const content = (pieces: ModelNode['content']): string =>
-      `${pieces.size}:${pieces.pieces.map((piece) => `${piece.offset}+${crc32(piece.bytes)}`).join(',')}`;
-    key = [
-      node.id,
-      node.mode,
-      node.links,
-      node.inode,
-      [...node.entries].sort().join(';'),
-      node.target,
-      content(node.content),
-      node.unsynced.map(content).join('/'),
-      node.doubtful,
-      [...node.xattrs].sort().join(';'),
-    ].join(' ');
-    nodeKeys.set(node, key);
-  }
-  return key;
-}
-
-function keyOfExpected(expected: Expected): string {
-  let key = expectedKeys.get(expected);
-  if (key === undefined) {
-    key =
-      'error' in expected
-        ? expected.error
-        : `${showExpected(expected)}${expected.bytes === undefined ? '' : keyOfNode(expected.bytes.node)}`;
-    expectedKeys.set(expected, key);
-  }
-  return key;
+function lastMomentOf({ moments }: Explanation, { operation }: Fate): number {
+  return moments.findLastIndex((moment) => moment.operation === operation.id);
 }

@@ -59,6 +59,8 @@ export class Network {
   readonly #listeners = new Map<string, { endpoint: Endpoint; accept: Acceptor }>();
   readonly #bulkListeners = new Map<string, { endpoint: Endpoint; accept: BulkAcceptor }>();
   readonly #partitions = new Set<string>();
+  /** Ends of broken connections that do not know it yet. */
+  readonly #unnoticed = new Set<() => void>();
   #wires: Wire[] = [];
 
   constructor(options: { clock: FakeClock; random: Random; trace: Trace }) {
@@ -192,10 +194,17 @@ export class Network {
     this.#sweep();
   }
 
+  /** Everybody notices now which connections lead to a dead process. */
+  noticeTheDead(): void {
+    for (const notice of [...this.#unnoticed]) notice();
+  }
+
   #breakLater(wire: Wire, end: 0 | 1, afterMs: number): void {
-    this.#clock.setTimer(afterMs, () => {
-      if (!wire.ends[end].clock.ended) wire.break(end);
-    });
+    const notice = (): void => {
+      if (this.#unnoticed.delete(notice) && !wire.ends[end].clock.ended) wire.break(end);
+    };
+    this.#unnoticed.add(notice);
+    this.#clock.setTimer(afterMs, notice);
   }
 
   #hold(wire: Wire, why: string): void {

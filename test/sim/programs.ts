@@ -174,9 +174,14 @@ export class NodeProgram implements Program {
   }
 }
 
-export interface ClientSettings {
-  readonly caches: boolean;
+export interface ClientEvents {
   readonly onLost: () => void;
+  /** A change that was lost with the power and made again ended otherwise (M4). */
+  readonly onReplayDiffers: () => void;
+}
+
+export interface ClientSettings extends ClientEvents {
+  readonly caches: boolean;
 }
 
 export function connectClient(
@@ -204,6 +209,7 @@ export function connectClient(
       caches: settings.caches,
       onEvent: (event) => {
         if (event.kind === 'session-lost') settings.onLost();
+        if (event.kind === 'replay-differs') settings.onReplayDiffers();
       },
     },
   );

@@ -10,8 +10,10 @@ import { type Random, randomBelow, randomUnit } from '@collective/base/random';
 import type { FileHandle } from '@collective/client';
 import type { ConnectedMember } from '@collective/client/member';
 import { type Action, type Actor, type Durability, perform, showAction, toModel } from './actions.ts';
-import type { Answer, History } from './model-history.ts';
+import type { Answer } from './model-answers.ts';
+import type { History } from './model-history.ts';
 import type { Endpoint } from './network.ts';
+import type { ClientEvents } from './programs.ts';
 import type { Trace } from './trace.ts';
 import { SHARED_FOLDERS, Workload } from './workload.ts';
 
@@ -24,13 +26,16 @@ const UNKNOWN_OUTCOMES = [
   'shutting_down',
   'fenced',
   'overloaded',
-  'no_space',
   // After long trying: a coordinator that is started again and again never agrees with its nodes on keys.
   'token_invalid',
 ];
 /** A read may fail so while nodes are away, and what rests on content that they lost with their power (D3). */
 const LOST_CHUNKS = ['chunk_missing'];
 const REST_ON_CHUNKS: readonly Action['do'][] = ['read', 'store', 'rename', 'sync'];
+/** An attach meets the disk of a coordinator that is about to end. */
+const DISK_TROUBLE = ['disk_failed', 'no_space'];
+/** Refused before anything of it took effect (M10). */
+const NO_ROOM = 'no_space';
 
 export interface SimClientOptions {
   readonly life: Endpoint;
@@ -41,7 +46,7 @@ export interface SimClientOptions {
   readonly durability: Durability;
   /** It mostly stores a file and renames it over another. */
   readonly saving: boolean;
-  readonly connect: (onLost: () => void) => Promise<ConnectedMember>;
+  readonly connect: (events: ClientEvents) => Promise<ConnectedMember>;
   readonly drawId: () => string;
   /** False: come to rest. */
   readonly mayAct: () => boolean;
@@ -56,6 +61,7 @@ export class SimClient implements Actor {
   readonly #workload: Workload;
   #member: ConnectedMember | undefined;
   #busyWith: string | undefined = 'connect';
+  #wasToldOfReplay = false;
 
   constructor(options: SimClientOptions) {
     const { life, random } = options;
@@ -105,11 +111,14 @@ export class SimClient implements Actor {
     const { connect, trace, life } = this.#options;
     for (;;) {
       try {
-        this.#member = await connect(() => this.#sessionLost());
+        this.#member = await connect({
+          onLost: () => this.#sessionLost(),
+          onReplayDiffers: () => this.#replayDiffered(),
+        });
         trace.add(life.name, 'attached');
         return;
       } catch (error) {
-        if (!isUnknownOutcome(error) && !(error instanceof CollectiveError && error.code === 'disk_failed'))
+        if (!isUnknownOutcome(error) && !(error instanceof CollectiveError && DISK_TROUBLE.includes(error.code)))
           throw error;
         await sleep(life.clock, 500);
       }
@@ -120,6 +129,18 @@ export class SimClient implements Actor {
     this.#options.trace.add(this.#options.life.name, 'lost its session');
     this.handles.clear();
     this.#workload.forgetHandles();
+    this.#options.history.clientDied(this.#options.life.name);
+  }
+
+  #replayDiffered(): void {
+    const { trace, life, history, onBreach } = this.#options;
+    trace.add(life.name, 'was told that a change ended otherwise when it was made again');
+    this.#wasToldOfReplay = true;
+    try {
+      history.replayDiffered(life.name);
+    } catch (error) {
+      onBreach(asError(error, life.name));
+    }
   }
 
   async #act(action: Action): Promise<void> {
@@ -134,8 +155,17 @@ export class SimClient implements Actor {
     trace.add(life.name, `< ${id} ${showAnswer(answer)}`);
     if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
     if (answer === undefined) return;
+    if (answer.kind === 'error' && this.#changedNothing(answer.code)) {
+      history.withdraw(id);
+      return;
+    }
     history.respond(id, answer, this.durability === 'stable' || action.do === 'sync');
     onAnswered(answer.kind === 'ok' && operation.reads.includes(false), action.do);
+  }
+
+  /** The first sync of a file of which a change ended otherwise tells it once more, and asks nobody (M4). */
+  #changedNothing(code: string): boolean {
+    return code === NO_ROOM || (code === 'replay_differs' && this.#wasToldOfReplay);
   }
 
   /** Undefined: nobody can say whether it happened. */

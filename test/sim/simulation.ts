@@ -5,15 +5,17 @@
  */
 import { sleep } from '@collective/base/clock';
 import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
-import { pickOne, type Random, randomBelow, SeededRandom } from '@collective/base/random';
+import { PROMISE_LEASE_MS } from '@collective/base/limits';
+import { pickOne, type Random, randomBelow } from '@collective/base/random';
 import type { Durability } from './actions.ts';
 import { type BreakName, Breaks } from './breaks.ts';
 import { type Fault, FaultPlan } from './faults.ts';
-import { Machine } from './machine.ts';
+import { Machine, setWallRight } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
 import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
 import { COORDINATOR, CoordinatorProgram, connectClient, NodeProgram, uriOf } from './programs.ts';
+import { type RandomStreams, randomStreams } from './random-streams.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
 import { Trace } from './trace.ts';
 import { acceptWholeState, readWholeState } from './whole-state.ts';
@@ -43,10 +45,14 @@ const ROUND_STEPS_MAX = 60;
 const OBSERVED_FOLDER = '/observed';
 /** Calls without an answer multiply the explanations: a round ends when there are so many. */
 const OPEN_CALLS_MAX = 2;
+const EXPLANATIONS_OF_A_ROUND_MAX = 50;
 /** The longest that anything may wait: a session lease, a reconnect and some retries. */
 const REST_WITHIN_MS = 240_000;
 const START_WITHIN_MS = 60_000;
 const NODES_COME_WITHIN_MS = 3_000;
+const SETTLE_MS = 3_000;
+/** Clocks of machines are not exact. */
+const GATE_TOLERANCE_MS = 10;
 /** In one of so many seeds all clients save files again and again, and nothing goes wrong but the nodes' power, at the worst moment (D3). */
 const SAVING_SEEDS = 12;
 
@@ -70,6 +76,8 @@ interface LivingClient {
 
 class Simulation {
   readonly #options: SimulationOptions;
+  readonly #streams: RandomStreams;
+  /** What the member consists of, and how the rounds go. */
   readonly #random: Random;
   readonly #clock = new FakeClock();
   readonly #trace: Trace;
@@ -88,6 +96,7 @@ class Simulation {
   #roundLeft = 0;
   #operationNumber = 0;
   #lifeNumber = 0;
+  #observers = 0;
   /** Happens in the moment when a client has been answered a change. */
   #afterAnswer: ((client: string) => void) | undefined;
   /** The same for a rename: what had just been put has taken another's place, and no node has synced by itself yet. */
@@ -99,12 +108,14 @@ class Simulation {
   constructor(options: SimulationOptions) {
     this.#options = options;
     this.#stepsLeft = options.steps;
-    this.#random = new SeededRandom(options.seed);
-    const random = this.#random;
+    const streams = randomStreams(options.seed);
+    this.#streams = streams;
+    const random = streams('member');
+    this.#random = random;
     this.#saving = options.seed % SAVING_SEEDS === 0;
     this.#trace = new Trace(() => this.#clock.elapsedMs);
     this.#trace.onLine = options.onLine;
-    this.#network = new Network({ clock: this.#clock, random, trace: this.#trace });
+    this.#network = new Network({ clock: this.#clock, random: streams('network'), trace: this.#trace });
     this.#breaks = new Breaks(options.break);
     const nodeNames = Array.from({ length: 2 + randomBelow(random, 2) }, (_, i) => `n${i + 1}`);
     this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
@@ -118,9 +129,10 @@ class Simulation {
         uri: uriOf(role, name),
         world: this.#clock,
         network: this.#network,
-        random,
+        random: streams(`machine ${name}`),
         trace: this.#trace,
         program,
+        onStart: role === 'coordinator' ? (life) => this.#coordinatorStarted(life) : undefined,
         onBreach: (error) => this.breach(error),
       });
     const tell = (what: string): void => this.#trace.add(COORDINATOR, what);
@@ -130,7 +142,7 @@ class Simulation {
       each.platter.ignoreSyncs = this.#breaks.ignoresSyncs;
       each.usualSlowness = pickOne(random, [1, 1, 1, 5, 30]);
     }
-    this.#faults = new FaultPlan(random, {
+    this.#faults = new FaultPlan(streams, {
       coordinator: COORDINATOR,
       nodes: nodeNames,
       clients: () => [...this.#clients.values()].map(({ life }) => life.name),
@@ -195,7 +207,10 @@ class Simulation {
     this.#roundLeft = Math.min(this.#stepsLeft, 10 + randomBelow(this.#random, ROUND_STEPS_MAX));
     let faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
     const busy = (): number => [...this.#clients.values()].filter(({ client }) => client.isCalling).length;
-    const over = (): boolean => this.#roundLeft === 0 || this.#history.open - busy() > OPEN_CALLS_MAX;
+    const over = (): boolean =>
+      this.#roundLeft === 0 ||
+      this.#history.open - busy() > OPEN_CALLS_MAX ||
+      this.#history.explanations > EXPLANATIONS_OF_A_ROUND_MAX;
     const untilMs = this.#clock.elapsedMs + 120_000;
     while (!over() && !this.#isOver && this.#clock.elapsedMs < untilMs) {
       if (this.#clock.elapsedMs >= faultAtMs) {
@@ -214,6 +229,8 @@ class Simulation {
     this.#afterAnswer = undefined;
     this.#afterRename = undefined;
     for (const machine of this.#machines) machine.heal();
+    for (const { life } of this.#clients.values()) setWallRight(life.clock, this.#clock);
+    this.#network.noticeTheDead();
     await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
     const clients = (): LivingClient[] => [...this.#clients.values()];
     await this.#until(
@@ -224,7 +241,8 @@ class Simulation {
       () => clients().every(({ client }) => client.busyWith === undefined && client.attached),
       REST_WITHIN_MS,
     );
-    await this.#clock.advance(3_000);
+    // A change that a dead client had asked for may wait for what another dead one was promised (M7).
+    await this.#clock.advance(this.#history.open > 0 ? PROMISE_LEASE_MS + SETTLE_MS : SETTLE_MS);
     const found = await this.#asObserver(async (member) => {
       // After this everything that the coordinator had received from the dead has been done too (M6: they wait at its gate).
       await member.files.mkdir(OBSERVED_FOLDER, { recursive: true });
@@ -252,13 +270,15 @@ class Simulation {
 
   /** Does something through a session of its own, again and again while the member is not ready. */
   async #asObserver<T>(act: (member: Awaited<ReturnType<typeof connectClient>>) => Promise<T>): Promise<T | undefined> {
-    const life = this.#newLife('observer');
+    const random = this.#streams(`observer ${++this.#observers}`);
+    const life = this.#newLife('observer', random);
     const attempt = async (): Promise<T> => {
       for (;;) {
         try {
-          const member = await connectClient(this.#network, life, this.#random, new Breaks(), {
+          const member = await connectClient(this.#network, life, random, new Breaks(), {
             caches: false,
             onLost: () => undefined,
+            onReplayDiffers: () => undefined,
           });
           const result = await act(member);
           await member.close();
@@ -289,21 +309,22 @@ class Simulation {
   // ---- clients ----
 
   #startClient(name: string): void {
-    const life = this.#newLife(`${name}#${++this.#lifeNumber}`);
-    const caches = randomBelow(this.#random, 2) === 0;
+    const random = this.#streams(`client ${++this.#lifeNumber}`);
+    const life = this.#newLife(`${name}#${this.#lifeNumber}`, random);
+    const caches = randomBelow(random, 2) === 0;
     // A mount caches and is answered as soon as its changes are written; programs of the SDK wait until they are stable.
-    const drawn: Durability = caches && randomBelow(this.#random, 3) > 0 ? 'written' : 'stable';
+    const drawn: Durability = caches && randomBelow(random, 3) > 0 ? 'written' : 'stable';
     const durability = this.#saving ? 'written' : drawn;
     this.#trace.add(life.name, `starts, ${caches ? 'caches' : 'does not cache'}, ${durability}`);
     const client = new SimClient({
       life,
-      random: this.#random,
+      random,
       trace: this.#trace,
       history: this.#history,
       caches,
       durability,
       saving: this.#saving,
-      connect: (onLost) => connectClient(this.#network, life, this.#random, this.#breaks, { caches, onLost }),
+      connect: (events) => connectClient(this.#network, life, random, this.#breaks, { caches, ...events }),
       drawId: () => `o${++this.#operationNumber}`,
       mayAct: () => {
         if (this.#roundLeft === 0) return false;
@@ -338,10 +359,10 @@ class Simulation {
     this.#startClient(name);
   }
 
-  #newLife(name: string): Endpoint & { readonly clock: ProcessClock } {
+  #newLife(name: string, random: Random): Endpoint & { readonly clock: ProcessClock } {
     const clock = this.#clock.process({
-      wallOffsetMs: randomBelow(this.#random, 1_000),
-      bootedForMs: randomBelow(this.#random, 100_000),
+      wallOffsetMs: randomBelow(random, 1_000),
+      bootedForMs: randomBelow(random, 100_000),
     });
     return { name, uri: uriOf('client', 'any'), clock };
   }
@@ -380,7 +401,11 @@ class Simulation {
         this.#powerLoss(this.#machines, fault.downForMs);
         break;
       case 'power loss of all nodes after a rename':
-        this.#afterRename = () => this.#powerLoss(this.#nodes, fault.downForMs);
+        this.#afterRename = () => {
+          this.#powerLoss(this.#nodes, fault.downForMs);
+          // What it left in doubt is looked at before the next one.
+          this.#roundLeft = 0;
+        };
         break;
       case 'stop before a disk change':
         this.#machine(fault.machine).stopBeforeChange(fault.changes);
@@ -388,6 +413,12 @@ class Simulation {
       case 'sync fails':
         this.#machine(fault.machine).failNextSync();
         break;
+      case 'disk full': {
+        const machine = this.#machine(fault.machine);
+        machine.fillDisk(fault.freeBytes);
+        this.#clock.setTimer(fault.forMs, () => machine.makeRoom());
+        break;
+      }
       case 'slow disk': {
         const machine = this.#machine(fault.machine);
         machine.slowness = fault.times;
@@ -430,12 +461,18 @@ class Simulation {
     }
   }
 
+  /** After one lease the gate of the restart opens for those who are there (M6). */
+  #coordinatorStarted(life: Endpoint): void {
+    this.#clock.setTimer(PROMISE_LEASE_MS - GATE_TOLERANCE_MS, () => {
+      if (this.#coordinator.life === life) this.#history.gateMayHaveOpened();
+    });
+  }
+
   /** Where nothing is unsynced, a power loss takes nothing. */
   #lookAtDisks(): void {
-    const unsynced = (machine: Machine): boolean =>
-      machine.platter.files().some(({ content }) => content.unsyncedBytes > 0);
-    if (this.#diskTellsStable && !this.#breaks.ignoresSyncs && !unsynced(this.#coordinator)) this.#history.allStable();
-    if (!this.#nodes.some(unsynced)) this.#history.change(allSynced);
+    const { platter } = this.#coordinator;
+    if (this.#diskTellsStable && !this.#breaks.ignoresSyncs && platter.isStable) this.#history.allStable();
+    if (this.#nodes.every((node) => node.platter.isStable)) this.#history.change(allSynced);
   }
 
   #machine(name: string): Machine {

@@ -5,8 +5,8 @@
 import { CollectiveError } from '@collective/base/errors';
 import type { Files } from '@collective/client';
 import { answered } from './actions.ts';
+import { type AnsweredAttributes, learnInode } from './model-answers.ts';
 import { bytesOf, type FileSystem, firstDifference, mayRead, must, ROOT_ID, setNode } from './model-files.ts';
-import { type AnsweredAttributes, learnInode } from './model-history.ts';
 
 export interface FoundNode {
   readonly attributes: AnsweredAttributes;

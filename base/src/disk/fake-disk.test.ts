@@ -132,6 +132,7 @@ test('D4: after a failed sync its pages count as clean; the next sync answers we
     await assert.rejects(file.sync(), { code: 'disk_failed' });
     assert.equal(await contentOf(disk, 'f'), 'new', 'the page cache still shows it');
     await file.sync();
+    assert.equal(disk.platter.isStable, false, 'a power loss would still take it');
   });
   assert.ok(outcomes.has('old'));
   const disk = await diskWithStableFile('old', { random: new SeededRandom(3) });
@@ -141,6 +142,7 @@ test('D4: after a failed sync its pages count as clean; the next sync answers we
   await assert.rejects(file.sync(), { code: 'disk_failed' });
   disk.platter.evictCleanPages();
   assert.match((await contentOf(disk, 'f')) ?? '', /^[on]ld$/);
+  assert.equal(disk.platter.isStable, true);
 });
 
 test('a killed process leaves what was written, loses its lock, and is never answered', async () => {

@@ -23,6 +23,7 @@ export class FakeContent {
   readonly #stable = new Bytes();
   #pending: Change[] = [];
   #order = 0;
+  #syncFailed = false;
 
   get size(): number {
     return this.#live.size;
@@ -31,6 +32,11 @@ export class FakeContent {
   /** Bytes that a power loss may take. */
   get unsyncedBytes(): number {
     return this.#pending.reduce((sum, change) => sum + (change.kind === 'write' ? change.bytes.length : 0), 0);
+  }
+
+  /** A power loss would change nothing. After a failed sync there may be nothing left to be synced, and yet it would. */
+  get isStable(): boolean {
+    return this.#pending.length === 0 && (!this.#syncFailed || this.#live.equals(this.#stable));
   }
 
   readInto(offset: number, into: Uint8Array): number {
@@ -61,6 +67,7 @@ export class FakeContent {
   }
 
   failSync(mark: number, random: Random): void {
+    this.#syncFailed = true;
     this.#keepSome(this.#takeUpTo(mark), random);
   }
 
@@ -141,7 +148,8 @@ interface NameSlot {
 type NameChange = readonly NameSlot[];
 
 export class FakePlatter {
-  readonly capacityBytes: number;
+  /** May be changed at any time: other programs fill the disk and make room again. */
+  capacityBytes: number;
   /** Breaks the disk on purpose: syncs answer well and do nothing. To prove that a test notices. */
   ignoreSyncs = false;
   readonly #root = new FakeFolder();
@@ -159,6 +167,12 @@ export class FakePlatter {
 
   get freeBytes(): number {
     return Math.max(0, this.capacityBytes - this.usedBytes);
+  }
+
+  /** A power loss would take no bytes and no names; it might bring names back. */
+  get isStable(): boolean {
+    const adds = (change: NameChange): boolean => change.some(({ node }) => node !== undefined);
+    return !this.#names.some(adds) && this.files().every(({ content }) => content.isStable);
   }
 
   /** All files with their paths, in the order of the paths. */
@@ -322,6 +336,10 @@ class Bytes {
     this.#reserve(size);
     if (size < this.size) this.#buffer.fill(0, size, this.size);
     this.size = size;
+  }
+
+  equals(other: Bytes): boolean {
+    return this.#buffer.subarray(0, this.size).equals(other.#buffer.subarray(0, other.size));
   }
 
   copyFrom(other: Bytes): void {
