@@ -77,7 +77,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'realm',
     group: ACCESS,
-    summary: 'create and list realms: directories with a quota and rights of their own',
+    summary: 'create, change and list realms: directories with a quota and rights of their own',
     load: async (shell) => (await import('./commands/realm.ts')).realmCommand(shell),
   },
   {

@@ -8,6 +8,7 @@ import {
   type BackupPiece,
   type Realms,
   SetMaintenanceRequest,
+  SetRealmRequest,
   type Subjects,
   type GarbageCollection as WireCollection,
   type Events as WireEvents,
@@ -40,6 +41,7 @@ import type {
   NodeStatus,
   OrphanChunk,
   Realm,
+  RealmChange,
   RealmRequest,
   TokenRequest,
 } from './api.ts';
@@ -118,6 +120,16 @@ export class MemberAdmin implements Admin {
     };
     const what = `Create realm ${request.path}`;
     return realmOf(await this.#call(what, options, (done) => this.#client.createRealm(wire, done)));
+  }
+
+  async setRealm(path: string, change: RealmChange, options: CallOptions = {}): Promise<Realm> {
+    const { compression, ...same } = change;
+    const wire = SetRealmRequest.fromPartial({
+      ...same,
+      path,
+      compressionOff: compression === undefined ? undefined : !compression,
+    });
+    return realmOf(await this.#call(`Change realm ${path}`, options, (done) => this.#client.setRealm(wire, done)));
   }
 
   async realms(options: CallOptions = {}): Promise<readonly Realm[]> {

@@ -458,6 +458,8 @@ export interface RealmRequest {
   readonly trashYields?: boolean;
 }
 
+export type RealmChange = Partial<Omit<RealmRequest, 'path'>>;
+
 export interface Realm {
   readonly realm: number;
   readonly path: string;
@@ -486,6 +488,8 @@ export interface Admin {
   createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
+  /** What is not given stays. Sessions follow within seconds. */
+  setRealm(path: string, change: RealmChange, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;
   /** Resolves when it is stable, with what lies there now. Throws `not_found`. */
   setNodeDuty(name: string, duty: NodeDuty, options?: CallOptions): Promise<NodeHolding>;

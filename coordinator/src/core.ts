@@ -5,17 +5,19 @@
 import { type Clock, sleep } from '@collective/base/clock';
 import { type ChunkId, type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
 import { SESSION_LEASE_MS } from '@collective/base/limits';
-import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
+import type { CreateRealmRequest, Realm, SetRealmRequest } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
 import { ATTRIBUTES, type Caller, ENTRIES, OPEN, OperationContext } from './ops/context.ts';
-import { createRealm, listRealms, makeRoot } from './ops/realms.ts';
+import { changeRealm } from './ops/realm-settings.ts';
+import { createRealm, listRealms, makeRoot, realmOnWire } from './ops/realms.ts';
 import { ChunkIds } from './session/chunk-ids.ts';
 import type { DataAccess } from './session/data-access.ts';
 import { LockWaiters } from './session/lock-waiters.ts';
 import { OperationRunner } from './session/operation-runner.ts';
 import { Negotiation, PromiseKeeping } from './session/promise-keeping.ts';
 import { PromiseTable } from './session/promises.ts';
+import { RealmBook } from './session/realm-book.ts';
 import { Recalls } from './session/recalls.ts';
 import { SessionOperations } from './session/session-operations.ts';
 import { SessionRegistry } from './session/session-registry.ts';
@@ -83,6 +85,7 @@ export class CoordinatorCore {
     const engine = await Engine.start(options);
     await engine.run((tx) => makeRoot(tx, options.rootOwner));
     const data = await options.data(engine);
+    const book = await RealmBook.load(engine);
     const promises = new PromiseTable();
     const locks = new LockWaiters();
     const space = new SpaceGrants();
@@ -143,6 +146,7 @@ export class CoordinatorCore {
       operations,
       data,
       keeping,
+      book,
       member,
       version,
     };
@@ -220,6 +224,15 @@ export class CoordinatorCore {
     });
     await recalled;
     return realm;
+  }
+
+  /** Sessions learn it with their next renewal or the next room that they ask for. */
+  async setRealm(request: SetRealmRequest): Promise<Realm> {
+    await this.#parts.registry.gate.passed(this.#stop.signal);
+    return await this.engine.run((tx) => {
+      const { realm, row } = changeRealm(tx, request);
+      return realmOnWire(tx, realm, row);
+    });
   }
 
   listRealms(): Promise<Realm[]> {

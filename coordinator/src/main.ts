@@ -89,6 +89,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     enrolment,
     status: () => gatherStatus({ clock, state, trust, member, trustDomain, version, started }),
     createRealm: (request) => state.core.createRealm(request),
+    setRealm: (request) => state.core.setRealm(request),
     listRealms: () => state.core.listRealms(),
     events: state.events,
     maintenance: state.maintenance,

@@ -123,6 +123,7 @@ export class PathResolver {
   #realmOf(names: readonly string[]): { root: number; realm: number; depth: number } {
     let best: { root: number; realm: number; depth: number } | undefined;
     for (const realm of this.#session.attached.realms) {
+      if (realm.within) continue;
       const prefix = splitNames(realm.path);
       if (prefix.length > names.length || prefix.some((name, index) => names[index] !== name)) continue;
       if (best === undefined || prefix.length >= best.depth)

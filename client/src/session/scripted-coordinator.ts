@@ -7,6 +7,7 @@ import type {
   Attached,
   ClientMessage,
   Operation,
+  RealmAccesses,
   Reply,
   ServerMessage,
 } from '@collective/protocol/gen/session';
@@ -36,6 +37,7 @@ export class ScriptedCoordinator {
   /** What renewals carry. */
   nodes: () => NodeRoute[] = () => [];
   access: () => AccessToken | undefined = () => undefined;
+  realmsChanged: () => RealmAccesses | undefined = () => undefined;
   reachable = true;
   #pair: MemoryLinkPair<ClientMessage, ServerMessage> | undefined;
 
@@ -136,6 +138,7 @@ export class ScriptedCoordinator {
             stablePosition: this.stablePosition,
             access: this.access(),
             nodes: this.nodes(),
+            realms: this.realmsChanged(),
           },
         });
         return;
@@ -156,7 +159,9 @@ export function attachedBy(start: number, changes: Partial<Attached> = {}): Atta
     recoveredPosition: Number.MAX_SAFE_INTEGER,
     member: 'alice',
     trustDomain: 'alice.home',
-    realms: [{ realm: 1, root: 1, path: '/', readOnly: false, replicas: 2, minReplicas: 1, compression: true }],
+    realms: [
+      { realm: 1, root: 1, path: '/', readOnly: false, replicas: 2, minReplicas: 1, compression: true, within: false },
+    ],
     trusted: true,
     uid: 0,
     promiseLeaseMs: 10_000,

@@ -423,3 +423,18 @@ test('closing waits until answered changes are stable, then detaches', async () 
   assert.equal(coordinator.messages.at(-1)?.$case, 'detach');
   await assert.rejects(session.call(getAttributes(1)), code('interrupted'));
 });
+
+test('M9: realms that changed are known from the next renewal on', async () => {
+  const clock = new FakeClock();
+  const coordinator = new ScriptedCoordinator(clock);
+  const session = await coordinator.session();
+  const [root] = session.attached.realms;
+  assert.ok(root !== undefined);
+  const added = { ...root, realm: 2, root: 7, path: '/new', compression: false };
+  coordinator.realmsChanged = () => ({ realms: [root, added] });
+  await clock.finish(session.renew());
+  assert.deepEqual(session.attached.realms, [root, added]);
+  coordinator.realmsChanged = () => undefined;
+  await clock.finish(session.renew());
+  assert.deepEqual(session.attached.realms, [root, added]);
+});

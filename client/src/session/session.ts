@@ -283,6 +283,8 @@ export class Session implements AsyncDisposable {
           this.#requests.applyStable(message.value.stablePosition);
           if (message.value.access !== undefined) this.#emit({ kind: 'access', access: message.value.access });
           this.#emit({ kind: 'routes', nodes: message.value.nodes });
+          if (message.value.realms !== undefined && this.#attached !== undefined)
+            this.#attached = { ...this.#attached, realms: message.value.realms.realms };
           if (this.#renewals.end(message.value.number)) {
             this.#requests.acknowledgements.renewalAnswered();
             this.#extendLeases(this.#renewals.sentMs);

@@ -54,6 +54,7 @@ const BATCH_BYTES_MAX = 1024 * 1024;
 /** Stable batches are gathered for so long: one transaction of the store for many costs a fraction of one each. */
 export const APPLY_WITHIN_MS = 10;
 const CHECKPOINT_EVERY_MS = 10_000;
+const NOBODY: readonly ((key: string, value: unknown) => void)[] = [];
 
 export class Committer {
   readonly counters = { batches: 0, changes: 0 };
@@ -78,7 +79,7 @@ export class Committer {
   #failure: Error | undefined;
   #closed = false;
   /** By the letter of the table. */
-  readonly #watchers = new Map<number, (key: string, value: unknown) => void>();
+  readonly #watchers = new Map<number, ((key: string, value: unknown) => void)[]>();
 
   /** The store has applied all that the log holds. Throws `fenced`. */
   constructor(options: CommitterOptions) {
@@ -125,8 +126,8 @@ export class Committer {
 
   watch<P extends readonly unknown[], V>(table: Table<P, V>, listener: (key: string, value: V) => void): void {
     const letter = table.prefix.charCodeAt(0);
-    assert(!this.#watchers.has(letter), 'a table has one listener');
-    this.#watchers.set(letter, listener as (key: string, value: unknown) => void);
+    const watchers = this.#watchers.get(letter) ?? [];
+    this.#watchers.set(letter, [...watchers, listener as (key: string, value: unknown) => void]);
   }
 
   /** Takes the writes of an operation that returned. They are visible to the next one at once. */
@@ -137,7 +138,7 @@ export class Committer {
       this.#view.write(key, Entry.written(codec, value, by));
       batch.keys.add(key);
       batch.roughBytes += key.length + roughBytes(value);
-      if (value !== undefined) this.#watchers.get(key.charCodeAt(0))?.(key, value);
+      if (value !== undefined) for (const tell of this.#watchers.get(key.charCodeAt(0)) ?? NOBODY) tell(key, value);
     }
     for (const [realm, change] of run.usage) {
       this.#usage.add(realm, change);

@@ -170,7 +170,7 @@ export class Engine implements TransactionEngine {
 
   /**
    * Tells of rows that are put into a table, for jobs that wait for work. Called in the turn of the commit, before that is
-   * firm: the listener may only note it. One listener a table.
+   * firm: the listener may only note it.
    */
   watch<P extends readonly unknown[], V>(table: Table<P, V>, listener: (key: string, value: V) => void): void {
     this.#committer.watch(table, listener);

@@ -21,7 +21,7 @@ export interface ReplicaRule {
   readonly needed: number;
 }
 
-export function replicaRule(realm: RealmRow | undefined): ReplicaRule {
+export function replicaRule(realm: Pick<RealmRow, 'replicas' | 'minReplicas'> | undefined): ReplicaRule {
   const wanted = realm?.replicas || REPLICAS_DEFAULT;
   return { wanted, needed: Math.min(wanted, realm?.minReplicas || MIN_REPLICAS_DEFAULT) };
 }

@@ -1,7 +1,6 @@
 /** Realms (M9): the roots of quota, rights and replication. A realm begins as an empty directory; to turn a populated one into a realm is a job. */
 import { CollectiveError } from '@collective/base/errors';
 import { type InodeNumber, type RealmId, ROOT_INODE, ROOT_REALM } from '@collective/base/ids';
-import { REPLICAS_MAX } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
 import { InodeType } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
@@ -12,6 +11,7 @@ import { COOKIES, DENTRIES, INODES, nameKey, REALMS } from '../tables/tables.ts'
 import { replicaRule } from './chunks.ts';
 import { FIRST_COOKIE } from './entries.ts';
 import { checkName } from './inode.ts';
+import { requireRule } from './realm-settings.ts';
 import { storedTrashSeconds, trashSeconds } from './trash.ts';
 
 const REALMS_MAX = 10_000;
@@ -44,18 +44,7 @@ export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }):
 
 /** Makes the directory if it is missing; an existing one must be empty. */
 export function createRealm(tx: OperationRun, request: CreateRealmRequest): Realm {
-  const replicas = request.replicas;
-  if (replicas > REPLICAS_MAX)
-    throw new CollectiveError(
-      'invalid_argument',
-      `Create a realm with ${replicas} replicas: 1 to ${REPLICAS_MAX} are allowed`,
-    );
-  const rule = replicaRule({ replicas, minReplicas: request.minReplicas } as RealmRow);
-  if (request.minReplicas > rule.wanted)
-    throw new CollectiveError(
-      'invalid_argument',
-      `Create a realm that needs ${request.minReplicas} of ${rule.wanted} replicas`,
-    );
+  requireRule(request);
   const names = request.path.split('/').filter((part) => part !== '');
   const last = names.pop();
   if (last === undefined) throw new CollectiveError('exists', "Create realm '/': the root realm exists");
@@ -102,7 +91,7 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
     path,
     quotaBytes: request.quotaBytes,
     quotaInodes: request.quotaInodes,
-    replicas,
+    replicas: request.replicas,
     minReplicas: request.minReplicas,
     compressionOff: request.compressionOff,
     trashSeconds: storedTrashSeconds(request.trashSeconds),
@@ -135,7 +124,7 @@ function nextRealm(tx: OperationRun): RealmId {
   return ((realms.at(-1)?.realm ?? 0) + 1) as RealmId;
 }
 
-function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow): Realm {
+export function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow): Realm {
   const { bytes, inodes, trashBytes, trashInodes } = tx.usageOf(realm);
   const { wanted, needed } = replicaRule(row);
   return {

@@ -23,6 +23,7 @@ import type {
   RenewCertificateRequest,
   SetMaintenanceRequest,
   SetNodeDutyRequest,
+  SetRealmRequest,
   Status,
   Subjects,
   Maintenance as WireMaintenance,
@@ -42,6 +43,7 @@ export interface AdminParts {
   readonly enrolment: Enrolment;
   status(): Promise<Status>;
   createRealm(request: CreateRealmRequest): Promise<Realm>;
+  setRealm(request: SetRealmRequest): Promise<Realm>;
   listRealms(): Promise<Realm[]>;
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
   readonly events: Pick<EventLog, 'page' | 'record'>;
@@ -79,6 +81,16 @@ export class AdminService {
   async createRealm(request: CreateRealmRequest, peer: PeerIdentity): Promise<Realm> {
     await this.#parts.engine.run((tx) => requireAdmin(tx, peer, `Create realm '${request.path}'`));
     return await this.#parts.createRealm(request);
+  }
+
+  async setRealm(request: SetRealmRequest, peer: PeerIdentity): Promise<Realm> {
+    await this.#parts.engine.run((tx) => requireAdmin(tx, peer, `Change realm '${request.path}'`));
+    const realm = await this.#parts.setRealm(request);
+    this.#parts.events.record('realm-changed', `The settings of realm ${realm.path} were changed by ${peer.uri}`, {
+      path: realm.path,
+      by: peer.uri,
+    });
+    return realm;
   }
 
   /** An administrator sees all realms, others those that they were given. */

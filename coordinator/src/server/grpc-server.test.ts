@@ -15,6 +15,7 @@ import {
   EnrolmentClient,
   type IssuedCertificate,
   SetMaintenanceRequest,
+  SetRealmRequest,
 } from '@collective/protocol/gen/admin';
 import { MembershipClient, type NodeMessage } from '@collective/protocol/gen/node';
 import { type ClientMessage, FilesClient, type ServerMessage } from '@collective/protocol/gen/session';
@@ -193,6 +194,7 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         },
         answer,
       ),
+    'Admin/SetRealm': () => client.setRealm(SetRealmRequest.fromPartial({ path: '/x' }), answer),
     'Admin/ListRealms': () => client.listRealms({}, answer),
     'Admin/SetNodeDuty': () => client.setNodeDuty({ name: 'node-1', duty: 'draining' }, answer),
     'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
@@ -268,6 +270,8 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/SetNodeDuty':
     case 'Admin/GetNodeHolding':
     case 'Admin/RemoveNode':
+      return mayAdminister ? 'not_found' : 'permission_denied';
+    case 'Admin/SetRealm':
       return mayAdminister ? 'not_found' : 'permission_denied';
     case 'Admin/CreateRealm':
       return mayAdminister ? 'exists' : 'permission_denied';

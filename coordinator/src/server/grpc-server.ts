@@ -111,6 +111,7 @@ export class GrpcServer implements AsyncDisposable {
       createToken: this.#unary('Admin/CreateToken', (request, peer) => admin.createToken(request, peer)),
       listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
       createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
+      setRealm: this.#unary('Admin/SetRealm', (request, peer) => admin.setRealm(request, peer)),
       listRealms: this.#unary('Admin/ListRealms', (_request, peer) => admin.listRealms(peer)),
       setNodeDuty: this.#unary('Admin/SetNodeDuty', (request, peer) => admin.setNodeDuty(request, peer)),
       getNodeHolding: this.#unary('Admin/GetNodeHolding', (request, peer) => admin.getNodeHolding(request, peer)),

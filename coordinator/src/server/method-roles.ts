@@ -17,6 +17,7 @@ export const METHOD_ROLES = {
   'Admin/CreateToken': PEOPLE,
   'Admin/ListSubjects': PEOPLE,
   'Admin/CreateRealm': PEOPLE,
+  'Admin/SetRealm': PEOPLE,
   'Admin/ListRealms': PEOPLE,
   'Admin/SetNodeDuty': PEOPLE,
   'Admin/GetNodeHolding': PEOPLE,

@@ -11,6 +11,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     ...member,
     status: async () => Status.fromPartial({ member: 'alice' }),
     createRealm: () => Promise.reject(new Error('Create a realm: this member makes none')),
+    setRealm: () => Promise.reject(new CollectiveError('not_found', 'Change a realm: this member has none')),
     listRealms: async () => [],
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },

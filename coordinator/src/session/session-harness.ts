@@ -19,6 +19,7 @@ import {
   InodeType,
   type MakeNode,
   type Operation,
+  type RealmAccess,
   type Recall,
   RenameMode,
   type Reply,
@@ -252,6 +253,8 @@ export class ScriptedClient {
   readonly arrivals: Arrival[] = [];
   onRecall: ((recall: Recall) => { open: boolean } | undefined) | undefined;
   attached: Attached | undefined;
+  /** The realms that it may use, each time that it was told. */
+  readonly realmsTold: RealmAccess[][] = [];
   /** Why the last stream ended, when the coordinator said so. */
   refused: string | undefined;
   ended = false;
@@ -519,6 +522,7 @@ export class ScriptedClient {
         this.detached = true;
         break;
       case 'renewed':
+        if (message.value.realms !== undefined) this.realmsTold.push(message.value.realms.realms);
         break;
     }
   }

@@ -11,15 +11,15 @@ import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERS
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
 import type { Engine } from '../engine/engine.ts';
-import { replicaRule } from '../ops/chunks.ts';
 import { ATTRIBUTES, DATA, ENTRIES, WRITE } from '../ops/context.ts';
-import { allRealms } from '../ops/realms.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { ANSWERS, EPOCHS } from '../tables/tables.ts';
 import type { DataAccess } from './data-access.ts';
 import type { OperationRunner } from './operation-runner.ts';
 import type { PromiseKeeping } from './promise-keeping.ts';
 import type { PromiseTable } from './promises.ts';
+import { realmAccesses } from './realm-access.ts';
+import type { RealmBook } from './realm-book.ts';
 import type { Recalls } from './recalls.ts';
 import type { Session } from './session.ts';
 import type { SessionOperations } from './session-operations.ts';
@@ -37,6 +37,7 @@ export interface StreamParts {
   readonly operations: SessionOperations;
   readonly data: DataAccess;
   readonly keeping: PromiseKeeping;
+  readonly book: RealmBook;
   readonly member: { readonly name: string; readonly trustDomain: string };
   readonly version: string;
 }
@@ -202,9 +203,10 @@ class SessionStream {
   }
 
   async #attached(attach: Attach, session: Session, resumed: boolean): Promise<Attached> {
-    const { engine, data, operations, member, version } = this.#parts;
+    const { engine, data, operations, member, version, book } = this.#parts;
+    session.realmsTold = book.version;
     const { realms, recovered } = await engine.run((tx) => ({
-      realms: allRealms(tx).map(({ realm, row }) => ({ realm, row })),
+      realms: realmAccesses(tx, session),
       recovered:
         attach.lastEpoch === undefined
           ? undefined
@@ -223,22 +225,7 @@ class SessionStream {
       recoveredPosition: recovered ?? Number.MAX_SAFE_INTEGER,
       member: member.name,
       trustDomain: member.trustDomain,
-      realms: realms.flatMap(({ realm, row }) => {
-        const right = session.realmRight(realm);
-        if (right === undefined) return [];
-        const { wanted, needed } = replicaRule(row);
-        return [
-          {
-            realm,
-            root: row.root,
-            path: row.path,
-            readOnly: right === 'ro',
-            replicas: wanted,
-            minReplicas: needed,
-            compression: !row.compressionOff,
-          },
-        ];
-      }),
+      realms,
       trusted: session.rights.trusted,
       uid: session.rights.uid,
       uidOwnerGid: session.rights.gid,
@@ -253,7 +240,7 @@ class SessionStream {
   }
 
   #renew(session: Session, renew: { acknowledged: number[]; bundleHash: string; number: number }): void {
-    const { registry, engine, data, operations, clock } = this.#parts;
+    const { registry, engine, data, operations, clock, book } = this.#parts;
     session.acknowledge(renew.acknowledged);
     session.bundleHash = renew.bundleHash;
     registry.touch(session);
@@ -267,9 +254,35 @@ class SessionStream {
           stablePosition: engine.stablePosition,
           access: accessLeftMs < ACCESS_TOKEN_LIFETIME_MS / 2 ? operations.access(session) : undefined,
           nodes: data.routes(session.listener),
+          realms: undefined,
         },
       },
     });
+    if (session.realmsTold !== book.version) void this.#tellRealms(session);
+  }
+
+  /** The realms that the session may use, or their settings, have changed: it is told with an answer of its own. */
+  async #tellRealms(session: Session): Promise<void> {
+    const { book, engine, data } = this.#parts;
+    session.realmsTold = book.version;
+    try {
+      const realms = await engine.run((tx) => realmAccesses(tx, session));
+      this.#send({
+        message: {
+          $case: 'renewed',
+          value: {
+            number: 0,
+            stablePosition: engine.stablePosition,
+            access: undefined,
+            nodes: data.routes(session.listener),
+            realms: { realms },
+          },
+        },
+      });
+    } catch {
+      // The next renewal tries again; a log that fails ends the process.
+      session.realmsTold = 0;
+    }
   }
 
   /** Rows of answers that the client has: they go with a batch of their own when no mutation takes them along. */

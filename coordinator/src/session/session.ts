@@ -39,6 +39,8 @@ export class Session {
   outlet: Outlet | undefined;
   /** Since its last attach the session has sent again what was lost (M4). */
   replayed = false;
+  /** Version of the realms that the client was told of last. */
+  realmsTold = 0;
   /** Its end has begun: nothing is run for it any more. */
   ended = false;
   readonly chunkIds: SessionChunkIds;

@@ -216,6 +216,31 @@ export interface Realm {
   trashYields: boolean;
 }
 
+/** What is not set stays as it is. */
+export interface SetRealmRequest {
+  path: string;
+  /** 0: none */
+  quotaBytes?:
+    | number
+    | undefined;
+  /** 0: none */
+  quotaInodes?:
+    | number
+    | undefined;
+  /** 0: the default of 2 */
+  replicas?:
+    | number
+    | undefined;
+  /** 0: the default of 1 */
+  minReplicas?: number | undefined;
+  compressionOff?:
+    | boolean
+    | undefined;
+  /** 0: no trash */
+  trashSeconds?: number | undefined;
+  trashYields?: boolean | undefined;
+}
+
 export interface ListRealmsRequest {
 }
 
@@ -3169,6 +3194,183 @@ export const Realm: MessageFns<Realm> = {
     message.trashInodes = object.trashInodes ?? 0;
     message.trashSeconds = object.trashSeconds ?? 0;
     message.trashYields = object.trashYields ?? false;
+    return message;
+  },
+};
+
+function createBaseSetRealmRequest(): SetRealmRequest {
+  return {
+    path: "",
+    quotaBytes: undefined,
+    quotaInodes: undefined,
+    replicas: undefined,
+    minReplicas: undefined,
+    compressionOff: undefined,
+    trashSeconds: undefined,
+    trashYields: undefined,
+  };
+}
+
+export const SetRealmRequest: MessageFns<SetRealmRequest> = {
+  encode(message: SetRealmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.quotaBytes !== undefined) {
+      writer.uint32(16).uint64(message.quotaBytes);
+    }
+    if (message.quotaInodes !== undefined) {
+      writer.uint32(24).uint64(message.quotaInodes);
+    }
+    if (message.replicas !== undefined) {
+      writer.uint32(32).uint32(message.replicas);
+    }
+    if (message.minReplicas !== undefined) {
+      writer.uint32(40).uint32(message.minReplicas);
+    }
+    if (message.compressionOff !== undefined) {
+      writer.uint32(48).bool(message.compressionOff);
+    }
+    if (message.trashSeconds !== undefined) {
+      writer.uint32(56).uint32(message.trashSeconds);
+    }
+    if (message.trashYields !== undefined) {
+      writer.uint32(64).bool(message.trashYields);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetRealmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetRealmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.quotaBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.quotaInodes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.replicas = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.minReplicas = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.compressionOff = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.trashSeconds = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.trashYields = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SetRealmRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.quotaBytes !== undefined) {
+      obj.quotaBytes = Math.round(message.quotaBytes);
+    }
+    if (message.quotaInodes !== undefined) {
+      obj.quotaInodes = Math.round(message.quotaInodes);
+    }
+    if (message.replicas !== undefined) {
+      obj.replicas = Math.round(message.replicas);
+    }
+    if (message.minReplicas !== undefined) {
+      obj.minReplicas = Math.round(message.minReplicas);
+    }
+    if (message.compressionOff !== undefined) {
+      obj.compressionOff = message.compressionOff;
+    }
+    if (message.trashSeconds !== undefined) {
+      obj.trashSeconds = Math.round(message.trashSeconds);
+    }
+    if (message.trashYields !== undefined) {
+      obj.trashYields = message.trashYields;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetRealmRequest>): SetRealmRequest {
+    return SetRealmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetRealmRequest>): SetRealmRequest {
+    const message = createBaseSetRealmRequest();
+    message.path = object.path ?? "";
+    message.quotaBytes = object.quotaBytes ?? undefined;
+    message.quotaInodes = object.quotaInodes ?? undefined;
+    message.replicas = object.replicas ?? undefined;
+    message.minReplicas = object.minReplicas ?? undefined;
+    message.compressionOff = object.compressionOff ?? undefined;
+    message.trashSeconds = object.trashSeconds ?? undefined;
+    message.trashYields = object.trashYields ?? undefined;
     return message;
   },
 };
@@ -6484,6 +6686,15 @@ export const AdminService = {
     responseSerialize: (value: Realms): Buffer => Buffer.from(Realms.encode(value).finish()),
     responseDeserialize: (value: Buffer): Realms => Realms.decode(value),
   },
+  setRealm: {
+    path: "/collective.v1.Admin/SetRealm" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetRealmRequest): Buffer => Buffer.from(SetRealmRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetRealmRequest => SetRealmRequest.decode(value),
+    responseSerialize: (value: Realm): Buffer => Buffer.from(Realm.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Realm => Realm.decode(value),
+  },
   setNodeDuty: {
     path: "/collective.v1.Admin/SetNodeDuty" as const,
     requestStream: false as const,
@@ -6640,6 +6851,7 @@ export interface AdminServer extends UntypedServiceImplementation {
   listSubjects: handleUnaryCall<ListSubjectsRequest, Subjects>;
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
+  setRealm: handleUnaryCall<SetRealmRequest, Realm>;
   setNodeDuty: handleUnaryCall<SetNodeDutyRequest, NodeHolding>;
   /** What lies on a node, counted over all chunks when it is asked. */
   getNodeHolding: handleUnaryCall<GetNodeHoldingRequest, NodeHolding>;
@@ -6751,6 +6963,18 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Realms) => void,
+  ): ClientUnaryCall;
+  setRealm(request: SetRealmRequest, callback: (error: ServiceError | null, response: Realm) => void): ClientUnaryCall;
+  setRealm(
+    request: SetRealmRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Realm) => void,
+  ): ClientUnaryCall;
+  setRealm(
+    request: SetRealmRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Realm) => void,
   ): ClientUnaryCall;
   setNodeDuty(
     request: SetNodeDutyRequest,

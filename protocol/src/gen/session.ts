@@ -383,6 +383,12 @@ export interface RealmAccess {
   replicas: number;
   minReplicas: number;
   compression: boolean;
+  /** Not given by itself: it shares the rights of one that it lies in, and paths lead through that. */
+  within: boolean;
+}
+
+export interface RealmAccesses {
+  realms: RealmAccess[];
 }
 
 export interface Operations {
@@ -902,6 +908,8 @@ export interface Renewed {
   stablePosition: number;
   access: AccessToken | undefined;
   nodes: NodeRoute[];
+  /** set when they have changed since the session was told last */
+  realms: RealmAccesses | undefined;
 }
 
 export interface Recall {
@@ -2022,7 +2030,16 @@ export const Attached: MessageFns<Attached> = {
 };
 
 function createBaseRealmAccess(): RealmAccess {
-  return { realm: 0, root: 0, path: "", readOnly: false, replicas: 0, minReplicas: 0, compression: false };
+  return {
+    realm: 0,
+    root: 0,
+    path: "",
+    readOnly: false,
+    replicas: 0,
+    minReplicas: 0,
+    compression: false,
+    within: false,
+  };
 }
 
 export const RealmAccess: MessageFns<RealmAccess> = {
@@ -2047,6 +2064,9 @@ export const RealmAccess: MessageFns<RealmAccess> = {
     }
     if (message.compression !== false) {
       writer.uint32(56).bool(message.compression);
+    }
+    if (message.within !== false) {
+      writer.uint32(64).bool(message.within);
     }
     return writer;
   },
@@ -2120,6 +2140,14 @@ export const RealmAccess: MessageFns<RealmAccess> = {
             message.compression = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.within = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2155,6 +2183,9 @@ export const RealmAccess: MessageFns<RealmAccess> = {
     if (message.compression !== false) {
       obj.compression = message.compression;
     }
+    if (message.within !== false) {
+      obj.within = message.within;
+    }
     return obj;
   },
 
@@ -2170,6 +2201,70 @@ export const RealmAccess: MessageFns<RealmAccess> = {
     message.replicas = object.replicas ?? 0;
     message.minReplicas = object.minReplicas ?? 0;
     message.compression = object.compression ?? false;
+    message.within = object.within ?? false;
+    return message;
+  },
+};
+
+function createBaseRealmAccesses(): RealmAccesses {
+  return { realms: [] };
+}
+
+export const RealmAccesses: MessageFns<RealmAccesses> = {
+  encode(message: RealmAccesses, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.realms) {
+      RealmAccess.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RealmAccesses {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRealmAccesses();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.realms.push(RealmAccess.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RealmAccesses): unknown {
+    const obj: any = {};
+    if (message.realms?.length) {
+      obj.realms = message.realms.map((e) => RealmAccess.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RealmAccesses>): RealmAccesses {
+    return RealmAccesses.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RealmAccesses>): RealmAccesses {
+    const message = createBaseRealmAccesses();
+    message.realms = object.realms?.map((e) => RealmAccess.fromPartial(e)) || [];
     return message;
   },
 };
@@ -9125,7 +9220,7 @@ export const Renew: MessageFns<Renew> = {
 };
 
 function createBaseRenewed(): Renewed {
-  return { number: 0, stablePosition: 0, access: undefined, nodes: [] };
+  return { number: 0, stablePosition: 0, access: undefined, nodes: [], realms: undefined };
 }
 
 export const Renewed: MessageFns<Renewed> = {
@@ -9141,6 +9236,9 @@ export const Renewed: MessageFns<Renewed> = {
     }
     for (const v of message.nodes) {
       NodeRoute.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.realms !== undefined) {
+      RealmAccesses.encode(message.realms, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -9190,6 +9288,14 @@ export const Renewed: MessageFns<Renewed> = {
             message.nodes.push(NodeRoute.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.realms = RealmAccesses.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -9216,6 +9322,9 @@ export const Renewed: MessageFns<Renewed> = {
     if (message.nodes?.length) {
       obj.nodes = message.nodes.map((e) => NodeRoute.toJSON(e));
     }
+    if (message.realms !== undefined) {
+      obj.realms = RealmAccesses.toJSON(message.realms);
+    }
     return obj;
   },
 
@@ -9230,6 +9339,9 @@ export const Renewed: MessageFns<Renewed> = {
       ? AccessToken.fromPartial(object.access)
       : undefined;
     message.nodes = object.nodes?.map((e) => NodeRoute.fromPartial(e)) || [];
+    message.realms = (object.realms !== undefined && object.realms !== null)
+      ? RealmAccesses.fromPartial(object.realms)
+      : undefined;
     return message;
   },
 };
