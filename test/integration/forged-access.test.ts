@@ -260,6 +260,7 @@ describe('forged access to chunks, over real TLS connections to real nodes', () 
           existing: Existing.FAIL,
           content,
           targetHeld: false,
+          targetInode: 0,
         },
       };
     };
