@@ -5,6 +5,7 @@
  *   npm run bench -- metadata     one
  */
 import { cpus } from 'node:os';
+import { backgroundBench } from './background.bench.ts';
 import { Figures } from './figures.ts';
 import { filesBench } from './files.bench.ts';
 import { growthBench } from './growth.bench.ts';
@@ -14,6 +15,7 @@ const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   metadata: metadataBench,
   files: filesBench,
   growth: growthBench,
+  background: backgroundBench,
 };
 
 const wanted = process.argv.slice(2);
