@@ -167,6 +167,11 @@ export class CoordinatorCore {
     return this.#chunkIds.drawOwn();
   }
 
+  /** Whether it was drawn in this start: the coordinator itself may be about to commit it. */
+  ownsChunk(chunk: ChunkId): boolean {
+    return this.#chunkIds.isOwn(chunk);
+  }
+
   /** `told` hears of each commit that was refused because a block must be folded first. */
   onCrowded(told: (inode: InodeNumber, block: number) => void): void {
     this.#parts.runner.onCrowded = told;

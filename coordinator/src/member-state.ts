@@ -169,6 +169,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       settings: () => maintenance.current,
       replaysOver: (signal) => core.replaysOver(signal),
       drawChunkId: () => core.drawChunkId(),
+      ownsChunk: (chunk) => core.ownsChunk(chunk),
       onCrowded: (told) => core.onCrowded(told),
       recallData: (inode) => core.recallFromAll(inode, DATA),
       event: (kind, message, details) => events.record(kind, message, { ...details }),

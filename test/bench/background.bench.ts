@@ -90,6 +90,7 @@ export async function backgroundBench(figures: Figures): Promise<void> {
       diskOf: (node) => `disk-${node}`,
       releaseBlocks: pace,
       replaysOver: pace,
+      ownsChunk: () => false,
     });
     await measure(figures, engine, 'walk over garbage that is young', () => collector.work(round));
     settings.garbageGraceSeconds = 0;

@@ -45,6 +45,28 @@ function chunksOf(member: RunningMember, counts: Readonly<Record<string, number>
   );
 }
 
+test('D8: after everything is removed and collected, used space is within 2 % of empty', slow, async () => {
+  await using member = await RunningMember.start();
+  running = member;
+  const session = await member.connect();
+  const empty = await member.untilStatus(({ nodes }) => nodes.length === 2, 'both nodes have registered', 20_000);
+  await fill(session, '/gone', 1_000, 120);
+  const full = await member.untilStatus(
+    ({ nodes }) => nodes.every(({ chunks }) => chunks === 1_120),
+    'all is there',
+    20_000,
+  );
+  const heldBytes = full.usedBytes - empty.usedBytes;
+  assert.ok(heldBytes > 2 * 120 * BLOCK_BYTES, `${heldBytes} bytes`);
+  await session.files.remove('/gone', { recursive: true, permanent: true });
+  await collect(member);
+  await member.untilStatus(
+    ({ usedBytes }) => usedBytes - empty.usedBytes < 0.02 * heldBytes,
+    `used space is back to ${empty.usedBytes} of ${full.usedBytes}`,
+    30_000,
+  );
+});
+
 test(
   'D8: after everything is removed a collection takes every chunk from the nodes, and nothing else',
   slow,

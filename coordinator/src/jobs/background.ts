@@ -28,6 +28,8 @@ export interface BackgroundParts {
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
   drawChunkId(): ChunkId;
+  /** Whether it was drawn by that in this start. */
+  ownsChunk(chunk: ChunkId): boolean;
   /** `told` hears of each commit that was refused because a block must be folded first. */
   onCrowded(told: (inode: InodeNumber, block: number) => void): void;
   /** What sessions cache of the inode's block map is called back (M7). */
@@ -74,7 +76,7 @@ export class Background implements AsyncDisposable {
 
   constructor(parts: BackgroundParts) {
     this.#parts = parts;
-    const { clock, engine, orders, nodes, settings, replaysOver, drawChunkId, recallData } = parts;
+    const { clock, engine, orders, nodes, settings, replaysOver, drawChunkId, ownsChunk, recallData } = parts;
     const diskOf = (node: NodeName): string | undefined => nodes.get(node)?.row.disk;
     const pace = (): Promise<void> => Promise.resolve();
     const release = new BlockRelease(engine);
@@ -87,6 +89,7 @@ export class Background implements AsyncDisposable {
       settings,
       diskOf,
       replaysOver,
+      ownsChunk,
       releaseBlocks: (round) => release.work(round),
     });
     this.#collecting = this.#keep('garbage', GARBAGE_EVERY_MS, (round) => this.#garbage.work(round));

@@ -49,7 +49,7 @@ class Scene implements AsyncDisposable {
       diskOf: (node) => this.orders.nodes.get(node)?.disk,
       settings: () => this.settings,
       releaseBlocks: (round) => release.work(round),
-      orphanGraceMinSeconds: GRACE_SECONDS,
+      ownsChunk: (chunk) => this.world.core.ownsChunk(chunk),
       replaysOver: (signal) => this.world.core.replaysOver(signal),
     });
   }
@@ -224,25 +224,28 @@ test('D2, D3: a chunk that was lost before it was stable goes, but stays refused
   assert.equal(await scene.count(GARBAGE), 1);
 });
 
-test('D2: the refusal of a chunk goes when its whole epoch is closed, which refuses it as well', async () => {
+test('D2: the refusal of a chunk stays while a session lives that may commit it, or the coordinator may itself', async () => {
   await using scene = await Scene.open();
-  const { world, inode } = scene;
-  const chunk = testChunk(5, world.core.engine.epoch);
-  const id = parseChunkId(chunk.toString('hex'));
-  await scene.run((tx) => tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: true }, id));
-  await scene.client.detach();
+  const { world, client, inode } = scene;
+  const ids = [idOf(5), world.core.drawChunkId()];
+  await scene.run((tx) => {
+    for (const id of ids) tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: true }, id);
+  });
+  const walk = async (): Promise<void> => {
+    scene.collector = scene.newCollector();
+    await scene.round();
+  };
+  await walk();
+  assert.equal(await scene.count(GARBAGE), 2);
+  await assert.rejects(commit(client, inode, [{ offset: 0, length: 10, chunk: 5 }]), code('chunk_condemned'));
+  await client.detach();
+  await walk();
+  assert.equal(await scene.count(GARBAGE), 1);
+  const later = await world.client();
+  await assert.rejects(commit(later, inode, [{ offset: 0, length: 10, chunk: 5 }]), code('chunk_foreign'));
   await world.restart('orderly');
-  scene.collector = scene.newCollector();
-  await scene.round();
-  assert.equal(await scene.count(GARBAGE), 1, 'its epoch has ended just now');
-  await scene.later(GRACE_SECONDS);
-  scene.settings.garbageGraceSeconds = 0;
-  await scene.round();
-  assert.equal(await scene.count(GARBAGE), 0);
-  const client = await world.client();
-  const slices = [{ offset: 0, length: 10, chunk, chunkOffset: 0 }];
-  const described = { chunk, length: 10, storedLength: 10, digest: Buffer.alloc(4), replicas: [replicaOf('n1')] };
-  await assert.rejects(commit(client, inode, [], { slices, chunks: [described] }), code('chunk_condemned'));
+  await walk();
+  assert.equal(await scene.count(GARBAGE), 0, 'what an earlier start was making came to nothing');
 });
 
 test('D9: nothing is collected while a restored coordinator waits for a person', async () => {

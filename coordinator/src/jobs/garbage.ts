@@ -10,7 +10,6 @@ import type { Clock, Timestamp } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
-import { closeEpochs, isOfEpochThrough } from '../ops/closed-epochs.ts';
 import {
   CONDEMN_MAX,
   type CondemnedChunk,
@@ -22,7 +21,8 @@ import {
   placeKey,
   takeAway,
 } from '../ops/garbage.ts';
-import { isDue, ORPHAN_GRACE_MIN_SECONDS } from '../ops/grace.ts';
+import { isDue } from '../ops/grace.ts';
+import { OwnedChunkIds } from '../ops/owned-chunk-ids.ts';
 import type { Round } from './keeper.ts';
 import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
 
@@ -37,8 +37,8 @@ export interface GarbageParts {
   releaseBlocks(round: Round): Promise<void>;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
-  /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
-  readonly orphanGraceMinSeconds?: number;
+  /** The coordinator itself may be about to commit the chunk. */
+  ownsChunk(chunk: ChunkId): boolean;
 }
 
 export interface GarbageFigures {
@@ -130,11 +130,9 @@ export class GarbageCollector {
   async #walk(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
     const { engine, clock } = this.#parts;
     const began = clock.now().seconds;
-    const { orphanGraceMinSeconds = ORPHAN_GRACE_MIN_SECONDS } = this.#parts;
-    const closeAfter = Math.max(this.#parts.settings().garbageGraceSeconds, orphanGraceMinSeconds);
     const collects = Number.isFinite(graceSeconds);
-    const closed = collects ? await engine.run((tx) => closeEpochs(tx, closeAfter), { signal }) : undefined;
-    const isRefusedAnyway = (chunk: ChunkId): boolean => closed !== undefined && isOfEpochThrough(chunk, closed);
+    const owned = await engine.run((tx) => OwnedChunkIds.read(tx), { signal });
+    const mayBeCommitted = (chunk: ChunkId): boolean => owned.has(chunk) || this.#parts.ownsChunk(chunk);
     const walk = new Walk(this.#parts, signal);
     let oldest = began;
     let chunks = 0;
@@ -149,7 +147,7 @@ export class GarbageCollector {
       const gone: ChunkId[] = [];
       for (const garbage of page) {
         if (garbage.gone) {
-          if (isRefusedAnyway(garbage.chunk)) gone.push(garbage.chunk);
+          if (collects && !mayBeCommitted(garbage.chunk)) gone.push(garbage.chunk);
         } else if (collects && (garbage.condemned || isDue(garbage.since, now, graceSeconds))) due.push(garbage.chunk);
         else {
           chunks += 1;

@@ -3,7 +3,6 @@ import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdOf, type NodeName, parseChunkId } from '@collective/base/ids';
 import { randomBelow, SeededRandom } from '@collective/base/random';
-import { closeEpochs } from '../ops/closed-epochs.ts';
 import { blocks, commit, count, start } from '../ops/one-file.ts';
 import { addReplica, dropReplica } from '../ops/replica-places.ts';
 import { code, replicaOf, testChunk } from '../session/scripted-operations.ts';
@@ -356,39 +355,6 @@ test('a node is compared after each of its starts, when asked, and once a day', 
   assert.deepEqual(scene.orders.record, ['list n2 2000', 'list n1 2000']);
   await scene.later(INVENTORY_EVERY_MS / 1_000);
   assert.equal(scene.inventory.isDue, true);
-});
-
-test('D2: when an epoch has ended long ago, all its ids that have no row are refused', async () => {
-  await using scene = await Scene.open();
-  const { world } = scene;
-  const { epoch } = world.core.engine;
-  const chunk = (number: number): Buffer => testChunk(number, epoch);
-  await world.restart('orderly');
-  const { client } = scene;
-  await client.attach();
-  client.replayed();
-  const described = (number: number) => ({
-    chunks: [
-      {
-        chunk: chunk(number),
-        length: 10,
-        storedLength: 10,
-        digest: Buffer.alloc(4),
-        replicas: [replicaOf('n1'), replicaOf('n2')],
-      },
-    ],
-    slices: [{ offset: number * 10, length: 10, chunk: chunk(number), chunkOffset: 0 }],
-  });
-  await commit(client, scene.inode, [], described(1));
-  assert.equal(await scene.run((tx) => closeEpochs(tx, 3_600)), undefined, 'it has ended just now');
-  await scene.later(60);
-  assert.deepEqual(await scene.run((tx) => closeEpochs(tx, 60)), epoch);
-  await assert.rejects(commit(client, scene.inode, [], described(2)), code('chunk_condemned'));
-  await commit(client, scene.inode, [], {
-    ...described(1),
-    slices: [{ offset: 50, length: 10, chunk: chunk(1), chunkOffset: 0 }],
-  });
-  assert.deepEqual(await scene.run((tx) => closeEpochs(tx, 0)), epoch, 'the one that runs is never closed');
 });
 
 test('D2: lists of thousands are compared page by page, as if at once', async () => {

@@ -174,6 +174,7 @@ test('a removal pokes the release, and a start finishes what the one before has 
       engine: world.core.engine,
       orders: new ScriptedOrders(world.clock),
       drawChunkId: () => world.core.drawChunkId(),
+      ownsChunk: () => false,
       onCrowded: () => undefined,
       recallData: () => Promise.resolve(),
       nodes: {

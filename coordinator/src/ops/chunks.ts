@@ -8,8 +8,7 @@ import { BLOCK_BYTES, COMMIT_SLICES_MAX, REPLICAS_MAX } from '@collective/base/l
 import type { ChunkCommit } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, ReplicaPlace, SlicePiece } from '../tables/gen/tables.ts';
-import { CHUNKS, CLOSED_EPOCH, GARBAGE, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
-import { isClosed } from './closed-epochs.ts';
+import { CHUNKS, GARBAGE, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
 import { noLongerForRepair, noteIfShort, soundReplicas } from './replica-places.ts';
 
@@ -72,7 +71,7 @@ export class ChunkCommits {
         `Commit ${commits.length} chunks at once: at most ${COMMIT_SLICES_MAX} are allowed`,
       );
     const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
-    context.tx.need([...ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]), CLOSED_EPOCH.key()]);
+    context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
     for (const [i, commit] of commits.entries()) {
       const id = ids[i];
       if (id !== undefined) this.#rows.set(id, this.#known(id) ?? this.#row(id, commit));
@@ -98,11 +97,6 @@ export class ChunkCommits {
   }
 
   #row(id: ChunkId, commit: ChunkCommit): ChunkRow {
-    if (isClosed(this.#context.tx, id))
-      throw new CollectiveError(
-        'chunk_condemned',
-        `Commit chunk ${id}: it is of an epoch that ended long ago; upload its data again`,
-      );
     if (!this.#context.caller.ownsChunk(id))
       throw new CollectiveError(
         'chunk_foreign',

@@ -7,8 +7,7 @@ import { type ChunkId, chunkIdFromBytes, type NodeName } from '@collective/base/
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, GarbageRow } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
-import { CHUNKS, CLOSED_EPOCH, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
-import { isClosed } from './closed-epochs.ts';
+import { CHUNKS, GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 import { isDue } from './grace.ts';
 import { noLongerForRepair } from './replica-places.ts';
 
@@ -59,10 +58,10 @@ export function condemn(tx: OperationRun, chunks: readonly ChunkId[], graceSecon
   });
 }
 
-/** Refusals of chunks whose epoch is closed say nothing more than that does. */
+/** Refusals that nobody can meet any more go. */
 export function dropRefusals(tx: OperationRun, chunks: readonly ChunkId[]): void {
-  tx.need([...chunks.map((chunk) => GARBAGE.key(chunk)), CLOSED_EPOCH.key()]);
-  for (const chunk of chunks) if (tx.get(GARBAGE, chunk)?.gone && isClosed(tx, chunk)) tx.remove(GARBAGE, chunk);
+  tx.need(chunks.map((chunk) => GARBAGE.key(chunk)));
+  for (const chunk of chunks) if (tx.get(GARBAGE, chunk)?.gone) tx.remove(GARBAGE, chunk);
 }
 
 export interface TakenAway {

@@ -3,9 +3,9 @@
  * it died, of nodes that came back after they were given up. They are noted, kept for a grace time, and only then go.
  *
  * Two things keep what somebody still needs from being forgotten. A chunk without a row is condemned first (D2), like garbage,
- * so that a commit that names it is refused and its client uploads again; the refusal stays until its epoch is closed, and
- * from then on all ids of that epoch without a row are refused. A copy too many of a chunk that has a row is marked as leaving
- * in a commit that looks again, and until its node has forgotten it, and some time longer, it cannot become a replica.
+ * so that a commit that names it is refused and its client uploads again; the refusal stays until nobody is left who may
+ * commit the id (`owned-chunk-ids.ts`). A copy too many of a chunk that has a row is marked as leaving in a commit that looks
+ * again, and until its node has forgotten it, and some time longer, it cannot become a replica.
  */
 import type { Timestamp } from '@collective/base/clock';
 import { type ChunkId, chunkIdFromBytes, type NodeName } from '@collective/base/ids';
@@ -20,8 +20,7 @@ import {
 } from '../placement/plan-inventory.ts';
 import type { OrphanChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
-import { CHUNKS, CLOSED_EPOCH, diskPrefix, GARBAGE, ORPHAN_CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
-import { isClosed } from './closed-epochs.ts';
+import { CHUNKS, diskPrefix, GARBAGE, ORPHAN_CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
 import type { Place } from './garbage.ts';
 import { isDue } from './grace.ts';
 import { addReplica, dropReplica, markDamaged, soundReplicas } from './replica-places.ts';
@@ -171,7 +170,6 @@ export function condemnOrphans(tx: OperationRun, place: Place, chunks: readonly 
   const node = place.node as NodeName;
   tx.need([
     ...chunks.flatMap((chunk) => [...keysOf(chunk), GARBAGE.key(chunk), ORPHAN_CHUNKS.key(node, place.disk, chunk)]),
-    CLOSED_EPOCH.key(),
   ]);
   const condemned: ChunkId[] = [];
   const tooMany: NamedChunk[] = [];
@@ -180,8 +178,8 @@ export function condemnOrphans(tx: OperationRun, place: Place, chunks: readonly 
     if (note === undefined) continue;
     const row = tx.get(CHUNKS, chunk);
     if (row === undefined) {
-      const refused = tx.get(GARBAGE, chunk) !== undefined || isClosed(tx, chunk);
-      if (!refused) tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: true }, chunk);
+      if (tx.get(GARBAGE, chunk) === undefined)
+        tx.put(GARBAGE, { since: tx.now, condemned: true, storedBytes: 0, gone: true }, chunk);
       tx.put(ORPHAN_CHUNKS, { ...note, leaving: true }, node, place.disk, chunk);
       condemned.push(chunk);
     } else if (row.replicas.some((each) => isAt(each, place))) {

@@ -74,6 +74,23 @@ test('D7: a session remembers its blocks of a bounded number of epochs', () => {
   );
 });
 
+test("D9: after a restore all ids of before are nobody's, and of its own the coordinator knows which", () => {
+  const before = new SessionChunkIds([]);
+  new ChunkIds(EPOCH).begin(before);
+  const given = chunkIdOf(EPOCH, 5);
+  const session = new SessionChunkIds(before.rows());
+  const sameGeneration = new ChunkIds({ ...EPOCH, start: EPOCH.start + 1 });
+  sameGeneration.begin(session);
+  assert.equal(session.has(given), true);
+  const restored = new ChunkIds({ generation: EPOCH.generation + 1, start: EPOCH.start + 2 });
+  const again = new SessionChunkIds(session.rows());
+  restored.begin(again);
+  assert.equal(again.has(given), false);
+  assert.equal(again.rows().length, 1);
+  const own = restored.drawOwn();
+  assert.deepEqual([restored.isOwn(own), restored.isOwn(given), sameGeneration.isOwn(own)], [true, false, false]);
+});
+
 async function isThere(client: ScriptedClient, inode: number, chunk: number): Promise<void> {
   const page = await blocks(client, inode);
   assert.deepEqual(

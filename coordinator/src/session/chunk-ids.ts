@@ -4,7 +4,14 @@
  * after a restart it may still commit what it had put, and send again what was lost (M4). No id is given twice (M2a): blocks
  * begin with the epoch.
  */
-import { type ChunkId, chunkIdFromBytes, chunkIdOf, chunkIdToBytes, type Epoch } from '@collective/base/ids';
+import {
+  type ChunkId,
+  chunkIdEpoch,
+  chunkIdFromBytes,
+  chunkIdOf,
+  chunkIdToBytes,
+  type Epoch,
+} from '@collective/base/ids';
 import type { ChunkIdRange } from '../tables/gen/tables.ts';
 
 export const CHUNKS_PER_GRANT_MAX = 4_096;
@@ -37,7 +44,9 @@ export class SessionChunkIds {
   begin(epoch: Epoch, block: ChunkIdBlock): void {
     this.#block = block;
     const range = { first: chunkIdOf(epoch, block.first), last: chunkIdOf(epoch, block.last) };
-    this.#ranges = [...this.#ranges, range].slice(-CHUNK_RANGES_MAX);
+    // What a restored coordinator's nodes were told to forget after the backup is not known to it (D9): ids of before are nobody's.
+    const kept = this.#ranges.filter(({ first }) => chunkIdEpoch(first).generation === epoch.generation);
+    this.#ranges = [...kept, range].slice(-CHUNK_RANGES_MAX);
   }
 
   /** Whether the id was handed to this session, in whatever epoch. */
@@ -54,7 +63,8 @@ export class SessionChunkIds {
 export class ChunkIds {
   readonly epoch: Epoch;
   #blocks = 0;
-  #own: ChunkIdBlock | undefined;
+  /** Blocks of the coordinator itself, the one in use last. */
+  readonly #own: ChunkIdBlock[] = [];
 
   constructor(epoch: Epoch) {
     this.epoch = epoch;
@@ -77,8 +87,18 @@ export class ChunkIds {
 
   /** For a chunk that the coordinator has made itself (D8). */
   drawOwn(): ChunkId {
-    if (this.#own === undefined || this.#own.next > this.#own.last) this.#own = this.#newBlock();
-    return chunkIdOf(this.epoch, this.#own.next++);
+    let block = this.#own.at(-1);
+    if (block === undefined || block.next > block.last) {
+      block = this.#newBlock();
+      this.#own.push(block);
+    }
+    return chunkIdOf(this.epoch, block.next++);
+  }
+
+  isOwn(chunk: ChunkId): boolean {
+    return this.#own.some(
+      ({ first, last }) => chunkIdOf(this.epoch, first) <= chunk && chunk <= chunkIdOf(this.epoch, last),
+    );
   }
 
   #newBlockFor(ids: SessionChunkIds): ChunkIdBlock {

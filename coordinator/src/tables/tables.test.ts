@@ -43,7 +43,6 @@ const {
   ANSWERS,
   BLOCKS,
   CHUNKS,
-  CLOSED_EPOCH,
   COOKIES,
   DENTRIES,
   DOOMED,
@@ -178,7 +177,6 @@ const GOLDENS: readonly Golden[] = [
     { since: stamp, leaving: true, forgotten: stamp },
     '0a0c0880f2d6ca0610ff93ebdc0310011a0c0880f2d6ca0610ff93ebdc03',
   ),
-  golden(CLOSED_EPOCH, [], '63', { generation: 1, start: 2 }, '08011002'),
   golden(
     UNDER_REPLICATED,
     [chunk],

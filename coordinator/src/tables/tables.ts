@@ -14,7 +14,6 @@ import {
   AnswerRow,
   BlockRow,
   ChunkRow,
-  ClosedEpochRow,
   CookieRow,
   DentryRow,
   DoomedRow,
@@ -108,7 +107,6 @@ export const ORPHAN_CHUNKS = defineTable(
   OrphanChunkRow,
   (node: NodeName, disk: string, chunk: ChunkId) => diskPrefix(node, disk) + chunkKey(chunk),
 );
-export const CLOSED_EPOCH = defineTable('closed-epoch', 'c', ClosedEpochRow, () => '');
 /** Chunks that have not the replicas that they should (D8). */
 export const UNDER_REPLICATED = defineTable('under-replicated', 'U', RepairRow, (chunk: ChunkId) => chunkKey(chunk));
 /** The same by how many sound replicas they have: the most endangered is repaired first. */

@@ -123,12 +123,6 @@ export interface OrphanChunkRow {
   forgotten: Stamp | undefined;
 }
 
-/** Chunk ids of this epoch and of all before it that have no row are refused in commits (D2): nothing is known of them any more. */
-export interface ClosedEpochRow {
-  generation: number;
-  start: number;
-}
-
 /** A chunk that has not the replicas that it should (D8). */
 export interface RepairRow {
   since:
@@ -1824,84 +1818,6 @@ export const OrphanChunkRow: MessageFns<OrphanChunkRow> = {
     message.forgotten = (object.forgotten !== undefined && object.forgotten !== null)
       ? Stamp.fromPartial(object.forgotten)
       : undefined;
-    return message;
-  },
-};
-
-function createBaseClosedEpochRow(): ClosedEpochRow {
-  return { generation: 0, start: 0 };
-}
-
-export const ClosedEpochRow: MessageFns<ClosedEpochRow> = {
-  encode(message: ClosedEpochRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.generation !== 0) {
-      writer.uint32(8).uint32(message.generation);
-    }
-    if (message.start !== 0) {
-      writer.uint32(16).uint32(message.start);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): ClosedEpochRow {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseClosedEpochRow();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.generation = reader.uint32();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.start = reader.uint32();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  toJSON(message: ClosedEpochRow): unknown {
-    const obj: any = {};
-    if (message.generation !== 0) {
-      obj.generation = Math.round(message.generation);
-    }
-    if (message.start !== 0) {
-      obj.start = Math.round(message.start);
-    }
-    return obj;
-  },
-
-  create(base?: DeepPartial<ClosedEpochRow>): ClosedEpochRow {
-    return ClosedEpochRow.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<ClosedEpochRow>): ClosedEpochRow {
-    const message = createBaseClosedEpochRow();
-    message.generation = object.generation ?? 0;
-    message.start = object.start ?? 0;
     return message;
   },
 };
