@@ -8,6 +8,7 @@
  * error catalogue and whose message names the path.
  */
 import type { Timestamp } from '@collective/base/clock';
+import type { CollectiveError } from '@collective/base/errors';
 import type { Trash } from './trash-api.ts';
 
 export interface CallOptions {
@@ -282,12 +283,15 @@ export interface VerifyReport {
 export interface Files {
   /** Follows symbolic links. */
   stat(path: string, options?: CallOptions): Promise<Attributes>;
-  /** Does not follow a symbolic link at the end of the path. */
+  /** Does not follow a symbolic link at the end of the path, unless a '/' stands behind it. */
   lstat(path: string, options?: CallOptions): Promise<Attributes>;
   exists(path: string, options?: CallOptions): Promise<boolean>;
   /** Entries in the order of their creation, read in pages; a directory of any size. */
   list(path: string, options?: CallOptions & { readonly attributes?: boolean }): AsyncIterable<DirectoryEntry>;
-  /** The starting point and all below it, parents before children; symbolic links are not followed. */
+  /**
+   * The starting point and all below it, parents before children. Symbolic links are not followed, but for one at the end
+   * of `path` with a '/' behind it.
+   */
   walk(path: string, options?: CallOptions & { readonly depthMax?: number }): AsyncIterable<WalkEntry>;
 
   open(path: string, options?: OpenOptions): Promise<FileHandle>;
@@ -342,7 +346,7 @@ export interface Files {
   listXattrs(path: string, options?: CallOptions): Promise<string[]>;
   removeXattr(path: string, name: string, options?: MutationOptions): Promise<void>;
 
-  /** Reads every replica of every chunk of the file and names what is bad. Does not follow links. */
+  /** Reads every replica of every chunk of the file and names what is bad. Follows symbolic links. */
   verify(
     path: string,
     options?: CallOptions & { readonly onProgress?: (progress: { readonly bytesRead: number }) => void },
@@ -660,6 +664,10 @@ export interface ConnectOptions {
   readonly listener?: string;
   /** Keep attributes, entries and block maps under promises (M7); default false. */
   readonly cache?: boolean;
+  /** How long the first attach is tried before `connect` fails with `unavailable`; default 10 s. */
+  readonly connectWithinMs?: number;
+  /** Why a try to attach failed, while it goes on trying: for those who would rather tell than wait in silence. */
+  readonly onConnectFailed?: (error: CollectiveError) => void;
   /** How long a call waits for a lost coordinator before it fails with `unavailable`; default 30 s. */
   readonly reconnectWithinMs?: number;
   /** Bytes of chunks in flight for uploads; default 32 MiB. */

@@ -1,4 +1,5 @@
 /** Composition of a real member: identity files, gRPC to the coordinator, TLS to the nodes. */
+import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
@@ -16,6 +17,8 @@ import { explained } from './explain-unavailable.ts';
 import { GrpcSessionConnector } from './grpc-session-connector.ts';
 import { ConnectedMember } from './member.ts';
 
+/** A closing member waits so long for a new certificate that is on its way. */
+const RENEWAL_ENDS_WITHIN_MS = 5_000;
 const PROGRAM = 'collective-sdk/0.1.0';
 
 /**
@@ -35,7 +38,7 @@ export async function connectAdmin(target?: ConnectOptions | string): Promise<{ 
 async function connectWith(options: ConnectOptions, { signal }: CallOptions): Promise<Member> {
   const parts = await openParts(options);
   const { clock, trust, expected, address } = parts;
-  let stopRenewing: (() => void) | undefined;
+  let stopRenewing: (() => Promise<void>) | undefined;
   try {
     const member = await ConnectedMember.open(
       {
@@ -50,11 +53,19 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
         listener: options.listener ?? 'external',
         caches: options.cache ?? false,
         bundleHash: () => trust.current.bundleHash,
+        connectWithinMs: options.connectWithinMs,
         reconnectWithinMs: options.reconnectWithinMs,
+        onEvent: (event) => {
+          if (event.kind === 'attach-failed') options.onConnectFailed?.(event.error);
+        },
         uploadBytesMax: options.uploadBytesMax,
         downloadBytesMax: options.downloadBytesMax,
-        onClosed: () => {
-          stopRenewing?.();
+        onClosed: async () => {
+          // Who only ever connects for a moment would otherwise never get to the end of a renewal (T3).
+          const ended = new AbortController();
+          const tooLate = sleep(clock, RENEWAL_ENDS_WITHIN_MS, ended.signal).catch(() => undefined);
+          await Promise.race([stopRenewing?.(), tooLate]);
+          ended.abort();
           parts.close();
         },
       },
@@ -88,7 +99,7 @@ async function openParts(options: ConnectOptions) {
     trust[Symbol.dispose]();
   };
   const explain = <T>(attempt: Promise<T>): Promise<T> =>
-    explained(attempt, { address, expected, bundlePem: trust.current.bundlePem, clock });
+    explained(attempt, { address, expected, bundlePem: trust.current.bundlePem, clock, own: trust.current });
   return { clock, address, trust, expected, admin: new MemberAdmin(client, clock, explain), close };
 }
 

@@ -40,8 +40,9 @@ export class GrpcSessionConnector implements SessionConnector {
       drained: () => link.drained(),
       receive: async (s) => {
         if (answered) return await link.receive(s);
-        const { bundlePem } = this.#trust.current;
-        const dialled = { address: this.address, expected: this.#expected, bundlePem, clock: this.#clock };
+        const own = this.#trust.current;
+        const { bundlePem } = own;
+        const dialled = { address: this.address, expected: this.#expected, bundlePem, clock: this.#clock, own };
         const message = await explained(link.receive(s), dialled);
         answered = true;
         return message;

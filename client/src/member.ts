@@ -49,7 +49,7 @@ export interface MemberSettings
   readonly uploadBytesMax?: number;
   readonly downloadBytesMax?: number;
   /** Called last, when the member is closed. */
-  readonly onClosed?: () => void;
+  readonly onClosed?: () => Promise<void>;
 }
 
 export class ConnectedMember implements Member {
@@ -57,7 +57,7 @@ export class ConnectedMember implements Member {
   readonly admin: Admin;
   readonly #session: Session;
   readonly #pool: BulkPool;
-  readonly #onClosed: (() => void) | undefined;
+  readonly #onClosed: (() => Promise<void>) | undefined;
   #closing: Promise<void> | undefined;
 
   static async open(ports: MemberPorts, settings: MemberSettings, signal?: AbortSignal): Promise<ConnectedMember> {
@@ -138,7 +138,7 @@ export class ConnectedMember implements Member {
     return new ConnectedMember(context, pool, ports.admin, settings.onClosed);
   }
 
-  private constructor(context: FileContext, pool: BulkPool, admin: Admin, onClosed: (() => void) | undefined) {
+  private constructor(context: FileContext, pool: BulkPool, admin: Admin, onClosed: (() => Promise<void>) | undefined) {
     this.files = new MemberFiles(context);
     this.admin = admin;
     this.#session = context.session;
@@ -177,7 +177,7 @@ export class ConnectedMember implements Member {
       await this.#session.close();
     } finally {
       this.#pool[Symbol.dispose]();
-      this.#onClosed?.();
+      await this.#onClosed?.();
     }
   }
 }

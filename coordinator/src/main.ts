@@ -78,7 +78,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       const { certificatePem } = await ca.sign(await checkCsr(csr, trust.current.id));
       return { certificatePem, bundlePem: ca.bundlePem() };
     };
-    parts.defer(keepRenewed({ trust, clock, log, request }));
+    const stopRenewing = keepRenewed({ trust, clock, log, request });
+    parts.defer(() => void stopRenewing());
   }
   const enrolment = new Enrolment({ engine, signer: ca ?? withoutAuthority(trust), random, trustDomain });
   await letFirstUserIn({ dataFolder, engine, enrolment, log });

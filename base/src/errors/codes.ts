@@ -341,7 +341,7 @@ export const ERROR_CODES = {
     'DATA_LOSS',
     7,
     'A log, segment or database file is damaged in its middle, where no crash can explain it.',
-    'Do not delete anything. Copy the folder, then see docs/operating.',
+    'Do not delete anything: copy the folder first. docs/formats says what the named file should hold.',
   ),
   disk_failed: entry(
     'EIO',

@@ -16,7 +16,11 @@ export async function renewCertificate({ trust, admin, signal }: CertificateRene
   await renew({ trust, request: (csr) => admin.renewCertificate(csr, { signal }) });
 }
 
-/** Renews when two thirds of the certificate's life are over, until the result is called. */
-export function renewWhenDue({ trust, admin, clock }: CertificateRenewal & { readonly clock: Clock }): () => void {
+/** Renews when two thirds of the certificate's life are over, until the result is called; that waits for what is under way. */
+export function renewWhenDue({
+  trust,
+  admin,
+  clock,
+}: CertificateRenewal & { readonly clock: Clock }): () => Promise<void> {
   return keepRenewed({ trust, clock, log: silentLog, request: (csr) => admin.renewCertificate(csr) });
 }

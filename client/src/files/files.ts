@@ -35,7 +35,7 @@ import { attributesOf, typeOf } from './attributes.ts';
 import { directoryPages } from './directory-pages.ts';
 import { about, aboutEach, type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
 import { OpenFile } from './file-handle.ts';
-import { childPath, formatPath, parsePath } from './path.ts';
+import { childPath, formatPath, parsePath, quote } from './path.ts';
 import type { ResolvedEntry } from './path-resolver.ts';
 import { wireChanges } from './set-attributes.ts';
 import { removeEntry, walkTree } from './tree.ts';
@@ -71,7 +71,7 @@ export class MemberFiles implements Files {
   }
 
   lstat(path: string, options: CallOptions = {}): Promise<Attributes> {
-    return about('Look up', path, async () => attributesOf(await this.#attributes(path, false, options)));
+    return about('Look up', path, async () => attributesOf(await this.#attributes(path, isFollowed(path), options)));
   }
 
   async exists(path: string, options: CallOptions = {}): Promise<boolean> {
@@ -110,7 +110,7 @@ export class MemberFiles implements Files {
 
   walk(path: string, options: CallOptions & { depthMax?: number } = {}): AsyncIterable<WalkEntry> {
     const context = this.#context;
-    const resolve = () => this.#attributes(path, false, options);
+    const resolve = () => this.#attributes(path, isFollowed(path), options);
     return aboutEach('Walk', path, async function* () {
       const names = parsePath(path);
       const start = { path: formatPath(names), name: names.at(-1) ?? '', attributes: await resolve() };
@@ -185,6 +185,7 @@ export class MemberFiles implements Files {
   mkdir(path: string, options: MutationOptions & { recursive?: boolean; mode?: number } = {}): Promise<Attributes> {
     return about('Make directory', path, async () => {
       if (options.recursive) return attributesOf(await this.#makeDirectories(parsePath(path), options));
+      if (parsePath(path).length === 0) throw new CollectiveError('exists', 'Make the root');
       const entry = await this.#context.paths.entry(path, { followLast: false, signal: options.signal });
       return attributesOf(await this.#makeDirectory(entry, options));
     });
@@ -198,13 +199,14 @@ export class MemberFiles implements Files {
   }
 
   rename(from: string, to: string, options: MutationOptions & { mode?: RenameMode } = {}): Promise<void> {
-    return about('Rename', from, async () => {
+    return about(`Rename ${quote(from)} to`, to, async () => {
       const how = { followLast: false, signal: options.signal };
       const [source, target] = await Promise.all([
         this.#context.paths.entry(from, how),
         this.#context.paths.entry(to, how),
       ]);
-      if (source.existing === undefined) throw new CollectiveError('not_found', `Rename ${from}`);
+      if (source.existing === undefined)
+        throw new CollectiveError('not_found', `Rename ${from}`, { details: { at: formatPath(source.names) } });
       const isItsOwnParent =
         target.names.length > source.names.length && source.names.every((name, i) => target.names[i] === name);
       if (isItsOwnParent) throw new CollectiveError('invalid_argument', `Move ${from} into itself`);
@@ -323,7 +325,7 @@ export class MemberFiles implements Files {
     options: CallOptions & { onProgress?: (progress: { readonly bytesRead: number }) => void } = {},
   ): Promise<VerifyReport> {
     return about('Verify', path, async () => {
-      const attributes = await this.#attributes(path, false, options);
+      const attributes = await this.#attributes(path, true, options);
       if (attributes.type === WireType.DIRECTORY) throw new CollectiveError('is_directory', `Verify ${path}`);
       return await verifyFile(this.#context, path, attributes, options);
     });
@@ -450,6 +452,11 @@ export class MemberFiles implements Files {
     );
     return expectResult(reply, 'attributes');
   }
+}
+
+/** POSIX: a '/' at the end of a path asks for what a symbolic link leads to. */
+function isFollowed(path: string): boolean {
+  return path.endsWith('/');
 }
 
 function checkOffset(name: string, value: number): void {

@@ -49,7 +49,7 @@ export class PathResolver {
     options: { followLast: boolean; signal: AbortSignal | undefined },
   ): Promise<ResolvedPath> {
     const { end, names } = await this.#walk(parsePath(path), options.followLast, { count: 0 }, options.signal);
-    if ('missing' in end) throw fromFailure(end.missing);
+    if ('missing' in end) throw failureAt(end.missing, names);
     return { attributes: end.attributes, names };
   }
 
@@ -79,7 +79,7 @@ export class PathResolver {
     const up = names.indexOf('..');
     if (up >= 0) {
       const before = await this.#walk(names.slice(0, up), true, links, signal);
-      if ('missing' in before.end) throw fromFailure(before.end.missing);
+      if ('missing' in before.end) throw failureAt(before.end.missing, before.names);
       return await this.#walk([...before.names.slice(0, -1), ...names.slice(up + 1)], followLast, links, signal);
     }
     const { root, realm, depth } = this.#realmOf(names);
@@ -108,7 +108,11 @@ export class PathResolver {
     const last = found.at(failure === undefined ? -2 : -1);
     const parent = found.length > (failure === undefined ? 1 : 0) && last !== undefined ? last : { inode: root, realm };
     if (failure !== undefined) {
-      if (failure.code !== 'not_found' || found.length !== rest.length - 1) throw fromFailure(failure);
+      if (failure.code !== 'not_found' || found.length !== rest.length - 1) {
+        // What is missing is the name after those that were found; every other failure is about the last of them.
+        const about = names.slice(0, depth + found.length + (failure.code === 'not_found' ? 1 : 0));
+        throw failureAt(failure, about);
+      }
       return { names, parent, end: { missing: failure } };
     }
     const attributes = found.at(-1);
@@ -136,4 +140,10 @@ export class PathResolver {
       `Look up ${quote(formatPath(names))}: it lies in no realm that was given to you (${known})`,
     );
   }
+}
+
+/** People know paths, not the inodes that the coordinator's words name. */
+function failureAt(failure: Failure, names: readonly string[]): CollectiveError {
+  const error = fromFailure(failure);
+  return new CollectiveError(error.code, error.message, { details: { ...error.details, at: formatPath(names) } });
 }

@@ -29,6 +29,7 @@ export type SessionEvent =
   | { readonly kind: 'attached'; readonly attached: Attached }
   | { readonly kind: 'routes'; readonly nodes: readonly NodeRoute[] }
   | { readonly kind: 'access'; readonly access: AccessToken }
+  | { readonly kind: 'attach-failed'; readonly error: CollectiveError }
   | { readonly kind: 'link-lost'; readonly error: CollectiveError }
   | { readonly kind: 'lease-ended' }
   | { readonly kind: 'session-lost'; readonly changesInDoubt: number }

@@ -11,6 +11,7 @@
  */
 import { AssertionFailure, assert } from '@collective/base/assert';
 import { type Clock, sleep, type Timer } from '@collective/base/clock';
+import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { compareEpochs, type Epoch } from '@collective/base/ids';
 import { WIRE_VERSION } from '@collective/base/limits';
@@ -61,6 +62,8 @@ export class Session implements AsyncDisposable {
   #flushing = false;
   #linkSeenMs: number;
   #lostSinceMs: number;
+  /** Why the last try to attach failed, or the last link ended. */
+  #linkError: CollectiveError | undefined;
   #sessionUntilMs = Number.POSITIVE_INFINITY;
   #tick: Timer | undefined;
   #running: Promise<void> | undefined;
@@ -178,7 +181,7 @@ export class Session implements AsyncDisposable {
     try {
       await new Promise<void>((resolve, reject) => {
         timer = this.#clock.setTimer(withinMs, () => {
-          const what = `Attach to the coordinator at ${this.#options.connector.address}: not within ${withinMs} ms`;
+          const what = `Attach to the coordinator at ${this.#options.connector.address}: not within ${formatDurationMs(withinMs)}`;
           reject(new CollectiveError(lastError?.code ?? 'unavailable', what, { cause: lastError }));
         });
         onAbort = () => reject(signal?.reason);
@@ -187,6 +190,7 @@ export class Session implements AsyncDisposable {
           attached: resolve,
           failed: (error) => {
             lastError = error;
+            if (this.#attached === undefined) this.#emit({ kind: 'attach-failed', error });
             if (isFinal(error)) reject(error);
           },
         });
@@ -216,6 +220,7 @@ export class Session implements AsyncDisposable {
           `Use the session with ${this.#options.connector.address}`,
           'unavailable',
         );
+        this.#linkError = error;
         this.#linkLost(error);
         first.failed(error);
       } finally {
@@ -454,8 +459,8 @@ export class Session implements AsyncDisposable {
       return;
     }
     const withinMs = this.#options.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
-    const what = `Reach the coordinator at ${this.#options.connector.address}: not within ${withinMs} ms`;
-    const error = new CollectiveError('unavailable', what);
+    const what = `Reach the coordinator at ${this.#options.connector.address}: not within ${formatDurationMs(withinMs)}`;
+    const error = new CollectiveError('unavailable', what, { cause: this.#linkError });
     if (nowMs - this.#lostSinceMs > withinMs) this.#renewals.rejectAll(error);
     this.#requests.giveUpLate(nowMs, { sinceMs: this.#lostSinceMs, withinMs, error });
   }

@@ -476,7 +476,7 @@ test('T3: a node whose certificate is past two thirds of its life renews it over
   assert.equal(renewed.id.uri, old.id.uri);
   assert.notEqual(renewed.keyPem, old.keyPem);
   assert.ok(renewed.notAfterMs > Date.now() + 80 * day);
-  stop();
+  await stop();
   client.close();
 });
 

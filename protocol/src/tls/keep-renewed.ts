@@ -42,8 +42,8 @@ export async function renew({ trust, request }: Omit<Renewal, 'log' | 'clock'>):
   await trust.look();
 }
 
-/** Looks now and then until the result is called. */
-export function keepRenewed(renewal: Renewal): () => void {
+/** Looks now and then until the result is called, which resolves when a renewal that is under way has ended. */
+export function keepRenewed(renewal: Renewal): () => Promise<void> {
   const { trust, clock, log } = renewal;
   let stopped = false;
   let timer: Timer | undefined;
@@ -59,12 +59,20 @@ export function keepRenewed(renewal: Renewal): () => void {
         );
       }
     }
-    if (!stopped) timer = clock.setTimer(pauseMs(trust.current), () => void look(), { background: true });
+    if (stopped) return;
+    timer = clock.setTimer(
+      pauseMs(trust.current),
+      () => {
+        looking = look();
+      },
+      { background: true },
+    );
   };
-  void look();
-  return () => {
+  let looking = look();
+  return async () => {
     stopped = true;
     timer?.cancel();
+    await looking;
   };
 }
 

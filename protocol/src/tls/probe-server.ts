@@ -5,6 +5,7 @@
  */
 import { connect } from 'node:tls';
 import { type Clock, sleep } from '@collective/base/clock';
+import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import { type PinnedMember, serverCheck } from './peer-identity.ts';
 import { type ExpectedServer, serverDnsName } from './spiffe-id.ts';
@@ -51,7 +52,7 @@ export async function probeServer({
       socket.once('close', () => reject(new CollectiveError('unavailable', `${what}: the connection was closed`)));
     });
     const tooLate = sleep(clock, PROBE_WITHIN_MS, either).then(() => {
-      throw new CollectiveError('unavailable', `${what}: no answer within ${PROBE_WITHIN_MS} ms`);
+      throw new CollectiveError('unavailable', `${what}: no answer within ${formatDurationMs(PROBE_WITHIN_MS)}`);
     });
     await Promise.race([met, tooLate]);
   } finally {
@@ -61,9 +62,27 @@ export async function probeServer({
 }
 
 /** Errors of the network name a system call; the others come from the handshake. */
-function translate(cause: NodeJS.ErrnoException, what: string): CollectiveError {
+function translate(cause: NodeJS.ErrnoException & { readonly reason?: string }, what: string): CollectiveError {
   if (cause instanceof CollectiveError) return cause;
   if (cause.syscall !== undefined || cause.code === 'ECONNRESET')
-    return new CollectiveError('unavailable', what, { cause });
+    return new CollectiveError('unavailable', `${what}: ${NETWORK_REASONS[cause.code ?? ''] ?? cause.message}`, {
+      cause,
+    });
+  if (NOT_TLS.test(cause.code ?? ''))
+    return new CollectiveError('unavailable', `${what}: what listens there does not speak TLS`, {
+      cause: new Error(cause.reason ?? cause.code),
+    });
   return new CollectiveError('unauthenticated', `${what}: its certificate is not accepted`, { cause });
 }
+
+const NETWORK_REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'the connection was closed',
+  ENOTFOUND: 'there is no host of this name',
+  EAI_AGAIN: 'the name of the host cannot be looked up now',
+  EHOSTUNREACH: 'there is no way to this host',
+  ENETUNREACH: 'there is no way to this host',
+  ETIMEDOUT: 'no answer',
+};
+/** Plain HTTP and SSH answer with bytes that no TLS record begins with. */
+const NOT_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|BAD_RECORD_TYPE|UNSUPPORTED_PROTOCOL)$/;

@@ -1,5 +1,17 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -37,6 +49,25 @@ test('T4: a new set replaces the old one as a whole and leaves nothing behind', 
   using files = await TrustFiles.load(folder.path, { clock });
   assert.equal(files.current.keyPem, second.keyPem);
   assert.deepEqual((await readdir(folder.path)).sort(), ['..data', '..set-2', 'tls.crt', 'tls.key', 'trust.pem']);
+});
+
+test('T4: many that write at once all succeed and leave one whole set in use', async () => {
+  await using folder = await scratchFolder();
+  await writeTrustFiles(folder.path, first);
+  await Promise.all(Array.from({ length: 20 }, (_, i) => writeTrustFiles(folder.path, i % 2 === 0 ? first : second)));
+  using files = await TrustFiles.load(folder.path, { clock });
+  assert.ok([first.keyPem, second.keyPem].includes(files.current.keyPem));
+});
+
+test('T4: a set that another is about to link is left alone, one that a crash left behind goes', async () => {
+  await using folder = await scratchFolder();
+  await writeTrustFiles(folder.path, first);
+  for (const name of ['..set-7', '..set-8']) await mkdir(join(folder.path, name));
+  const anHourAgo = Date.now() / 1000 - 3600;
+  await utimes(join(folder.path, '..set-7'), anHourAgo, anHourAgo);
+  await writeTrustFiles(folder.path, second);
+  const sets = (await readdir(folder.path)).filter((name) => name.startsWith('..set'));
+  assert.deepEqual(sets.sort(), ['..set-8', '..set-9']);
 });
 
 test('T4: plain files that are there already are taken over by a write', async () => {

@@ -7,8 +7,8 @@
  * This file is an edge: it is the only one that reads identity files.
  */
 import { type FSWatcher, watch } from 'node:fs';
-import { mkdir, readdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdir, readdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { SecureContextOptions, Server } from 'node:tls';
 import type { Clock, Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
@@ -34,6 +34,8 @@ const LOOK_EVERY_MS = 10_000;
 const SETTLE_MS = 50;
 /** A reader that finds its target swept away follows the new one, so often at most. */
 const READ_ATTEMPTS_MAX = 3;
+/** Another process needs far less between making a set and linking it. */
+const UNLINKED_SETS_KEPT_MS = 10 * 60_000;
 const CERTIFICATE = 'tls.crt';
 const KEY = 'tls.key';
 const BUNDLE = 'trust.pem';
@@ -204,12 +206,11 @@ export async function writeTrustFiles(folder: string, pems: TrustPems): Promise<
     await writeSynced(join(folder, fresh, KEY), pems.keyPem, 0o600);
     await writeSynced(join(folder, fresh, BUNDLE), pems.bundlePem, 0o644);
     await syncFolder(join(folder, fresh));
-    await replaceLink(folder, DATA, fresh);
-    for (const name of [CERTIFICATE, KEY, BUNDLE]) await replaceLink(folder, name, join(DATA, name));
+    const replaced = basename(await realpath(join(folder, DATA)).catch(() => ''));
+    await replaceLink(folder, DATA, fresh, fresh);
+    for (const name of [CERTIFICATE, KEY, BUNDLE]) await replaceLink(folder, name, join(DATA, name), fresh);
     await syncFolder(folder);
-    for (const name of await readdir(folder)) {
-      if (/^\.\.set-\d+$/.test(name) && name !== fresh) await rm(join(folder, name), { recursive: true, force: true });
-    }
+    await removeEarlierSets(folder, fresh, replaced);
   } catch (thrown) {
     throw toCollectiveError(thrown, `Write the identity files in ${folder}`, 'disk_failed');
   }
@@ -225,15 +226,39 @@ async function resolveData(folder: string): Promise<string> {
 }
 
 async function makeFreshFolder(folder: string): Promise<string> {
-  const numbers = (await readdir(folder)).map((name) => Number(/^\.\.set-(\d+)$/.exec(name)?.[1] ?? 0));
-  const fresh = `..set-${Math.max(0, ...numbers) + 1}`;
-  await mkdir(join(folder, fresh), { mode: 0o700 });
-  return fresh;
+  for (;;) {
+    const numbers = (await readdir(folder)).map((name) => Number(/^\.\.set-(\d+)$/.exec(name)?.[1] ?? 0));
+    const fresh = `..set-${Math.max(0, ...numbers) + 1}`;
+    try {
+      await mkdir(join(folder, fresh), { mode: 0o700 });
+      return fresh;
+    } catch (thrown) {
+      // Another process was faster: its number is taken, the next is free.
+      if ((thrown as NodeJS.ErrnoException).code !== 'EEXIST') throw thrown;
+    }
+  }
 }
 
-async function replaceLink(folder: string, name: string, target: string): Promise<void> {
-  const aside = join(folder, `..new-${name}`);
+async function replaceLink(folder: string, name: string, target: string, mark: string): Promise<void> {
+  const aside = join(folder, `..new-${mark.replaceAll('.', '')}-${name}`);
   await rm(aside, { force: true });
   await symlink(target, aside);
   await rename(aside, join(folder, name));
+}
+
+/**
+ * Several processes of one person may write at once: what another has just made may be the one that is linked next. So what
+ * goes is the set that this one took the place of, and what is clearly older, by the times of one disk.
+ */
+async function removeEarlierSets(folder: string, fresh: string, replaced: string): Promise<void> {
+  const linked = basename(await realpath(join(folder, DATA)));
+  const { mtimeMs: freshMs } = await lstat(join(folder, fresh));
+  for (const name of await readdir(folder)) {
+    if (!/^\.\.(set-\d+$|new-)/.test(name) || name === fresh || name === linked) continue;
+    const path = join(folder, name);
+    const there = await lstat(path).catch(() => undefined);
+    const isInUse = name !== replaced && there !== undefined && freshMs - there.mtimeMs < UNLINKED_SETS_KEPT_MS;
+    if (there === undefined || isInUse) continue;
+    await rm(path, { recursive: true, force: true });
+  }
 }
