@@ -11,6 +11,7 @@ import {
   type Content,
   Existing,
   InodeType,
+  type Lock,
   LockFamily,
   LockType,
   RenameMode,
@@ -29,12 +30,17 @@ import {
   WHOLE_FILE_BLOCKS_MAX,
 } from '../transfer/upload.ts';
 import { type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
+import { parsePath } from './path.ts';
 import type { ResolvedEntry } from './path-resolver.ts';
 
 const DEFAULT_MODE = 0o644;
 const SOURCE_XATTR = 'user.collective.source';
-/** Held while a resumable partial file grows, so that two tries for one source do not mix. */
-const UPLOAD_LOCK = { family: LockFamily.LOCK_BSD, owner: 1, start: 0, end: Number.MAX_SAFE_INTEGER, pid: 0 };
+/**
+ * A resumable partial file grows under a lock, so that two tries for one source do not mix. A try whose process was killed
+ * keeps its lock until its session ends, but has no connection: the next try takes over by locking the byte behind. Should
+ * the earlier one come back, both write the same bytes to the same places, and the second to finish finds the name gone.
+ */
+const UPLOAD_TAKEOVERS_MAX = 100;
 
 export async function writeFile(
   context: FileContext,
@@ -42,6 +48,7 @@ export async function writeFile(
   source: WriteSource,
   options: WriteOptions,
 ): Promise<WireAttributes> {
+  if (parsePath(path).length === 0) throw new CollectiveError('is_directory', 'Write the root');
   const entry = await context.paths.entry(path, { followLast: true, signal: options.signal });
   if (entry.existing !== undefined) {
     if (options.replace === false) throw new CollectiveError('exists', `Create ${entry.name}`);
@@ -202,7 +209,7 @@ class FileWriting {
     for (const partialName of [...names, this.#randomName()]) {
       try {
         const attributes = await this.#create(partialName, this.#mode, Existing.FAIL, content);
-        if (resume !== undefined) await this.#tryLock(attributes.inode);
+        if (resume !== undefined) await this.#takeOver(attributes.inode);
         return { ...attributes, partialName };
       } catch (error) {
         // Somebody else stores the same source right now; this try cannot be resumed, but it can be made.
@@ -228,7 +235,7 @@ class FileWriting {
         'xattrValue',
       );
       if (!value.equals(identityBytes(resume.identity))) return undefined;
-      if (!(await this.#tryLock(found.inode))) return undefined;
+      if (!(await this.#takeOver(found.inode))) return undefined;
       // Commits are in order, so all below the size is there; a block that is not whole cannot be added to.
       const size = found.size - (found.size % BLOCK_BYTES);
       return { ...found, size, partialName };
@@ -246,8 +253,22 @@ class FileWriting {
     return storeBlocks(this.#context.upload, rest, this.#storeOptions(0, offset / BLOCK_BYTES), this.#signal);
   }
 
-  async #tryLock(inode: number): Promise<boolean> {
-    const lock = { ...UPLOAD_LOCK, type: LockType.LOCK_WRITE };
+  /** Whether the partial file is ours to grow: false while somebody who is connected does. */
+  async #takeOver(inode: number): Promise<boolean> {
+    for (let turn = 0; turn < UPLOAD_TAKEOVERS_MAX; turn++) {
+      if (await this.#tryLock(inode, turn)) return true;
+      const reply = await this.#context.session.call(
+        { $case: 'getLock', value: { inode, lock: uploadLock(LockType.LOCK_WRITE, turn) } },
+        { signal: this.#options.signal },
+      );
+      const { conflict, holderAway } = expectResult(reply, 'lock');
+      if (conflict !== undefined && !holderAway) return false;
+    }
+    return false;
+  }
+
+  async #tryLock(inode: number, turn: number): Promise<boolean> {
+    const lock = uploadLock(LockType.LOCK_WRITE, turn);
     try {
       await this.#context.session.call(
         { $case: 'setLock', value: { inode, lock, wait: false } },
@@ -261,7 +282,7 @@ class FileWriting {
   }
 
   async #unlock(inode: number): Promise<void> {
-    const lock = { ...UPLOAD_LOCK, type: LockType.LOCK_UNLOCK };
+    const lock = { ...uploadLock(LockType.LOCK_UNLOCK, 0), end: UPLOAD_TAKEOVERS_MAX };
     // If it cannot be given back, it ends with the session.
     await this.#context.session.call({ $case: 'setLock', value: { inode, lock, wait: false } }).catch(() => undefined);
   }
@@ -329,6 +350,10 @@ class FileWriting {
     this.#storedBytes += bytes;
     this.#options.onProgress?.({ storedBytes: this.#storedBytes, totalBytes: this.#options.sizeHintBytes });
   }
+}
+
+function uploadLock(type: LockType, turn: number): Lock {
+  return { family: LockFamily.LOCK_POSIX, type, owner: 1, start: turn, end: turn, pid: 0 };
 }
 
 function partialName(name: string, mark: string): string {

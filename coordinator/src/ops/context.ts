@@ -116,6 +116,8 @@ export interface Elsewhere {
   openElsewhere(inode: InodeNumber, except: SessionId | undefined): readonly SessionId[] | undefined;
   /** Bytes of the realm that are granted to other sessions and not yet used (M10). */
   grantedElsewhere(realm: RealmId, session: SessionId): number;
+  /** Whether the session lives and has no connection now. One that was not seen since the last start is not called away. */
+  isAway(session: SessionId): boolean;
 }
 
 export class OperationContext {
@@ -156,6 +158,10 @@ export class OperationContext {
 
   grantedElsewhere(realm: number): number {
     return this.#elsewhere.grantedElsewhere(realm as RealmId, this.caller.session);
+  }
+
+  isAway(session: number): boolean {
+    return this.#elsewhere.isAway(session as SessionId);
   }
 
   changed(inode: InodeNumber, kinds: number, ...names: Uint8Array[]): void {

@@ -27,7 +27,8 @@ export function getLock(context: OperationContext, request: GetLock): LockState 
   const wanted = checkLock(request.lock);
   const held = context.tx.get(LOCKS, inode)?.locks ?? [];
   const conflict = held.find((lock) => conflicts(lock, wanted, context.caller.session));
-  return { conflict: conflict === undefined ? undefined : wireLock(conflict), fence: 0 };
+  if (conflict === undefined) return { conflict: undefined, fence: 0, holderAway: false };
+  return { conflict: wireLock(conflict), fence: 0, holderAway: context.isAway(conflict.session) };
 }
 
 /** `fence`: a number above all that were given, for the case that the lock is granted. */
@@ -49,7 +50,7 @@ export function setLock(context: OperationContext, request: SetLock, fence: numb
   if (locks.length > LOCKS_PER_INODE_MAX)
     throw new CollectiveError('no_locks', `Lock inode ${inode}: it has ${LOCKS_PER_INODE_MAX} locks already`);
   writeLocks(context, inode, locks);
-  return { conflict: undefined, fence };
+  return { conflict: undefined, fence, holderAway: false };
 }
 
 /** FLUSH and RELEASE drop what an owner holds, the end of a session all that is its own. */

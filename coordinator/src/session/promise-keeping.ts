@@ -78,6 +78,10 @@ export class PromiseKeeping {
         return unclear ? undefined : [...interested, ...absent()];
       },
       grantedElsewhere: (realm: RealmId, session: SessionId) => space.elsewhere(realm, find(session)),
+      isAway: (session) => {
+        const found = find(session);
+        return found !== undefined && found.outlet === undefined;
+      },
     };
   }
 

@@ -119,6 +119,19 @@ test('M8: BSD locks cover the file, do not see POSIX locks, and turn from shared
   );
 });
 
+test('M8: who asks for a lock is told whether its holder has a connection', async () => {
+  await using parts = await start();
+  const { world, one, two, inode } = parts;
+  await set(one, inode, lockOf(LOCK_WRITE, 0, 9));
+  const ask = async (): Promise<boolean> =>
+    (await two.call({ $case: 'getLock', value: { inode, lock: lockOf(LOCK_WRITE, 5, 5) } }, 'lock')).holderAway;
+  assert.equal(await ask(), false);
+  one.breakLink();
+  await world.clock.advance(100);
+  assert.equal(await ask(), true);
+  await assert.rejects(set(two, inode, lockOf(LOCK_WRITE, 5, 5)), code('would_block'));
+});
+
 test('M8: each grant draws a higher fence', async () => {
   await using parts = await start();
   const { one, two, inode } = parts;

@@ -96,4 +96,9 @@ function answersOf(session: SessionId): string {
   return ANSWERS.key(session, 0, 0).slice(0, -12);
 }
 
-const NO_ONE_ELSE = { writesElsewhere: () => false, openElsewhere: () => [], grantedElsewhere: () => 0 };
+const NO_ONE_ELSE = {
+  writesElsewhere: () => false,
+  openElsewhere: () => [],
+  grantedElsewhere: () => 0,
+  isAway: () => false,
+};

@@ -834,6 +834,8 @@ export interface LockState {
     | undefined;
   /** SetLock: grows with each grant */
   fence: number;
+  /** GetLock: who holds it has no connection now; its session may still come back */
+  holderAway: boolean;
 }
 
 /** M10: space and chunk ids ahead of use. */
@@ -8263,7 +8265,7 @@ export const SetLock: MessageFns<SetLock> = {
 };
 
 function createBaseLockState(): LockState {
-  return { conflict: undefined, fence: 0 };
+  return { conflict: undefined, fence: 0, holderAway: false };
 }
 
 export const LockState: MessageFns<LockState> = {
@@ -8273,6 +8275,9 @@ export const LockState: MessageFns<LockState> = {
     }
     if (message.fence !== 0) {
       writer.uint32(16).uint64(message.fence);
+    }
+    if (message.holderAway !== false) {
+      writer.uint32(24).bool(message.holderAway);
     }
     return writer;
   },
@@ -8306,6 +8311,14 @@ export const LockState: MessageFns<LockState> = {
             message.fence = longToNumber(reader.uint64());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.holderAway = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8326,6 +8339,9 @@ export const LockState: MessageFns<LockState> = {
     if (message.fence !== 0) {
       obj.fence = Math.round(message.fence);
     }
+    if (message.holderAway !== false) {
+      obj.holderAway = message.holderAway;
+    }
     return obj;
   },
 
@@ -8338,6 +8354,7 @@ export const LockState: MessageFns<LockState> = {
       ? Lock.fromPartial(object.conflict)
       : undefined;
     message.fence = object.fence ?? 0;
+    message.holderAway = object.holderAway ?? false;
     return message;
   },
 };
