@@ -2,13 +2,14 @@
 import { CollectiveError } from '@collective/base/errors';
 import { InodeType, type Attributes as WireAttributes } from '@collective/protocol/gen/session';
 import type { MutationOptions, WalkEntry } from '../api.ts';
+import { ByteBudget } from '../transfer/byte-budget.ts';
 import { attributesOf } from './attributes.ts';
 import { directoryPages } from './directory-pages.ts';
-import { type FileContext, settingsOf } from './file-context.ts';
+import { type FileContext, NEVER_ABORTED, settingsOf } from './file-context.ts';
 import { childPath } from './path.ts';
 import type { ResolvedEntry } from './path-resolver.ts';
 
-const REMOVE_AT_ONCE = 64;
+const REMOVE_AT_ONCE = 256;
 /** A name that changes its inode under our eyes is looked at again so often. */
 const REMOVE_TRIES_MAX = 10;
 
@@ -92,27 +93,34 @@ async function removeNode(
   }
 }
 
-/** Others may remove, too: what is gone already is no failure. */
+/** Others may remove, too: what is gone already is no failure. So many at once that one sync of the log serves many. */
 async function emptyDirectory(context: FileContext, inode: number, options: RemoveOptions): Promise<void> {
   const settings = { ...options, recursive: true };
-  for await (const page of directoryPages(context.session, inode, { withAttributes: false, signal: options.signal })) {
-    for (let from = 0; from < page.length; from += REMOVE_AT_ONCE) {
-      const files = page.slice(from, from + REMOVE_AT_ONCE).filter(({ type }) => type !== InodeType.DIRECTORY);
-      const outcomes = await Promise.allSettled(
-        files.map((entry) => removeNode(context, inode, entry.name, entry, settings)),
-      );
-      for (const outcome of outcomes)
-        if (outcome.status === 'rejected' && !isGone(outcome.reason)) throw outcome.reason;
+  const signal = options.signal ?? NEVER_ABORTED;
+  const atOnce = new ByteBudget(REMOVE_AT_ONCE);
+  let failure: unknown;
+  const removeOne = async (entry: { name: Buffer; inode: number; type: InodeType }): Promise<void> => {
+    try {
+      await removeNode(context, inode, entry.name, entry, settings);
+    } catch (error) {
+      if (!isGone(error)) failure ??= error;
     }
+  };
+  for await (const page of directoryPages(context.session, inode, { withAttributes: false, signal })) {
     for (const entry of page) {
-      if (entry.type !== InodeType.DIRECTORY) continue;
-      try {
-        await removeNode(context, inode, entry.name, entry, settings);
-      } catch (error) {
-        if (!isGone(error)) throw error;
+      if (failure !== undefined) break;
+      if (entry.type === InodeType.DIRECTORY) {
+        // One way down at a time: each has as many at once as this one.
+        await removeOne(entry);
+        continue;
       }
+      await atOnce.acquire(1, signal);
+      void removeOne(entry).finally(() => atOnce.release(1));
     }
+    if (failure !== undefined) break;
   }
+  await atOnce.acquire(REMOVE_AT_ONCE, NEVER_ABORTED);
+  if (failure !== undefined) throw failure;
 }
 
 function isGone(error: unknown): boolean {
