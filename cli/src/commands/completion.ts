@@ -4,7 +4,7 @@ import { CollectiveError } from '@collective/base/errors';
 import type { Command } from 'commander';
 import { COMPLETION_SHELLS, completionScript } from '../completion/scripts.ts';
 import { type Shell, writeOut } from '../shell.ts';
-import { verb } from '../verb.ts';
+import { IDLE_WITHOUT_DATA, verb } from '../verb.ts';
 
 export function completionCommand(shell: Shell): Command {
   return verb('completion', {
@@ -16,6 +16,7 @@ export function completionCommand(shell: Shell): Command {
       { line: 'source <(collective completion zsh)', says: 'zsh, for now; put it into ~/.zshrc' },
       { line: 'collective completion fish > ~/.config/fish/completions/collective.fish', says: 'fish, for good' },
     ],
+    idle: IDLE_WITHOUT_DATA,
   })
     .argument('<shell>', COMPLETION_SHELLS.join(', '))
     .action(async (name: string) => {
@@ -26,6 +27,6 @@ export function completionCommand(shell: Shell): Command {
           `Complete in '${name}': known are ${COMPLETION_SHELLS.join(', ')}`,
         );
       }
-      await writeOut(shell.stdout, completionScript(known));
+      await writeOut(shell.stdout, await completionScript(known));
     });
 }

@@ -3,11 +3,13 @@
  * from the command tree itself, so nothing is listed twice; contexts from the config file; remote paths from the
  * coordinator, which is asked for 300 ms at most. Completion never fails and never says a word on stderr.
  */
+import { LOG_LEVELS } from '@collective/base/log';
 import type { Command, Option } from 'commander';
 import { COMMANDS } from '../command-table.ts';
 import { FORMATS } from '../output/format.ts';
 import { REMOTE_PREFIX } from '../remote-path.ts';
 import { type Shell, writeOut } from '../shell.ts';
+import { SORT_KEYS } from '../sort-entries.ts';
 import { addGlobalOptions, plainCommand } from '../verb.ts';
 import { completeRemotePath } from './remote-candidates.ts';
 import { COMPLETION_SHELLS } from './scripts.ts';
@@ -22,6 +24,8 @@ export interface Candidates {
   readonly directive?: 'nospace' | 'files';
 }
 
+/** Letters of find --type. */
+const FIND_TYPES = ['f', 'd', 'l', 'p', 's'];
 const NOTHING: Candidates = { candidates: [] };
 const LOCAL_FILES: Candidates = { candidates: [], directive: 'files' };
 
@@ -63,7 +67,7 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
   const entry = COMMANDS.find(({ name, hidden }) => !hidden && before.includes(name));
   if (entry === undefined) {
     const root = plainCommand('collective');
-    addGlobalOptions(root, []);
+    addGlobalOptions(root);
     const waiting = optionOf(root, before.at(-1) ?? '');
     if (waiting?.required) return await valuesOf(shell, waiting, before, current);
     if (current.startsWith('-')) return flagsOf(root, current);
@@ -115,9 +119,9 @@ async function argumentsOf(
       current,
       COMPLETION_SHELLS.map((value) => ({ value })),
     );
-  if (entryName === 'config' || (entryName === 'auth' && command.name() === 'info')) {
-    return entryName === 'config' && command.name() === 'get-contexts' ? NOTHING : await contexts(shell, current);
-  }
+  if (entryName === 'config') return await contexts(shell, current);
+  // The context of a certificate is named by --context; what stands alone is a path of this machine.
+  if (entryName === 'auth') return command.name() === 'info' ? LOCAL_FILES : NOTHING;
   if (entryName === 'cp') {
     if (!current.startsWith(REMOTE_PREFIX)) {
       const prefix = REMOTE_PREFIX.startsWith(current) && current !== '' ? [{ value: `${REMOTE_PREFIX}/` }] : [];
@@ -142,6 +146,14 @@ async function valuesOf(shell: Shell, option: Option, before: readonly string[],
             FORMATS.map((value) => ({ value })),
           )
         : LOCAL_FILES;
+    case 'type':
+      return matching(current, choices(FIND_TYPES));
+    case 'sort':
+      return matching(current, choices(SORT_KEYS));
+    case 'logLevel':
+      return matching(current, choices(LOG_LEVELS));
+    case 'listener':
+      return matching(current, choices(['external', 'internal']));
     case 'id':
     case 'realm':
     case 'to':
@@ -154,6 +166,8 @@ async function valuesOf(shell: Shell, option: Option, before: readonly string[],
         ),
         directive: 'nospace',
       };
+    case 'credentials':
+    case 'tls':
     case 'caCert':
     case 'cert':
     case 'key':
@@ -173,6 +187,10 @@ async function contexts(shell: Shell, current: string): Promise<Candidates> {
     current,
     known.map(({ name, coordinator }) => ({ value: name, description: coordinator })),
   );
+}
+
+function choices(values: readonly string[]): Candidate[] {
+  return values.map((value) => ({ value }));
 }
 
 function optionOf(command: Command, word: string): Option | undefined {

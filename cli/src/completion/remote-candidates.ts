@@ -33,6 +33,7 @@ export async function completeRemotePath(
       outputGiven: false,
       verbose: false,
       quiet: true,
+      color: false,
     });
     const member = await connectTo(context, signal);
     try {
