@@ -3,10 +3,10 @@
  * second one ends it at once. Servers handle signals themselves (their stop has a deadline of its own).
  */
 import { SystemClock } from '@collective/base/system-clock';
-import { withLongSpellings } from './commands/find-spellings.ts';
-import { EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, isPipeClosed } from './output/errors.ts';
+import { EXIT_INTERRUPTED, EXIT_PIPE_CLOSED } from './output/errors.ts';
+import { isPipeClosed } from './output/pipe-closed.ts';
 import { run } from './run.ts';
-import type { Shell } from './shell.ts';
+import { outputError, type Shell } from './shell.ts';
 
 const interrupted = new AbortController();
 const onSignal = (): void => {
@@ -20,7 +20,7 @@ process.on('SIGTERM', onSignal);
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error) => {
     if (isPipeClosed(error)) process.exitCode = EXIT_PIPE_CLOSED;
-    interrupted.abort(error);
+    interrupted.abort(outputError(error));
   });
 }
 
@@ -38,7 +38,7 @@ const shell: Shell = {
   },
 };
 
-const exitCode = await run(withLongSpellings(process.argv.slice(2)), shell);
+const exitCode = await run(process.argv.slice(2), shell);
 process.exitCode = process.exitCode === undefined ? exitCode : Math.max(exitCode, Number(process.exitCode));
 // Sessions are closed by now; what may linger (an idle pool, a pipe on stdin) must not keep a command from ending.
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);

@@ -7,9 +7,12 @@ import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { Admin, ConnectOptions, Member, ResolvedContext } from '@collective/client';
 import type { Command } from 'commander';
-import type { Shell } from './shell.ts';
+import { type Shell, say } from './shell.ts';
 import { type GlobalOptions, globalOptions } from './verb.ts';
 import { VERSION } from './version.ts';
+
+/** Restarts take less. */
+const TELL_AFTER_MS = 500;
 
 export interface MemberSession {
   readonly member: Member;
@@ -51,7 +54,7 @@ export async function withMember<T>(
   const globals = globalOptions(command);
   return await withDeadline(shell, globals, async (signal) => {
     const context = await chosenContext(shell, globals);
-    await using member = await connectTo(context, signal);
+    await using member = await connectTo(context, signal, noteWaiting(shell, context, globals));
     return await use({ member, files: member.files, admin: member.admin, context, globals, signal });
   });
 }
@@ -82,24 +85,41 @@ export async function chosenContext(shell: Shell, globals: GlobalOptions): Promi
   return globals.coordinator === undefined ? context : { ...context, coordinator: globals.coordinator };
 }
 
+/** A session, or an error that says why the coordinator could not be reached, also where `--timeout` ended the waiting. */
 export async function connectTo(
   context: ResolvedContext,
   signal: AbortSignal,
   changes: Partial<ConnectOptions> = {},
 ): Promise<Member> {
   const { connect } = await import('@collective/client');
+  let reason: CollectiveError | undefined;
+  const onConnectFailed = (error: CollectiveError): void => {
+    reason = error;
+    changes.onConnectFailed?.(error);
+  };
   try {
-    return await connect({ ...connectOptions(context), ...changes }, { signal });
+    return await connect({ ...connectOptions(context), ...changes, onConnectFailed }, { signal });
   } catch (thrown) {
     if (thrown !== signal.reason || !(thrown instanceof CollectiveError)) throw thrown;
     throw new CollectiveError(
       thrown.code,
-      `Reach the coordinator of ${context.trustDomain} at ${context.coordinator}`,
-      {
-        cause: thrown,
-      },
+      `Reach the coordinator of ${context.trustDomain} at ${context.coordinator}: ${thrown.message}`,
+      { cause: reason ?? thrown },
     );
   }
+}
+
+/** A coordinator that restarts is waited for; who watches is told for what. */
+function noteWaiting(shell: Shell, context: ResolvedContext, globals: GlobalOptions): Partial<ConnectOptions> {
+  const startedMs = shell.clock.bootMs();
+  let told = globals.quiet;
+  return {
+    onConnectFailed: (error) => {
+      if (told || shell.clock.bootMs() - startedMs < TELL_AFTER_MS) return;
+      told = true;
+      void say(shell, `Waiting for the coordinator of ${context.trustDomain}. ${error.message}.`);
+    },
+  };
 }
 
 export function connectOptions({ coordinator, trustDomain, credentials, listener }: ResolvedContext): ConnectOptions {

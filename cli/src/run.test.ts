@@ -36,18 +36,46 @@ for (const { name, hidden } of COMMANDS) {
     const shell = await ran([name, '--help']);
     assert.equal(shell.exit, 0);
     assert.match(shell.out(), /Usage: collective/);
-    const verbs = [...shell.out().matchAll(/^ {2}([a-z-]+)(?:\|\w+)? .*$/gm)].map(([, verb]) => verb);
+    const commands = shell
+      .out()
+      .replace(/^.*Commands:/s, '')
+      .replace(/Examples:.*$/s, '');
+    const verbs = [...commands.matchAll(/^ {2}([a-z-]+) .*$/gm)].map(([, verb]) => verb);
+    assert.match(shell.out(), /Examples:\n {2}\S/);
     if (shell.out().includes('Commands:')) {
       for (const verb of verbs.filter((one) => one !== undefined && one !== 'help' && !one.startsWith('-'))) {
         const below = await ran([name, verb as string, '--help']);
         assert.equal(below.exit, 0, `${name} ${verb}`);
         assert.match(below.out(), /Examples:\n {2}\S/, `${name} ${verb} has examples`);
       }
-    } else {
-      assert.match(shell.out(), /Examples:\n {2}\S/);
     }
   });
 }
+
+test('help fills its paragraphs, shows own flags first and defaults as people write them', async () => {
+  const mkdir = (await ran(['mkdir', '--help'])).out();
+  assert.match(mkdir, /--mode <octal> .*\(default: 755\)/);
+  assert.ok(mkdir.indexOf('--parents') < mkdir.indexOf('Flags of every command:'));
+  assert.match((await ran(['status', '--help'])).out(), /--every <duration> .*\(default: 2s\)/);
+  const up = (await ran(['up', '--help'], { columns: 72 })).out();
+  const paragraph = up.slice(up.indexOf('One coordinator'), up.indexOf('\n\nOptions:')).split('\n');
+  assert.ok(
+    paragraph.slice(0, -1).every((line) => line.length > 50),
+    paragraph.join('|'),
+  );
+  assert.ok(
+    up.split('\n').every((line) => line.length <= 72),
+    'no line is cut by a terminal of 72 columns',
+  );
+  assert.ok(!up.includes('--coordinator'), 'a flag that means nothing here is accepted and not shown');
+});
+
+test('the flags of every command are accepted by every command', async () => {
+  for (const flags of [['--coordinator', 'a:1'], ['--context', 'c'], ['--json'], ['--timeout', '1s'], ['-q'], ['-v']]) {
+    const { exit } = await ran(['completion', 'bash', ...flags]);
+    assert.equal(exit, 0, flags.join(' '));
+  }
+});
 
 const wrong: { argv: string[]; says: RegExp }[] = [
   { argv: ['lss'], says: /unknown command 'lss'.*Did you mean ls\?/ },
@@ -94,6 +122,37 @@ test('errors are one JSON object with --json, wherever the flag stands', async (
     assert.equal(exit, 3);
     assert.equal(JSON.parse(err()).error.code, 'not_found', argv.join(' '));
   }
+});
+
+test('--no-color holds wherever it stands, and -v among joined letters', async () => {
+  for (const argv of [
+    ['--no-color', 'ls', '/'],
+    ['ls', '--no-color', '/'],
+  ]) {
+    const { err } = await ran(argv, { isTTY: true });
+    assert.ok(!err().includes('\u001b['), argv.join(' '));
+  }
+  assert.match((await ran(['ls', '-lv', '/'])).err(), /at .*context-store\.ts/);
+});
+
+test('help of a verb is the same by both spellings, and of what is no command an error', async () => {
+  const [one, other] = await Promise.all([
+    ran(['help', 'config', 'use-context']),
+    ran(['config', 'use-context', '--help']),
+  ]);
+  assert.equal(one.exit, 0);
+  assert.equal(one.out(), other.out());
+  const none = await ran(['help', 'configg']);
+  assert.equal(none.exit, 2);
+  assert.match(none.err(), /unknown command 'configg'.*Did you mean config\?/);
+});
+
+test('wrong usage points at the help of the verb, and says once what is wrong', async () => {
+  const { err } = await ran(['realm', 'create', '/r', '--quota', '5XB']);
+  assert.match(
+    err(),
+    /^Error: Read '5XB' as --quota: there is no unit 'XB'.*\n {2}'collective realm create --help' shows what there is\.\n$/,
+  );
 });
 
 test('version prints without a coordinator, and --version the number alone', async () => {

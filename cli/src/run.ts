@@ -4,27 +4,42 @@
  */
 
 import { CollectiveError } from '@collective/base/errors';
-import { type Command, CommanderError } from 'commander';
+import { type Command, CommanderError, Option } from 'commander';
 import { COMMANDS, type CommandEntry } from './command-table.ts';
 import { ExitWith } from './exit-with.ts';
-import { EXIT_INTERRUPTED, reportError } from './output/errors.ts';
+import { type ErrorOutput, EXIT_INTERRUPTED, reportError } from './output/errors.ts';
 import type { Shell } from './shell.ts';
-import { addGlobalOptions, exitCodesHelp, plainCommand } from './verb.ts';
+import { withLongSpellings } from './spellings.ts';
+import { addGlobalOptions, errorOutputOf, exitCodesHelp, globalOptions, plainCommand } from './verb.ts';
 import { VERSION } from './version.ts';
 
 const EXIT_USAGE = 2;
+/** In a pipe, and of terminals that do not know their width. */
+const COLUMNS_DEFAULT = 100;
+const OTHER_GROUP = 'Other:';
 
 export async function run(argv: readonly string[], shell: Shell): Promise<number> {
-  const root = await buildRoot(shell, new Set(argv));
-  const output = { json: wantsJson(argv), verbose: argv.includes('-v') || argv.includes('--verbose') };
+  const words = withLongSpellings(argv);
+  const root = await buildRoot(shell, new Set(words));
+  let called: Command | undefined;
+  root.hook('preAction', (_root, action) => {
+    called = action;
+  });
+  // Before a command is found, its flags are words like others.
+  const output = (): ErrorOutput =>
+    called === undefined ? guessedOutput(words) : errorOutputOf(globalOptions(called));
   try {
-    await root.parseAsync([...argv], { from: 'user' });
+    await root.parseAsync(words, { from: 'user' });
     return 0;
   } catch (thrown) {
-    if (thrown instanceof CommanderError) return endOfParsing(shell, thrown, root, argv, output);
+    if (thrown instanceof CommanderError) return endOfParsing(shell, thrown, root, words, output());
     if (thrown instanceof ExitWith) return thrown.exit;
-    if (shell.signal.aborted && isAbort(thrown, shell.signal)) return EXIT_INTERRUPTED;
-    return reportError(shell, thrown, output);
+    if (shell.signal.aborted && isAbort(thrown, shell.signal)) {
+      // Our own output could not be written: that is the failure, whatever the command was doing.
+      const { reason } = shell.signal;
+      return reason instanceof CollectiveError ? reportError(shell, reason, output()) : EXIT_INTERRUPTED;
+    }
+    return reportError(shell, thrown, output());
   }
 }
 
@@ -33,10 +48,11 @@ async function buildRoot(shell: Shell, words: ReadonlySet<string>): Promise<Comm
   const root = plainCommand('collective')
     .description('One shared file space over storage that each member owns')
     .usage('[flags] COMMAND')
-    .helpOption('-h, --help', 'show this help')
-    .helpCommand('help [command]', 'show the help of a command')
+    .addHelpOption(new Option('-h, --help', 'show this help'))
     .version(VERSION, '--version', 'show the version of this program');
-  addGlobalOptions(root, []);
+  addGlobalOptions(root);
+  const help = plainCommand('help').argument('[command]').description('show the help of a command');
+  root.addHelpCommand(help.helpGroup(OTHER_GROUP));
   root.addHelpText(
     'after',
     `${exitCodesHelp()}
@@ -67,8 +83,8 @@ function writeHelpTo(command: Command, shell: Shell): void {
     writeOut: (text) => void shell.stdout.write(text),
     writeErr: (text) => void shell.stderr.write(text),
     outputError: () => undefined,
-    getOutHelpWidth: () => shell.stdout.columns ?? 100,
-    getErrHelpWidth: () => shell.stderr.columns ?? 100,
+    getOutHelpWidth: () => shell.stdout.columns || COLUMNS_DEFAULT,
+    getErrHelpWidth: () => shell.stderr.columns || COLUMNS_DEFAULT,
   });
 }
 
@@ -78,27 +94,47 @@ function endOfParsing(
   end: CommanderError,
   root: Command,
   argv: readonly string[],
-  output: { json: boolean; verbose: boolean },
+  output: ErrorOutput,
 ): number {
   if (end.exitCode === 0) return 0;
   // A noun without a verb, or nothing at all: commander has shown the help on stderr.
   if (end.code === 'commander.help') return EXIT_USAGE;
-  const message = end.message.replace(/^error: /, '');
-  const path = argv.filter((argument) => root.commands.some((command) => command.name() === argument)).slice(0, 1);
-  const error = new CollectiveError('invalid_argument', `Read the command line: ${message.replaceAll('\n', ' ')}`);
-  if (output.json) return reportError(shell, error, output);
-  reportError(shell, error, output);
-  shell.stderr.write(`  '${['collective', ...path, '--help'].join(' ')}' shows what there is.\n`);
-  return EXIT_USAGE;
+  return reportError(
+    shell,
+    new CollectiveError('invalid_argument', messageOf(end), {
+      todo: `'${['collective', ...commandsNamed(root, argv), '--help'].join(' ')}' shows what there is.`,
+    }),
+    output,
+  );
 }
 
-function wantsJson(argv: readonly string[]): boolean {
-  return (
+/** What our own parsers say of a value names flag and value already; commander's words are said about the line. */
+function messageOf(end: CommanderError): string {
+  const message = end.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  const ours = /^(?:option|command-argument) '.*?'.*? is invalid\. (.+)$/.exec(message)?.[1];
+  return end.code === 'commander.invalidArgument' && ours !== undefined ? ours : `Read the command line: ${message}`;
+}
+
+function commandsNamed(root: Command, argv: readonly string[]): string[] {
+  const path: string[] = [];
+  let at = root;
+  for (const word of argv) {
+    const child = at.commands.find((command) => command.name() === word || command.aliases().includes(word));
+    if (child === undefined) continue;
+    path.push(child.name());
+    at = child;
+  }
+  return path;
+}
+
+function guessedOutput(argv: readonly string[]): ErrorOutput {
+  const json =
     argv.includes('--json') ||
     argv.some((argument, i) => (argument === '-o' || argument === '--output') && argv[i + 1] === 'json') ||
     argv.includes('-ojson') ||
-    argv.includes('--output=json')
-  );
+    argv.includes('--output=json');
+  const verbose = argv.includes('-v') || argv.includes('--verbose');
+  return { json, verbose, color: !argv.includes('--no-color') };
 }
 
 function isAbort(thrown: unknown, signal: AbortSignal): boolean {

@@ -4,6 +4,8 @@
  */
 import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '@collective/base/clock';
+import { localError } from './local-error.ts';
+import { isPipeClosed } from './output/pipe-closed.ts';
 
 export interface Shell {
   readonly stdin: Readable & { readonly isTTY?: boolean };
@@ -25,9 +27,14 @@ export async function writeOut(stream: Writable, data: string | Uint8Array): Pro
   await new Promise<void>((resolve, reject) => {
     stream.write(data, (error) => {
       if (error === undefined || error === null) resolve();
-      else reject(error);
+      else reject(outputError(error));
     });
   });
+}
+
+/** A reader that stops early is known by its own error; all else is told as what it is. */
+export function outputError(error: unknown): unknown {
+  return isPipeClosed(error) ? error : localError('Write the output', error);
 }
 
 export async function say(shell: Shell, line: string): Promise<void> {

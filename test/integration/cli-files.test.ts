@@ -96,7 +96,12 @@ test('cp takes many files at once, standard input and output, and says which of 
   await world.fails(1, /exists/, ['cp', '-n', names[0] as string, `collective:${remote}/f0`]);
   await world.fails(1, /is no directory/, ['cp', names[0] as string, names[1] as string, `collective:${remote}/f0`]);
   await world.fails(3, /there is no such directory/, ['cp', names[0] as string, `collective:${remote}/nowhere/`]);
-  await world.fails(2, /lies in, the source/, ['cp', '-r', `collective:${remote}`, `collective:${remote}/below`]);
+  await world.fails(2, /the target lies in the source/, [
+    'cp',
+    '-r',
+    `collective:${remote}`,
+    `collective:${remote}/below`,
+  ]);
 });
 
 test('cp --continue skips what is there and completes the rest', async () => {

@@ -117,7 +117,7 @@ test('M8, M9: the trash counts in a quota until it is emptied, or yields where t
   const room = JSON.parse(await world.ok(['df', '-o', 'json', '/strict'])) as Record<string, unknown>[];
   assert.equal(room[0]?.trashBytes, 6 * MiB);
   assert.match(await world.ok(['status']), /in the trash \d+ with \d/);
-  assert.match(await world.ok(['trash', 'empty', '/strict']), /Destroyed 1 files and 0 directories with 6.0 MiB/);
+  assert.match(await world.ok(['trash', 'empty', '/strict']), /Destroyed 1 file and 0 directories with 6.0 MiB/);
   await world.ok(['cp', file, 'collective:/strict/b']);
 
   await world.ok(['realm', 'create', '/soft', '--quota', '10MiB', '--trash-yields']);
@@ -164,7 +164,7 @@ test('M8, T3a: a person sees and restores her own, and an administrator all', as
   assert.match(part.err, /1 left in the trash.*\/shared\/ours/);
   assert.equal(await anna.ok(['cat', '/shared/hers']), 'hers');
   await world.ok(['rm', '/shared/hers']);
-  assert.match(await anna.ok(['trash', 'empty']), /Destroyed 1 files/);
+  assert.match(await anna.ok(['trash', 'empty']), /Destroyed 1 file /);
   await world.ok(['trash', 'restore', '/shared/ours']);
   assert.equal(await world.ok(['cat', '/shared/ours']), 'ours');
 });

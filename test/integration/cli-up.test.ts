@@ -74,7 +74,10 @@ test('what cannot be started is refused with a reason: another member, a running
   const args = ['--data', data, '--port-base', String(base)];
   const up = await world.up(['--member', 'alice', ...args]);
 
-  await world.fails(1, /process \d+ \(member alice\.home\) runs there; 'collective down' stops it/, ['up', ...args]);
+  await world.fails(1, /process \d+ \(member alice\.home\) runs there.*\n +'collective down --data .*' stops it/, [
+    'up',
+    ...args,
+  ]);
   const other = await world.folder();
   await world.fails(1, new RegExp(`port ${base} for the coordinator: another program uses it; --port-base`), [
     ...['up', '--member', 'bob', '--data', other, '--port-base', String(base)],
@@ -178,7 +181,7 @@ test('--detach returns when the member is ready, down stops it, and both say wha
   const detached = await world.run(['up', '--detach', '--member', 'alice', '--port-base', String(base)]);
   try {
     assert.equal(detached.exit, 0, detached.err);
-    assert.match(detached.err, /runs in the background as process \d+; 'collective down' stops it/);
+    assert.match(detached.err, /runs in the background as process \d+; 'collective down --member alice' stops it/);
     assert.match(await world.ok(['status']), /Health: +OK/);
     await world.fails(1, /runs there/, ['up', '--detach', '--member', 'alice', '--port-base', String(base)]);
   } finally {

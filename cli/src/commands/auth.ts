@@ -15,7 +15,16 @@ import { type Shell, say } from '../shell.ts';
 import { globalOptions, noun, verb } from '../verb.ts';
 
 export function authCommand(shell: Shell): Command {
-  return noun('auth', 'look at, test and renew certificates', [infoVerb(shell), whoamiVerb(shell), renewVerb(shell)]);
+  return noun(
+    'auth',
+    'look at, test and renew certificates',
+    [infoVerb(shell), whoamiVerb(shell), renewVerb(shell)],
+    [
+      { line: 'collective auth info', says: 'what your certificate says, without dialling' },
+      { line: 'collective auth whoami', says: 'what the coordinator says of you' },
+      { line: 'collective auth renew', says: 'a new certificate' },
+    ],
+  );
 }
 
 function infoVerb(shell: Shell): Command {
@@ -34,18 +43,24 @@ function infoVerb(shell: Shell): Command {
       const globals = globalOptions(command);
       const folder = path ?? (await chosenContext(shell, globals)).credentials;
       const facts = await readCertificateFacts(folder, wallMs(shell.clock));
-      await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
-      await judge(shell, facts);
+      await printOne(shell, globals.output, facts, CERTIFICATE_VIEW);
+      await judge(shell, facts, path === undefined);
     });
 }
 
 /** A warning for what ends soon; an error for what cannot be used. */
-export async function judge(shell: Shell, facts: CertificateFacts): Promise<void> {
+export async function judge(shell: Shell, facts: CertificateFacts, ofContext: boolean): Promise<void> {
   if (facts.state === 'expires soon') {
-    await say(shell, `Warning: the certificate of ${facts.uri} ends soon. 'collective auth renew' makes a new one.`);
+    const renewal = ofContext ? "'collective auth renew' makes a new one." : 'Who runs with it renews it by itself.';
+    await say(shell, `Warning: the certificate of ${facts.uri} ends soon. ${renewal}`);
   }
   if (facts.state === 'expired' || facts.state === 'not yet valid') {
-    throw new CollectiveError('unauthenticated', `Use the certificate of ${facts.uri}: ${validityText(facts)}`);
+    throw new CollectiveError('unauthenticated', `Use the certificate of ${facts.uri}: ${validityText(facts)}`, {
+      todo:
+        facts.state === 'expired'
+          ? "Ask the member for a token ('collective token create') and enrol again ('collective init --force')."
+          : 'Set the clock of this machine (NTP).',
+    });
   }
   if (facts.chain?.startsWith('NOT VALID')) {
     throw new CollectiveError('unauthenticated', `Use the certificate of ${facts.uri}: ${facts.chain}`);
@@ -58,7 +73,7 @@ function whoamiVerb(shell: Shell): Command {
     examples: [{ line: 'collective auth whoami', says: 'subject, role, rights' }],
   }).action(async (_options: unknown, command: Command) => {
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-      await printOne(shell.stdout, globals.output, await admin.whoAmI({ signal }), {
+      await printOne(shell, globals.output, await admin.whoAmI({ signal }), {
         columns: [
           { header: 'Subject', cell: ({ subject }) => subject },
           { header: 'Member', cell: ({ member, trustDomain }) => `${member} (${trustDomain})` },
@@ -94,7 +109,7 @@ function renewVerb(shell: Shell): Command {
       using trust = await TrustFiles.load(context.credentials, { clock: shell.clock });
       await renewCertificate({ trust, admin, signal });
       const facts = await readCertificateFacts(context.credentials, wallMs(shell.clock));
-      await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
+      await printOne(shell, globals.output, facts, CERTIFICATE_VIEW);
     });
   });
 }

@@ -43,11 +43,15 @@ const VIEW: RowsView<BackupSummary> = {
 };
 
 export function backupCommand(shell: Shell): Command {
-  return noun('backup', 'save what the coordinator knows, check a backup, restore one', [
-    createVerb(shell),
-    showVerb(shell),
-    restoreVerb(shell),
-  ]);
+  return noun(
+    'backup',
+    'save what the coordinator knows, check a backup, restore one',
+    [createVerb(shell), showVerb(shell), restoreVerb(shell)],
+    [
+      { line: 'collective backup create alice.backup', says: 'while the member serves' },
+      { line: 'collective backup show alice.backup', says: 'whose, from when, and whether it is whole' },
+    ],
+  );
 }
 
 function createVerb(shell: Shell): Command {
@@ -85,7 +89,7 @@ function createVerb(shell: Shell): Command {
           return rewriter.finish();
         });
         progress.clear();
-        await printOne(shell.stdout, globals.output, await summaryOf(file, target, summary), VIEW);
+        await printOne(shell, globals.output, await summaryOf(file, target, summary), VIEW);
         if (authority.length === 0)
           hint(shell, globals, 'The authority of the member is not in it: keep its folder too, or use --authority.');
       });
@@ -103,7 +107,7 @@ function showVerb(shell: Shell): Command {
       await withDeadline(shell, globals, async (signal) => {
         const { inspectBackup } = await import('@collective/coordinator/backup/inspect-backup');
         const found = await inspectBackup(readingOf(file, signal));
-        await printOne(shell.stdout, globals.output, await summaryOf(file, resolve(file), found), VIEW);
+        await printOne(shell, globals.output, await summaryOf(file, resolve(file), found), VIEW);
       });
     });
 }
@@ -144,7 +148,7 @@ function restoreVerb(shell: Shell): Command {
         });
         progress.clear();
         const summary = await summaryOf(file, resolve(file), { facts, rows, hasAuthority });
-        await printOne(shell.stdout, globals.output, summary, VIEW);
+        await printOne(shell, globals.output, summary, VIEW);
         hint(
           shell,
           globals,

@@ -1,12 +1,13 @@
 /** `collective client store|retrieve`: short forms of cp, for who comes from the first Collective. */
 import { basename, resolve } from 'node:path';
+import { CollectiveError } from '@collective/base/errors';
 import type { Command } from 'commander';
 import { remotePath } from '../remote-path.ts';
 import { type Shell, say } from '../shell.ts';
 import { globalOptions, noun, verb } from '../verb.ts';
 import { type CpOptions, copy } from './cp.ts';
 
-const PLAIN: CpOptions = { preserve: true, clobber: true, targetDirectory: false };
+const PLAIN: CpOptions = { clobber: true, targetDirectory: false };
 
 export function clientCommand(shell: Shell): Command {
   const store = verb('store', {
@@ -20,6 +21,9 @@ export function clientCommand(shell: Shell): Command {
     .option('--id <path>', 'path in the member; default: the name of the file')
     .option('-c, --continue', 'go on with what was interrupted')
     .action(async (options: { file: string; id?: string; continue?: boolean }, command: Command) => {
+      if (options.file === '-' && options.id === undefined) {
+        throw new CollectiveError('invalid_argument', 'Store standard input: --id names the path that it gets');
+      }
       const path = remotePath(options.id ?? basename(resolve(shell.cwd, options.file)));
       const source =
         options.file === '-' ? ({ kind: 'stream' } as const) : ({ kind: 'local', path: options.file } as const);
@@ -43,5 +47,13 @@ export function clientCommand(shell: Shell): Command {
       const source = { kind: 'remote', path: remotePath(options.id) } as const;
       await copy(shell, command, [source, target], { ...PLAIN, continue: options.continue });
     });
-  return noun('client', 'short forms: client store, client retrieve', [store, retrieve]);
+  return noun(
+    'client',
+    'short forms: client store, client retrieve',
+    [store, retrieve],
+    [
+      { line: 'collective client store --file a.raw', says: 'as /a.raw' },
+      { line: 'collective client retrieve --id /a.raw --output a.raw', says: 'and back' },
+    ],
+  );
 }

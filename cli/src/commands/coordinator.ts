@@ -8,6 +8,7 @@ import { type HostPort, hostPort, type Setting, text, truth } from '../settings/
 import type { Shell } from '../shell.ts';
 import { COLLECTIVE_DEFAULT, trustDomainFlag } from '../trust-domain-flag.ts';
 import { PORT_BASE_DEFAULT } from '../up/layout.ts';
+import { IDLE_WITHOUT_DATA } from '../verb.ts';
 import { VERSION } from '../version.ts';
 
 const COORDINATOR_SETTINGS = {
@@ -74,6 +75,7 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
           says: 'become its administrator',
         },
       ],
+      idle: IDLE_WITHOUT_DATA,
     },
     COORDINATOR_SETTINGS,
   ).action(async (_options: unknown, command: Command) => {

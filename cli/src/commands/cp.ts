@@ -18,7 +18,7 @@ import { verb } from '../verb.ts';
 export interface CpOptions {
   readonly recursive?: boolean;
   readonly archive?: boolean;
-  readonly preserve: boolean;
+  readonly preserve?: boolean;
   readonly clobber: boolean;
   readonly continue?: boolean;
   readonly dereference?: boolean;
@@ -44,10 +44,10 @@ size and time); a large file goes on behind the part that had arrived.`,
     .option('-r, --recursive', 'directories and all below')
     .option('-R', 'the same as -r')
     .option('-a, --archive', 'the same as -r; mode and time are kept anyway')
-    .option('-p', 'accepted for habit: mode and time are kept anyway')
+    .option('-p, --preserve', 'accepted for habit: mode and time are kept anyway')
     .option('--no-preserve', 'do not keep mode and time')
     .option('-n, --no-clobber', 'fail where the target exists')
-    .option('-c, --continue', 'go on after an interruption: skip what is there already')
+    .option('-c, --continue', 'go on after an interruption: skip what is there already (same size and time)')
     .option('-L, --dereference', 'copy what symbolic links point at')
     .option('-T, --no-target-directory', 'take the target as a name, also if it is a directory')
     .action(async (paths: string[], options: CpOptions & { R?: boolean }, command: Command) => {
@@ -86,10 +86,9 @@ export async function copy(
     });
     const into = await isFolder(shell, files, target, options, signal);
     if (sources.length > 1 && !into) {
-      throw new CollectiveError(
-        'not_directory',
-        `Copy ${sources.length} things to ${textOf(target)}: it is no directory`,
-      );
+      const what = `Copy ${sources.length} things to ${textOf(target)}`;
+      if (target.kind === 'stream') throw new CollectiveError('invalid_argument', `${what}: one at a time goes there`);
+      throw new CollectiveError('not_directory', `${what}: it is no directory`);
     }
     try {
       for (const source of sources) {
@@ -190,7 +189,7 @@ async function isFolder(
 function runOptions(options: CpOptions): CopyOptions {
   return {
     recursive: options.recursive === true || options.archive === true,
-    preserve: options.preserve,
+    preserve: options.preserve !== false,
     replace: options.clobber,
     continue: options.continue === true,
     dereference: options.dereference === true,

@@ -4,12 +4,13 @@ import { formatByteSize } from '@collective/base/byte-size';
 import type { FileSystemTotals } from '@collective/client';
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
+import { Failures } from '../output/failures.ts';
 import { printRows, type RowsView } from '../output/table.ts';
 import { remotePath } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
 import { verb } from '../verb.ts';
 
-type RoomRow = FileSystemTotals & { readonly path: string };
+type RoomRow = FileSystemTotals & { readonly path: string; readonly realm: string };
 
 export function dfCommand(shell: Shell): Command {
   return verb('df', {
@@ -28,10 +29,19 @@ export function dfCommand(shell: Shell): Command {
     .option('-i, --inodes', 'show inodes')
     .action(async (paths: string[], options: { human?: boolean; inodes?: boolean }, command: Command) => {
       await withMember(shell, command, async ({ member, files, globals, signal }) => {
-        const wanted = paths.length > 0 ? paths.map(remotePath) : member.session.realms.map(({ path }) => path);
-        const rows: RoomRow[] = [];
-        for (const path of wanted) rows.push({ path, ...(await files.statFileSystem(path, { signal })) });
-        await printRows(shell.stdout, globals.output, rows, view(options.human === true, options.inodes === true));
+        const failures = new Failures(shell, globals, signal);
+        const { realms } = member.session;
+        const wanted = paths.length > 0 ? paths.map(remotePath) : realms.map(({ path }) => path);
+        const rows = wanted.map((path) => async (): Promise<RoomRow> => {
+          const [room, { realm }] = await Promise.all([
+            files.statFileSystem(path, { signal }),
+            files.stat(path, { signal }),
+          ]);
+          return { path, realm: realms.find((one) => one.realm === realm)?.path ?? path, ...room };
+        });
+        const shown = view(options.human === true, options.inodes === true);
+        await printRows(shell, globals.output, failures.outcomes(rows), shown);
+        failures.end();
       });
     });
 }
@@ -47,11 +57,13 @@ function view(human: boolean, inodes: boolean): RowsView<RoomRow> {
       { header: 'TRASH', cell: (row) => show(inodes ? row.trashInodes : row.trashBytes), align: 'right' },
       { header: 'FREE', cell: (row) => show(free(row)), align: 'right' },
       { header: 'USE%', cell: (row) => share(total(row) - free(row), total(row)), align: 'right' },
-      { header: 'REALM', cell: ({ path }) => path },
+      { header: 'REALM', cell: ({ realm }) => realm },
     ],
     name: ({ path }) => path,
     object: (row) => ({
       path: row.path,
+      realm: row.realm,
+      usedBytes: row.totalBytes - row.freeBytes,
       totalBytes: row.totalBytes,
       freeBytes: row.freeBytes,
       totalInodes: row.totalInodes,

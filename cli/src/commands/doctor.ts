@@ -4,6 +4,7 @@ import { examine, type Finding } from '../doctor/examine.ts';
 import { gatherFacts } from '../doctor/gather.ts';
 import { ExitWith } from '../exit-with.ts';
 import { withAdmin } from '../member-session.ts';
+import { counted } from '../output/counted.ts';
 import { printRows, type RowsView } from '../output/table.ts';
 import { type Shell, writeOut } from '../shell.ts';
 import { verb } from '../verb.ts';
@@ -25,7 +26,7 @@ export function doctorCommand(shell: Shell): Command {
     await withAdmin(shell, command, async ({ admin, context, globals, signal }) => {
       const findings = examine(await gatherFacts({ clock: shell.clock, context, admin, signal })).sort(worstFirst);
       if (globals.output === 'table' || globals.output === 'wide') await writeOut(shell.stdout, reportOf(findings));
-      else await printRows(shell.stdout, globals.output, findings, VIEW);
+      else await printRows(shell, globals.output, findings, VIEW);
       if (findings.some(({ level }) => level === 'problem')) throw new ExitWith(EXIT_PROBLEM);
     });
   });
@@ -45,6 +46,9 @@ function reportOf(findings: readonly Finding[]): string {
   });
   const count = (level: Finding['level']): number => findings.filter((finding) => finding.level === level).length;
   const [problems, warnings] = [count('problem'), count('warning')];
-  const closing = problems + warnings === 0 ? 'All is well.\n' : `${problems} problems, ${warnings} warnings.\n`;
+  const closing =
+    problems + warnings === 0
+      ? 'All is well.\n'
+      : `${counted(problems, 'problem')}, ${counted(warnings, 'warning')}.\n`;
   return `${lines.join('')}\n${closing}`;
 }

@@ -6,7 +6,7 @@ import { CollectiveError } from '@collective/base/errors';
 import type { Command } from 'commander';
 import { type Shell, say } from '../shell.ts';
 import { readState } from '../up/state-file.ts';
-import { globalOptions, verb } from '../verb.ts';
+import { globalOptions, IDLE_WITHOUT_DATA, verb } from '../verb.ts';
 import { addUpOptions, type UpCommandOptions, upFolder } from './up.ts';
 
 /** `up` gives its parts five seconds. */
@@ -23,6 +23,7 @@ export function downCommand(shell: Shell): Command {
         { line: 'collective down --member alice', says: 'another one' },
         { line: 'collective down --data /mnt/disk/alice', says: 'the one in this folder' },
       ],
+      idle: IDLE_WITHOUT_DATA,
     }),
   ).action(async (options: UpCommandOptions, command: Command) => {
     const { quiet } = globalOptions(command);

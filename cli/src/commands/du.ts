@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';
 import { printRows, type RowsView } from '../output/table.ts';
-import { remotePath } from '../remote-path.ts';
+import { pathsOrRoot } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
 import { flag, verb, wholeNumber } from '../verb.ts';
 
@@ -34,7 +34,7 @@ export function duCommand(shell: Shell): Command {
     ],
     without: ['help-letter'],
   })
-    .argument('[path...]', 'directories', ['/'])
+    .argument('[path...]', 'directories; default: /')
     .option('-h, --human', 'print sizes as 1.5 GiB')
     .option('-s, --summarize', 'sums only')
     .option('--apparent-size', 'count what readers see')
@@ -44,16 +44,12 @@ export function duCommand(shell: Shell): Command {
         const failures = new Failures(shell, globals, signal);
         const depth = options.summarize ? 0 : (options.maxDepth ?? DEPTH_DEFAULT);
         const rows = async function* (): AsyncGenerator<DuRow> {
-          for (const path of paths.map(remotePath)) {
-            try {
-              yield* deepestFirst(files, path, depth, signal);
-            } catch (thrown) {
-              if (signal.aborted) throw thrown;
-              failures.add(thrown);
-            }
+          const wanted = pathsOrRoot(paths);
+          for (const path of wanted) {
+            yield* failures.skim(deepestFirst(files, path, depth, signal), { alone: wanted.length === 1 });
           }
         };
-        await printRows(shell.stdout, globals.output, rows(), view(options));
+        await printRows(shell, globals.output, rows(), view(options));
         failures.end();
       });
     });

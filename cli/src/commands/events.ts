@@ -49,15 +49,15 @@ export function eventsCommand(shell: Shell): Command {
     ],
   })
     .option('-n, --limit <n>', 'so many of the newest', flag(wholeNumber('--limit', 1, 10_000)), SHOWN)
-    .option('-k, --kind <kind>', 'only events of this kind', '')
+    .option('-k, --kind <kind>', 'only events of this kind')
     .option('-f, --follow', 'go on with new ones as they come')
-    .action(async (options: { limit: number; kind: string; follow?: boolean }, command: Command) => {
+    .action(async (options: { limit: number; kind?: string; follow?: boolean }, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        const { limit, kind, follow } = options;
+        const { limit, kind = '', follow } = options;
         const rows = follow
           ? followed(admin, { limit, kind, clock: shell.clock, signal })
           : latest(admin, { limit, kind, signal });
-        await printRows(shell.stdout, globals.output, rows, viewOf(shell.clock));
+        await printRows(shell, globals.output, rows, viewOf(shell.clock));
       });
     });
 }

@@ -2,18 +2,18 @@
 
 import { parseByteSize } from '@collective/base/byte-size';
 import type { Timestamp } from '@collective/base/clock';
-import { parseDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { WalkEntry } from '@collective/client';
 import type { Command } from 'commander';
 import { globExpression } from '../glob.ts';
 import { type MemberSession, withMember } from '../member-session.ts';
+import { BatchedOut } from '../output/batched-out.ts';
 import { entryView } from '../output/entry-view.ts';
 import { Failures } from '../output/failures.ts';
 import { printRows } from '../output/table.ts';
-import { remotePath } from '../remote-path.ts';
-import { type Shell, writeOut } from '../shell.ts';
-import { flag, verb, wholeNumber } from '../verb.ts';
+import { pathsOrRoot } from '../remote-path.ts';
+import type { Shell } from '../shell.ts';
+import { duration, flag, verb, wholeNumber } from '../verb.ts';
 
 interface FindOptions {
   readonly name?: RegExp;
@@ -42,14 +42,14 @@ export function findCommand(shell: Shell): Command {
       { line: 'collective find /logs --older-than 30d -o json', says: 'not changed for 30 days' },
     ],
   })
-    .argument('[path...]', 'where to begin', ['/'])
+    .argument('[path...]', 'where to begin; default: /')
     .option('--name <pattern>', 'the last name fits', (text) => globExpression(text))
     .option('--iname <pattern>', 'the same, upper and lower case alike', (text) => globExpression(text, 'i'))
     .option('--path <pattern>', 'the whole path fits', (text) => globExpression(text))
     .option('--type <letter>', 'f file, d directory, l link, p fifo, s socket', flag(parseType))
     .option('--size <size>', '+1GiB larger, -1GiB smaller, 1GiB exactly', flag(parseSizeCondition))
-    .option('--newer-than <duration>', 'changed within this time, e.g. 2h', flag(parseDurationMs))
-    .option('--older-than <duration>', 'not changed within this time, e.g. 30d', flag(parseDurationMs))
+    .addOption(duration('--newer-than <duration>', 'changed within this time, e.g. 2h'))
+    .addOption(duration('--older-than <duration>', 'not changed within this time, e.g. 30d'))
     .option('--empty', 'files of 0 bytes and directories without entries')
     .option('--maxdepth <n>', 'go down at most so many levels', flag(wholeNumber('--maxdepth', 0, DEPTH_MAX)))
     .option('--mindepth <n>', 'skip the first levels', flag(wholeNumber('--mindepth', 0, DEPTH_MAX)))
@@ -58,12 +58,14 @@ export function findCommand(shell: Shell): Command {
       await withMember(shell, command, async (session) => {
         const { globals, signal } = session;
         const failures = new Failures(shell, globals, signal);
-        const found = search(session, paths.map(remotePath), options, shell.clock.now(), failures);
+        const found = search(session, pathsOrRoot(paths), options, shell.clock.now(), failures);
         if (options.print0) {
-          for await (const { path } of found) await writeOut(shell.stdout, `${path}\0`);
+          const out = new BatchedOut(shell);
+          for await (const { path } of found) await out.add(`${path}\0`);
+          await out.flush();
         } else {
           const format = globals.outputGiven ? globals.output : 'name';
-          await printRows(shell.stdout, format, found, entryView({ human: false, fullPath: true }));
+          await printRows(shell, format, found, entryView({ human: false, fullPath: true }));
         }
         failures.end();
       });
@@ -78,14 +80,8 @@ async function* search(
   failures: Failures,
 ): AsyncGenerator<WalkEntry> {
   for (const path of paths) {
-    try {
-      for await (const entry of files.walk(path, { signal, depthMax: options.maxdepth })) {
-        if (fits(entry, options, now)) yield entry;
-      }
-    } catch (thrown) {
-      if (signal.aborted) throw thrown;
-      failures.add(thrown);
-    }
+    const walk = failures.skim(files.walk(path, { signal, depthMax: options.maxdepth }), { alone: paths.length === 1 });
+    for await (const entry of walk) if (fits(entry, options, now)) yield entry;
   }
 }
 

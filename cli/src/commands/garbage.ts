@@ -5,6 +5,7 @@ import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
 import type { GarbageChunk, GarbageStatus, OrphanChunk } from '@collective/client';
 import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
+import { counted } from '../output/counted.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { age, isoTime } from '../output/time.ts';
 import { type Shell, writeOut } from '../shell.ts';
@@ -22,7 +23,7 @@ export function garbageCommand(shell: Shell): Command {
     ],
   }).action(async (_options: unknown, command: Command) => {
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-      await printOne(shell.stdout, globals.output, await admin.garbage({ signal }), statusView(shell.clock));
+      await printOne(shell, globals.output, await admin.garbage({ signal }), statusView(shell.clock));
     });
   });
 
@@ -48,19 +49,21 @@ export function garbageCommand(shell: Shell): Command {
         const { grace, dryRun, wait = false } = options;
         if (dryRun) {
           const listed = new Sum(admin.dueGarbage({ graceSeconds: grace }, { signal }));
-          await printRows(shell.stdout, globals.output, listed, dueView(shell.clock));
+          await printRows(shell, globals.output, listed, dueView(shell.clock));
           if (!globals.quiet) await writeOut(shell.stderr, `${listed.text} would be collected\n`);
           return;
         }
         const before = await admin.garbage({ signal });
         const after = await admin.collectGarbage({ graceSeconds: grace, wait }, { signal });
         if (globals.output !== 'table' && globals.output !== 'wide') {
-          await printOne(shell.stdout, globals.output, after, statusView(shell.clock));
+          await printOne(shell, globals.output, after, statusView(shell.clock));
           return;
         }
         const chunks = after.collectedChunks - before.collectedChunks;
         const bytes = formatByteSize(after.collectedBytes - before.collectedBytes);
-        const text = wait ? `collected ${chunks} chunks, ${bytes} on all nodes together` : 'the collection has begun';
+        const text = wait
+          ? `collected ${counted(chunks, 'chunk')}, ${bytes} on all nodes together`
+          : 'the collection has begun';
         await writeOut(shell.stdout, `${text}\n`);
         if (!wait || globals.quiet) return;
         for (const { node, reason } of after.waitsFor)
@@ -79,10 +82,18 @@ export function garbageCommand(shell: Shell): Command {
     ],
   }).action(async (_options: unknown, command: Command) => {
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-      await printRows(shell.stdout, globals.output, admin.orphans({ signal }), orphanView(shell.clock));
+      await printRows(shell, globals.output, admin.orphans({ signal }), orphanView(shell.clock));
     });
   });
-  return noun('garbage', 'see and collect what nothing names any more', [status, collect, orphans]);
+  return noun(
+    'garbage',
+    'see and collect what nothing names any more',
+    [status, collect, orphans],
+    [
+      { line: 'collective garbage status', says: 'what waits, and for what' },
+      { line: 'collective garbage collect --wait', says: 'give the room back now' },
+    ],
+  );
 }
 
 function graceSeconds(text: string): number {

@@ -16,7 +16,7 @@ import { CERTIFICATE_VIEW, readCertificateFacts } from '../output/certificate-vi
 import { printOne } from '../output/table.ts';
 import { type Shell, say } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
-import { globalOptions, verb } from '../verb.ts';
+import { globalOptions, ownCoordinatorFlag, verb } from '../verb.ts';
 
 interface InitOptions {
   readonly name?: string;
@@ -42,7 +42,7 @@ interface Wanted {
 }
 
 export function initCommand(shell: Shell): Command {
-  return verb('init', {
+  const command = verb('init', {
     summary: 'make a context: how to reach a member, and a certificate for it',
     description: `With --token a key is made here and the member signs it; the token is good once. With --cert and --key files
 that exist are copied. Certificates lie in a folder per context that only you can read.`,
@@ -57,7 +57,9 @@ that exist are copied. Certificates lie in a folder per context that only you ca
         says: 'with a certificate that exists',
       },
     ],
-  })
+    idle: ['context'],
+  });
+  return ownCoordinatorFlag(command, 'address of its coordinator')
     .argument('[name]', 'name of the context; default: the member')
     .option('--name <name>', 'the same')
     .option('--member <name>', 'member, or MEMBER.COLLECTIVE')
@@ -85,7 +87,7 @@ that exist are copied. Certificates lie in a folder per context that only you ca
           { use: options.current === true },
         );
         const facts = await readCertificateFacts(context.credentials, wallMs(shell.clock));
-        await printOne(shell.stdout, globals.output, facts, CERTIFICATE_VIEW);
+        await printOne(shell, globals.output, facts, CERTIFICATE_VIEW);
         if (!globals.quiet) await sayResult(shell, context);
         if (!options.offline) await tryConnection(shell, context, signal);
       });
@@ -119,7 +121,7 @@ async function readWanted(
   }
   return {
     name,
-    coordinator: coordinator.startsWith(':') ? `localhost${coordinator}` : coordinator,
+    coordinator,
     trustDomain,
     bundlePem,
     credentials: store.credentialsOf(name),

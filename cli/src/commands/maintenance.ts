@@ -80,7 +80,7 @@ export function maintenanceCommand(shell: Shell): Command {
     examples: [{ line: 'collective maintenance show', says: 'all settings and what they mean' }],
   }).action(async (_options: unknown, command: Command) => {
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-      await printOne(shell.stdout, globals.output, await admin.maintenance({ signal }), VIEW);
+      await printOne(shell, globals.output, await admin.maintenance({ signal }), VIEW);
     });
   });
   const set = verb('set', {
@@ -96,10 +96,18 @@ export function maintenanceCommand(shell: Shell): Command {
     .action(async (given: string[], _options: unknown, command: Command) => {
       const change = Object.assign({}, ...given.map(readSetting)) as Partial<MaintenanceSettings>;
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        await printOne(shell.stdout, globals.output, await admin.setMaintenance(change, { signal }), VIEW);
+        await printOne(shell, globals.output, await admin.setMaintenance(change, { signal }), VIEW);
       });
     });
-  return noun('maintenance', 'show and change how the member looks after itself', [show, set]);
+  return noun(
+    'maintenance',
+    'show and change how the member looks after itself',
+    [show, set],
+    [
+      { line: 'collective maintenance show', says: 'all settings and what they mean' },
+      { line: 'collective maintenance set repair-after=1h', says: 'change one' },
+    ],
+  );
 }
 
 function readSetting(text: string): Partial<MaintenanceSettings> {

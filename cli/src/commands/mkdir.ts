@@ -1,11 +1,10 @@
 /** `collective mkdir`: one operation a directory; with -p the parents too. */
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
-import { parseMode } from '../mode.ts';
 import { Failures } from '../output/failures.ts';
 import { remotePath } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
-import { flag, verb } from '../verb.ts';
+import { modeOption, verb } from '../verb.ts';
 
 export function mkdirCommand(shell: Shell): Command {
   return verb('mkdir', {
@@ -18,7 +17,7 @@ export function mkdirCommand(shell: Shell): Command {
   })
     .argument('<path...>', 'directories to make')
     .option('-p, --parents', 'make parents too; an existing directory is no error')
-    .option('-m, --mode <octal>', 'permission bits', flag(parseMode), 0o755)
+    .addOption(modeOption('permission bits', 0o755))
     .action(async (paths: string[], options: { parents?: boolean; mode: number }, command: Command) => {
       await withMember(shell, command, async ({ files, globals, signal }) => {
         const failures = new Failures(shell, globals, signal);

@@ -46,6 +46,7 @@ export function mvCommand(shell: Shell): Command {
         if (sources.length > 1 && !into) {
           throw new CollectiveError('not_directory', `Move ${sources.length} things to ${to}: it is no directory`);
         }
+        if (!into && to.endsWith('/')) await refuseFileAsFolder(files, sources[0] ?? '/', to, signal);
         const failures = new Failures(shell, globals, signal);
         for (const from of sources) {
           const name = into ? joinRemote(to, baseName(from)) : to;
@@ -64,8 +65,17 @@ async function moveOne(files: Files, from: string, to: string, options: MvOption
     const crosses = thrown instanceof CollectiveError && thrown.code === 'cross_realm';
     if (!crosses || !options.copy || options.exchange) throw thrown;
     await copyTreeWithin(files, from, to, { replace: options.clobber, signal });
-    await files.remove(from, { recursive: true, signal });
+    // What lies elsewhere as a whole need not lie in the trash too.
+    await files.remove(from, { recursive: true, permanent: true, signal });
   }
+}
+
+/** As mv: a '/' behind a new name says that it is a directory's. */
+async function refuseFileAsFolder(files: Files, from: string, to: string, signal: AbortSignal): Promise<void> {
+  if ((await files.lstat(from, { signal })).type === 'directory') return;
+  throw new CollectiveError('not_found', `Move ${from} into ${to}: there is no such directory`, {
+    todo: "'collective mkdir -p' makes it.",
+  });
 }
 
 async function isDirectory(files: Files, path: string, signal: AbortSignal): Promise<boolean> {

@@ -18,6 +18,7 @@ import { logLevel, runServer, serverCommand, settingsOf } from '../settings/serv
 import { formatHostPort, type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
 import type { Shell } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
+import { IDLE_WITHOUT_DATA } from '../verb.ts';
 import { VERSION } from '../version.ts';
 
 const NODE_SETTINGS = {
@@ -111,6 +112,7 @@ variables named in brackets, in this order of strength. Its name is the one in i
         },
         { line: 'collective node --config node.yaml', says: 'settings from a file' },
       ],
+      idle: IDLE_WITHOUT_DATA.filter((flag) => flag !== 'coordinator'),
     },
     NODE_SETTINGS,
   ).action(async (_options: unknown, command: Command) => {

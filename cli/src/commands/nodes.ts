@@ -25,19 +25,27 @@ const VIEW: RowsView<NodeHolding> = {
 };
 
 export function nodesCommand(shell: Shell): Command {
-  return noun('nodes', 'list the storage nodes, drain and remove them', [
-    listVerb(shell),
-    drainVerb(shell),
-    dutyVerb(shell, 'cordon', 'cordoned', {
-      summary: 'let a node take no new chunks; what it has stays and is served',
-      example: 'before work on its machine',
-    }),
-    dutyVerb(shell, 'uncordon', 'active', {
-      summary: 'let a node take chunks again; a drain ends',
-      example: 'after work on its machine',
-    }),
-    removeVerb(shell),
-  ]);
+  return noun(
+    'nodes',
+    'list the storage nodes, drain and remove them',
+    [
+      listVerb(shell),
+      drainVerb(shell),
+      dutyVerb(shell, 'cordon', 'cordoned', {
+        summary: 'let a node take no new chunks; what it has stays and is served',
+        example: 'before work on its machine',
+      }),
+      dutyVerb(shell, 'uncordon', 'active', {
+        summary: 'let a node take chunks again; a drain ends',
+        example: 'after work on its machine',
+      }),
+      removeVerb(shell),
+    ],
+    [
+      { line: 'collective nodes list -o wide', says: 'state, room, addresses, disks' },
+      { line: 'collective nodes drain node-2 --wait', says: 'so that it can go' },
+    ],
+  );
 }
 
 function listVerb(shell: Shell): Command {
@@ -53,7 +61,7 @@ function listVerb(shell: Shell): Command {
     .action(async (_options: unknown, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         const nodes: readonly NodeStatus[] = await admin.nodes({ signal });
-        await printRows(shell.stdout, globals.output, nodes, nodeView(shell.clock.now()));
+        await printRows(shell, globals.output, nodes, nodeView(shell.clock.now()));
       });
     });
 }
@@ -74,7 +82,7 @@ function drainVerb(shell: Shell): Command {
       await withAdmin(shell, command, async (session) => {
         const first = await session.admin.setNodeDuty(name, 'draining', { signal: session.signal });
         const holding = wait ? await untilEmpty(shell, session, first) : first;
-        await printOne(shell.stdout, session.globals.output, holding, VIEW);
+        await printOne(shell, session.globals.output, holding, VIEW);
         if (holding.chunks === 0 && !session.globals.quiet)
           shell.stderr.write(`Nothing is left on ${name}: collective nodes remove ${name}\n`);
       });
@@ -108,7 +116,7 @@ function dutyVerb(shell: Shell, name: string, duty: NodeDuty, says: { summary: s
     .argument('<name>', 'the node')
     .action(async (node: string, _options: unknown, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        await printOne(shell.stdout, globals.output, await admin.setNodeDuty(node, duty, { signal }), VIEW);
+        await printOne(shell, globals.output, await admin.setNodeDuty(node, duty, { signal }), VIEW);
       });
     });
 }
@@ -127,7 +135,7 @@ function removeVerb(shell: Shell): Command {
     .option('--force', 'although chunks lie there')
     .action(async (name: string, { force = false }: { force?: boolean }, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        await printOne(shell.stdout, globals.output, await admin.removeNode(name, { force, signal }), VIEW);
+        await printOne(shell, globals.output, await admin.removeNode(name, { force, signal }), VIEW);
       });
     });
 }

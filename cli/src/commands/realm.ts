@@ -24,11 +24,15 @@ interface RealmOptions {
 }
 
 export function realmCommand(shell: Shell): Command {
-  return noun('realm', 'create, change and list realms: directories with a quota and rights of their own', [
-    createVerb(shell),
-    setVerb(shell),
-    listVerb(shell),
-  ]);
+  return noun(
+    'realm',
+    'create, change and list realms: directories with a quota and rights of their own',
+    [createVerb(shell), setVerb(shell), listVerb(shell)],
+    [
+      { line: 'collective realm create /photos --quota 500GB', says: 'make one' },
+      { line: 'collective realm list', says: 'use and quota of each' },
+    ],
+  );
 }
 
 function createVerb(shell: Shell): Command {
@@ -43,7 +47,7 @@ function createVerb(shell: Shell): Command {
   return withSettings(command).action(async (path: string, options: RealmOptions, command: Command) => {
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
       const realm = await admin.createRealm({ path: remotePath(path), ...settingsOf(options) }, { signal });
-      await printOne(shell.stdout, globals.output, realm, REALM_VIEW);
+      await printOne(shell, globals.output, realm, REALM_VIEW);
     });
   });
 }
@@ -70,7 +74,7 @@ function setVerb(shell: Shell): Command {
       throw new CollectiveError('invalid_argument', `Change realm ${path}: name what to change, see --help`);
     await withAdmin(shell, command, async ({ admin, globals, signal }) => {
       const realm = await admin.setRealm(remotePath(path), change, { signal });
-      await printOne(shell.stdout, globals.output, realm, REALM_VIEW);
+      await printOne(shell, globals.output, realm, REALM_VIEW);
     });
   });
 }
@@ -86,7 +90,7 @@ function listVerb(shell: Shell): Command {
     .alias('ls')
     .action(async (_options: unknown, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        await printRows(shell.stdout, globals.output, await admin.realms({ signal }), REALM_VIEW);
+        await printRows(shell, globals.output, await admin.realms({ signal }), REALM_VIEW);
       });
     });
 }

@@ -5,7 +5,7 @@ import type { Files } from '@collective/client';
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
 import { Failures } from '../output/failures.ts';
-import { baseName, remotePath } from '../remote-path.ts';
+import { isRoot, remotePath } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
 import { verb } from '../verb.ts';
 
@@ -40,7 +40,11 @@ export function rmCommand(shell: Shell): Command {
         const failures = new Failures(shell, globals, signal);
         for (const path of paths.map(remotePath)) {
           await failures.collect(async () => {
-            if (baseName(path) === '') throw new CollectiveError('not_permitted', `Remove ${path}: the root stays`);
+            if (isRoot(path)) {
+              throw new CollectiveError('not_permitted', `Remove ${path}: the root stays`, {
+                todo: 'Name what is in it.',
+              });
+            }
             if (!recursive && !options.dir) await refuseDirectory(files, path, signal);
             const { force = false, permanent = false } = options;
             await files.remove(path, { recursive, force, permanent, signal });

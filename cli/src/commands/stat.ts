@@ -1,6 +1,7 @@
 /** `collective stat`: everything that the coordinator knows about a path. Does not follow a link at its end. */
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
+import { counted } from '../output/counted.ts';
 import { type EntryRow, entryObject, modeText, octalMode } from '../output/entry-view.ts';
 import { Failures } from '../output/failures.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
@@ -17,8 +18,8 @@ const VIEW: RowsView<StatRow> = {
   columns: [
     { header: 'Path', cell: ({ path, target }) => (target === undefined ? path : `${path} -> ${target}`) },
     { header: 'Type', cell: ({ attributes }) => attributes.type },
-    { header: 'Size', cell: ({ attributes }) => `${attributes.sizeBytes} bytes` },
-    { header: 'Stored', cell: ({ attributes }) => `${attributes.storedBytes} bytes before replication` },
+    { header: 'Size', cell: ({ attributes }) => counted(attributes.sizeBytes, 'byte') },
+    { header: 'Stored', cell: ({ attributes }) => `${counted(attributes.storedBytes, 'byte')} before replication` },
     { header: 'Mode', cell: ({ attributes }) => `${octalMode(attributes.mode)} ${modeText(attributes)}` },
     { header: 'Owner', cell: ({ attributes }) => `uid ${attributes.uid}, gid ${attributes.gid}` },
     { header: 'Links', cell: ({ attributes }) => String(attributes.links) },
@@ -60,11 +61,11 @@ export function statCommand(shell: Shell): Command {
         }
         const many = paths.length > 1;
         if (many && (globals.output === 'json' || globals.output === 'yaml')) {
-          await printRows(shell.stdout, globals.output, rows, VIEW);
+          await printRows(shell, globals.output, rows, VIEW);
         } else {
           for (const [i, row] of rows.entries()) {
             if (i > 0 && globals.output !== 'name') await writeOut(shell.stdout, '\n');
-            await printOne(shell.stdout, globals.output, row, VIEW);
+            await printOne(shell, globals.output, row, VIEW);
           }
         }
         failures.end();

@@ -2,15 +2,17 @@
 
 import { formatByteSize } from '@collective/base/byte-size';
 import { sleep, type Timestamp } from '@collective/base/clock';
-import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
+import { formatDurationMs } from '@collective/base/duration';
+import { CollectiveError } from '@collective/base/errors';
 import type { MemberStatus } from '@collective/client';
 import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
+import { counted } from '../output/counted.ts';
 import { nodeObject, nodeView } from '../output/node-view.ts';
 import { printOne, printRows } from '../output/table.ts';
 import { age, isoTime } from '../output/time.ts';
-import { type Shell, writeOut } from '../shell.ts';
-import { flag, verb } from '../verb.ts';
+import { type Shell, say, writeOut } from '../shell.ts';
+import { duration, verb } from '../verb.ts';
 
 const WATCH_EVERY_MS = 2_000;
 const EVENTS_SHOWN = 5;
@@ -26,17 +28,26 @@ export function statusCommand(shell: Shell): Command {
     ],
   })
     .option('-w, --watch', 'look again and again')
-    .option('--every <duration>', 'how often to look with --watch', flag(parseDurationMs), WATCH_EVERY_MS)
+    .addOption(duration('--every <duration>', 'how often to look with --watch', WATCH_EVERY_MS))
     .action(async (options: { watch?: boolean; every: number }, command: Command) => {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        for (;;) {
-          const status = await admin.status({ signal });
+        for (let looked = false; ; looked = true) {
+          let status: MemberStatus;
+          try {
+            status = await admin.status({ signal });
+          } catch (thrown) {
+            // Who watches a member wants to see it come back.
+            if (!options.watch || !looked || !isOutOfReach(thrown)) throw thrown;
+            await say(shell, `${isoTime(shell.clock.now())}: ${thrown.message}`);
+            await sleep(shell.clock, options.every, signal);
+            continue;
+          }
           const screen = options.watch && shell.stdout.isTTY && globals.output === 'table';
           if (screen) await writeOut(shell.stdout, CLEAR_SCREEN);
           if (globals.output === 'table' || globals.output === 'wide') {
             await printStatus(shell, status, globals.output);
           } else {
-            await printOne(shell.stdout, globals.output, status, {
+            await printOne(shell, globals.output, status, {
               columns: [],
               name: ({ member }) => member,
               object: statusObject,
@@ -50,6 +61,10 @@ export function statusCommand(shell: Shell): Command {
     });
 }
 
+function isOutOfReach(thrown: unknown): thrown is CollectiveError {
+  return thrown instanceof CollectiveError && (thrown.code === 'unavailable' || thrown.code === 'deadline_exceeded');
+}
+
 async function printStatus(shell: Shell, status: MemberStatus, format: 'table' | 'wide'): Promise<void> {
   const now = status.time ?? shell.clock.now();
   const lines: [string, string][] = [
@@ -57,7 +72,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     ['Health', healthOf(status, now)],
     [
       'Coordinator',
-      `version ${status.version}, up ${age(status.started, now)}, epoch ${status.epoch.generation}.${status.epoch.start}, ${status.sessions} sessions`,
+      `version ${status.version}, up ${age(status.started, now)}, epoch ${status.epoch.generation}.${status.epoch.start}, ${counted(status.sessions, 'session')}`,
     ],
     [
       'Space',
@@ -65,7 +80,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     ],
     [
       'Content',
-      `${status.files} files, ${status.directories} directories; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
+      `${counted(status.files, 'file')}, ${counted(status.directories, 'directory', 'directories')}; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
     ],
     ['Replication', replicationText(status)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
@@ -75,11 +90,11 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
 
   await writeOut(shell.stdout, '\n');
   if (status.nodes.length === 0) await writeOut(shell.stdout, 'No storage nodes have registered.\n');
-  else await printRows(shell.stdout, format, status.nodes, nodeView(now));
+  else await printRows(shell, format, status.nodes, nodeView(now));
 
   if (status.certificates.length > 0) {
     await writeOut(shell.stdout, '\n');
-    await printRows(shell.stdout, format, status.certificates, {
+    await printRows(shell, format, status.certificates, {
       columns: [
         { header: 'CERTIFICATE', cell: ({ kind }) => kind },
         { header: 'SUBJECT', cell: ({ subject }) => subject.replaceAll('\n', ', ') },
@@ -92,7 +107,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
   if (status.events.length > 0) {
     await writeOut(shell.stdout, '\n');
     const events = format === 'wide' ? status.events : status.events.slice(0, EVENTS_SHOWN);
-    await printRows(shell.stdout, format, events, {
+    await printRows(shell, format, events, {
       columns: [
         { header: 'AGE', cell: ({ time }) => age(time, now) },
         { header: 'EVENT', cell: ({ kind }) => kind },
@@ -143,7 +158,12 @@ function statusObject(status: MemberStatus): object {
     started: status.started && isoTime(status.started),
     time: status.time && isoTime(status.time),
     nodes: status.nodes.map(nodeObject),
-    certificates: status.certificates.map((one) => ({ ...one, notAfter: one.notAfter && isoTime(one.notAfter) })),
+    certificates: status.certificates.map(({ subject, issuer, notAfter, ...more }) => ({
+      subject: subject.replaceAll('\n', ', '),
+      issuer: issuer.replaceAll('\n', ', '),
+      notAfter: notAfter && isoTime(notAfter),
+      ...more,
+    })),
     events: status.events.map((one) => ({ ...one, time: one.time && isoTime(one.time) })),
   };
 }

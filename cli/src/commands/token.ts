@@ -3,7 +3,8 @@
  * that it can be piped; everything said about it goes to stderr.
  */
 
-import { parseDurationMs } from '@collective/base/duration';
+import { join } from 'node:path';
+import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { SubjectRole, TokenRequest } from '@collective/client';
 import type { Command } from 'commander';
@@ -13,7 +14,7 @@ import { printOne } from '../output/table.ts';
 import { isoTime } from '../output/time.ts';
 import { remotePath } from '../remote-path.ts';
 import { type Shell, say } from '../shell.ts';
-import { flag, noun, verb, wholeNumber } from '../verb.ts';
+import { duration, flag, noun, verb, wholeNumber } from '../verb.ts';
 
 interface TokenOptions {
   readonly for: { readonly role: SubjectRole; readonly name: string };
@@ -25,6 +26,8 @@ interface TokenOptions {
 }
 
 const TTL_DEFAULT_MS = 3_600_000;
+const TTL_MIN_MS = 1_000;
+const TTL_MAX_MS = 30 * 86_400_000;
 const UID_MAX = 2 ** 32 - 2;
 const ROLES: readonly SubjectRole[] = ['user', 'client', 'node'];
 
@@ -40,17 +43,23 @@ export function tokenCommand(shell: Shell): Command {
     ],
   })
     .requiredOption('--for <role/name>', 'user/NAME, client/NAME or node/NAME', flag(parseSubject))
-    .option('--ttl <duration>', 'how long it can be used', flag(parseDurationMs), TTL_DEFAULT_MS)
+    .addOption(duration('--ttl <duration>', 'how long it can be used', TTL_DEFAULT_MS))
     .option('--admin', 'may administer the member')
     .option('--trusted', 'its uids and gids are believed (for mounts)')
     .option('--realm <path[:ro]>', 'may use this realm only; can be repeated', collectRealm)
     .option('--uid <n>', 'all that it does is done as this uid', flag(wholeNumber('--uid', 0, UID_MAX)))
     .action(async (options: TokenOptions, command: Command) => {
+      if (options.ttl < TTL_MIN_MS || options.ttl > TTL_MAX_MS) {
+        throw new CollectiveError(
+          'invalid_argument',
+          `Read '${formatDurationMs(options.ttl)}' as --ttl: it lies between ${formatDurationMs(TTL_MIN_MS)} and ${formatDurationMs(TTL_MAX_MS)}`,
+        );
+      }
       await withAdmin(shell, command, async ({ admin, context, globals, signal }) => {
         const request: TokenRequest = {
           role: options.for.role,
           name: options.for.name,
-          ttlSeconds: Math.max(1, Math.round(options.ttl / 1000)),
+          ttlSeconds: Math.round(options.ttl / 1000),
           admin: options.admin === true,
           trusted: options.trusted === true,
           realms: options.realm ?? [],
@@ -59,27 +68,35 @@ export function tokenCommand(shell: Shell): Command {
         const issued = await admin.createToken(request, { signal });
         const created = { ...issued, token: formatNamedToken(options.for.role, options.for.name, issued.token) };
         if (globals.output === 'json' || globals.output === 'yaml') {
-          await printOne(shell.stdout, globals.output, created, {
+          await printOne(shell, globals.output, created, {
             columns: [],
             name: ({ subject }) => subject,
             object: ({ token, subject, expires }) => ({ token, subject, expires: expires && isoTime(expires) }),
           });
           return;
         }
-        await printOne(shell.stdout, 'name', created, { columns: [], name: ({ token }) => token });
+        await printOne(shell, 'name', created, { columns: [], name: ({ token }) => token });
         if (globals.quiet) return;
         const until = created.expires === undefined ? '' : ` until ${isoTime(created.expires)}`;
-        await say(shell, `Good once for ${created.subject}${until}. There:`);
+        await say(shell, `Good once for ${created.subject}${until}. On the other side:`);
         const where = `--coordinator ${context.coordinator} --ca-cert trust.pem --token TOKEN`;
         const hint =
           options.for.role === 'node'
             ? `collective node ${where} --capacity 500GB --data DIR`
             : `collective init ${where}`;
         await say(shell, `  ${hint}`);
-        await say(shell, `trust.pem is ${context.credentials}/trust.pem of this machine; it is no secret.`);
+        await say(shell, `trust.pem is ${join(context.credentials, 'trust.pem')} on this machine; it is no secret.`);
       });
     });
-  return noun('token', 'create one-time tokens that let users and nodes in', [create]);
+  return noun(
+    'token',
+    'create one-time tokens that let users and nodes in',
+    [create],
+    [
+      { line: 'collective token create --for user/anna', says: 'let anna in' },
+      { line: 'collective token create --for node/attic', says: 'let a storage node in' },
+    ],
+  );
 }
 
 function parseSubject(text: string): TokenOptions['for'] {

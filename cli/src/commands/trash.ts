@@ -6,6 +6,7 @@ import type { RestoredTrash, TrashEntry } from '@collective/client';
 import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
 import { parseMoment } from '../moment.ts';
+import { counted } from '../output/counted.ts';
 import { Failures } from '../output/failures.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { isoTime, localMinute } from '../output/time.ts';
@@ -48,11 +49,15 @@ const RESTORED: RowsView<RestoredTrash> = {
 };
 
 export function trashCommand(shell: Shell): Command {
-  return noun('trash', 'list, restore and destroy what was removed', [
-    listVerb(shell),
-    restoreVerb(shell),
-    emptyVerb(shell),
-  ]);
+  return noun(
+    'trash',
+    'list, restore and destroy what was removed',
+    [listVerb(shell), restoreVerb(shell), emptyVerb(shell)],
+    [
+      { line: 'collective trash list', says: 'what was removed, newest first' },
+      { line: 'collective trash restore 17', says: 'by its number in the list' },
+    ],
+  );
 }
 
 function listVerb(shell: Shell): Command {
@@ -72,7 +77,7 @@ function listVerb(shell: Shell): Command {
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
         const format = options.long && globals.output === 'table' ? 'wide' : globals.output;
         const wanted = path === undefined ? undefined : remotePath(path);
-        await printRows(shell.stdout, format, admin.trash.list({ path: wanted, signal }), ENTRIES);
+        await printRows(shell, format, admin.trash.list({ path: wanted, signal }), ENTRIES);
       });
     });
 }
@@ -121,7 +126,7 @@ function restoreVerb(shell: Shell): Command {
               );
           });
         }
-        if (rows.length > 0) await printRows(shell.stdout, globals.output, rows, RESTORED);
+        if (rows.length > 0) await printRows(shell, globals.output, rows, RESTORED);
         failures.end();
       });
     });
@@ -153,10 +158,9 @@ function emptyVerb(shell: Shell): Command {
           const { files, directories, bytes } = emptied;
           await writeOut(
             shell.stdout,
-            `Destroyed ${files} files and ${directories} directories with ${formatByteSize(bytes)}.\n`,
+            `Destroyed ${counted(files, 'file')} and ${counted(directories, 'directory', 'directories')} with ${formatByteSize(bytes)}.\n`,
           );
-        } else
-          await printOne(shell.stdout, globals.output, emptied, { columns: [], name: ({ files }) => String(files) });
+        } else await printOne(shell, globals.output, emptied, { columns: [], name: ({ files }) => String(files) });
       });
     });
 }

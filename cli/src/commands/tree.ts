@@ -1,12 +1,15 @@
 /** `collective tree`: a drawing of what lies below a directory, in the order of names. */
 
 import { formatByteSize } from '@collective/base/byte-size';
+import { CollectiveError } from '@collective/base/errors';
 import type { DirectoryEntry, Files } from '@collective/client';
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
-import { printable } from '../output/table.ts';
+import { BatchedOut } from '../output/batched-out.ts';
+import { counted } from '../output/counted.ts';
+import { printable } from '../output/printable.ts';
 import { remotePath } from '../remote-path.ts';
-import { type Shell, writeOut } from '../shell.ts';
+import type { Shell } from '../shell.ts';
 import { flag, verb, wholeNumber } from '../verb.ts';
 
 interface TreeOptions {
@@ -32,33 +35,40 @@ export function treeCommand(shell: Shell): Command {
       { line: 'collective tree -L 2 --size /', says: 'two levels, with sizes' },
     ],
   })
-    .argument('[path]', 'where to begin', '/')
+    .argument('[path]', 'where to begin; default: /')
     .option('-L, --level <n>', 'how many levels to show', flag(wholeNumber('--level', 1, LEVELS_MAX)))
     .option('-d, --dirs-only', 'directories only')
     .option('-s, --size', 'show sizes of files')
-    .action(async (path: string, options: TreeOptions, command: Command) => {
+    .action(async (path: string = '/', options: TreeOptions, command: Command) => {
       await withMember(shell, command, async ({ files, globals, signal }) => {
         const start = remotePath(path);
+        if ((await files.stat(start, { signal })).type !== 'directory') {
+          throw new CollectiveError('not_directory', `Draw ${start}: it is not a directory`);
+        }
         if (globals.output === 'json' || globals.output === 'yaml') {
           const { printOne } = await import('../output/table.ts');
           const tree = await treeObject(files, start, options, signal, 1);
           const top = { name: start, type: 'directory', children: tree };
-          await printOne(shell.stdout, globals.output, top, { columns: [], name: ({ name }) => name });
+          await printOne(shell, globals.output, top, { columns: [], name: ({ name }) => name });
           return;
         }
-        await writeOut(shell.stdout, `${printable(start)}\n`);
+        const out = new BatchedOut(shell);
+        await out.add(`${printable(start)}\n`);
         const counts: Counts = { directories: 0, files: 0 };
-        await draw(shell, files, start, '', options, signal, counts, 1);
-        await writeOut(
-          shell.stdout,
-          `\n${counts.directories} ${counts.directories === 1 ? 'directory' : 'directories'}, ${counts.files} ${counts.files === 1 ? 'file' : 'files'}\n`,
-        );
+        try {
+          await draw(out, files, start, '', options, signal, counts, 1);
+          const sums = [counted(counts.directories, 'directory', 'directories')];
+          if (!options.dirsOnly) sums.push(counted(counts.files, 'file'));
+          await out.add(`\n${sums.join(', ')}\n`);
+        } finally {
+          await out.flush();
+        }
       });
     });
 }
 
 async function draw(
-  shell: Shell,
+  out: BatchedOut,
   files: Files,
   folder: string,
   indent: string,
@@ -72,12 +82,12 @@ async function draw(
     const last = i === entries.length - 1;
     const size = options.size && entry.type === 'file' ? `[${formatByteSize(entry.attributes?.sizeBytes ?? 0)}]  ` : '';
     const target = entry.type === 'symlink' ? ` -> ${await files.readlink(entry.path, { signal })}` : '';
-    await writeOut(shell.stdout, `${indent}${last ? '└── ' : '├── '}${size}${printable(entry.name + target)}\n`);
+    await out.add(`${indent}${last ? '└── ' : '├── '}${size}${printable(entry.name + target)}\n`);
     if (entry.type !== 'directory') counts.files++;
     else {
       counts.directories++;
       if (options.level === undefined || level < options.level) {
-        await draw(shell, files, entry.path, indent + (last ? '    ' : '│   '), options, signal, counts, level + 1);
+        await draw(out, files, entry.path, indent + (last ? '    ' : '│   '), options, signal, counts, level + 1);
       }
     }
   }

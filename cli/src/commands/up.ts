@@ -2,11 +2,11 @@
 import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import { parseByteSize } from '@collective/base/byte-size';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { type Shell, say } from '../shell.ts';
 import { defaultUpFolder, memberNameOf, NODES_MAX, PORT_BASE_DEFAULT, UpFolder } from '../up/layout.ts';
 import { HOST_DEFAULT, type UpFlags } from '../up/up-plan.ts';
-import { flag, globalOptions, verb, wholeNumber } from '../verb.ts';
+import { flag, globalOptions, IDLE_WITHOUT_DATA, verb, wholeNumber } from '../verb.ts';
 
 export interface UpCommandOptions extends UpFlags {
   readonly memberId?: string;
@@ -27,6 +27,7 @@ Ctrl-C stops all of it; nothing that was acknowledged is lost.`,
         { line: 'collective up --detach', says: 'in the background; collective down stops it' },
         { line: 'collective up --port-base 8400', says: 'where other programs use the usual ports' },
       ],
+      idle: IDLE_WITHOUT_DATA,
     }),
   )
     .option('--collective <name>', 'the collective it belongs to (default: home)')
@@ -41,7 +42,9 @@ Ctrl-C stops all of it; nothing that was acknowledged is lost.`,
       `coordinator here, the others above (default: ${PORT_BASE_DEFAULT})`,
       flag(wholeNumber('--port-base', 1, 65_000)),
     )
-    .option('--host <address>', 'listen on this address; 0.0.0.0 for all', HOST_DEFAULT)
+    .addOption(
+      new Option('--host <address>', 'listen on this address; 0.0.0.0 for all').default(HOST_DEFAULT, HOST_DEFAULT),
+    )
     .option('--advertise <host>', 'name or address under which others reach this machine')
     .option('-d, --detach', 'run in the background; returns when the member is ready')
     .action(async (options: UpCommandOptions, command: Command) => {
@@ -50,7 +53,7 @@ Ctrl-C stops all of it; nothing that was acknowledged is lost.`,
       const flags = { ...options, member: options.member ?? options.memberId };
       if (options.detach) {
         const { startDetached } = await import('../up/detach.ts');
-        await startDetached(shell, folder, detachedArguments(command), quiet);
+        await startDetached(shell, folder, detachedArguments(command), { quiet, stopCommand: stopCommand(options) });
         return;
       }
       const { runUp } = await import('../up/run-up.ts');
@@ -78,6 +81,17 @@ export function upFolder(shell: Shell, options: Pick<UpCommandOptions, 'data' | 
 
 function userMemberName(): string {
   return memberNameOf(userInfo().username);
+}
+
+/** What stops this member and not another. */
+export function stopCommand({
+  data,
+  member,
+  memberId,
+}: Pick<UpCommandOptions, 'data' | 'member' | 'memberId'>): string {
+  if (data !== undefined) return `collective down --data ${data}`;
+  const name = member ?? memberId;
+  return name === undefined ? 'collective down' : `collective down --member ${name}`;
 }
 
 /** The same command line for the process in the background, with what was given and without --detach. */

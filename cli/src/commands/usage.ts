@@ -4,8 +4,9 @@ import { formatByteSize } from '@collective/base/byte-size';
 import type { UsageTotals } from '@collective/client';
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
+import { Failures } from '../output/failures.ts';
 import { printRows, type RowsView } from '../output/table.ts';
-import { remotePath } from '../remote-path.ts';
+import { pathsOrRoot } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
 import { verb } from '../verb.ts';
 
@@ -32,12 +33,19 @@ export function usageCommand(shell: Shell): Command {
       { line: 'collective usage -o json / /photos', says: 'several, for programs' },
     ],
   })
-    .argument('[path...]', 'where to count', ['/'])
+    .argument('[path...]', 'where to count; default: /')
     .action(async (paths: string[], _options: unknown, command: Command) => {
       await withMember(shell, command, async ({ files, globals, signal }) => {
-        const rows: UsageRow[] = [];
-        for (const path of paths.map(remotePath)) rows.push({ path, ...(await files.usage(path, { signal })) });
-        await printRows(shell.stdout, globals.output, rows, VIEW);
+        const failures = new Failures(shell, globals, signal);
+        const wanted = pathsOrRoot(paths);
+        const rows = wanted.map(
+          (path) => async (): Promise<UsageRow> => ({
+            path,
+            ...(await files.usage(path, { signal })),
+          }),
+        );
+        await printRows(shell, globals.output, failures.outcomes(rows), VIEW);
+        failures.end();
       });
     });
 }

@@ -27,7 +27,7 @@ export function versionCommand(shell: Shell): Command {
       const globals = globalOptions(command);
       const coordinator = options.client ? undefined : await coordinatorVersion(shell, command);
       const versions: Versions = { program: VERSION, node: process.versions.node, coordinator };
-      await printOne(shell.stdout, globals.output, versions, {
+      await printOne(shell, globals.output, versions, {
         columns: [
           { header: 'Program', cell: ({ program }) => program },
           { header: 'Node', cell: ({ node }) => node },

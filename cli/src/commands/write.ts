@@ -1,16 +1,15 @@
 /** `collective write`: stdin becomes a file, or is added to one. Acknowledged when stable on the nodes. */
 import { PassThrough, pipeline } from 'node:stream';
-import { parseByteSize } from '@collective/base/byte-size';
+import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
-import { BLOCK_BYTES } from '@collective/base/limits';
+import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
 import type { FileHandle, Files } from '@collective/client';
 import type { Command } from 'commander';
 import { withMember } from '../member-session.ts';
-import { parseMode } from '../mode.ts';
 import { Progress } from '../output/progress.ts';
 import { remotePath } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
-import { flag, verb } from '../verb.ts';
+import { flag, modeOption, verb } from '../verb.ts';
 
 interface WriteCommandOptions {
   readonly append?: boolean;
@@ -34,15 +33,20 @@ export function writeCommand(shell: Shell): Command {
     .option('-a, --append', 'add at the end; the file is made if there is none')
     .option(
       '--offset <size>',
-      'overwrite from this byte on',
+      'overwrite from this byte on; the file is made if there is none',
       flag((text) => parseByteSize(text, '--offset')),
     )
     .option('-n, --no-clobber', 'fail if the file exists')
-    .option('-m, --mode <octal>', 'permission bits of a new file', flag(parseMode))
+    .addOption(modeOption('permission bits of a new file'))
     .action(async (path: string, options: WriteCommandOptions, command: Command) => {
       const { append, offset, mode } = options;
       if (append && offset !== undefined) {
         throw new CollectiveError('invalid_argument', `Write ${path}: --append and --offset exclude each other`);
+      }
+      // Before anything is made: a file that cannot be written is not there afterwards.
+      if (offset !== undefined && offset >= FILE_BYTES_MAX) {
+        const most = formatByteSize(FILE_BYTES_MAX);
+        throw new CollectiveError('too_large', `Write ${path} from byte ${offset} on: a file has at most ${most}`);
       }
       await withMember(shell, command, async ({ files, globals, signal }) => {
         const target = remotePath(path);

@@ -3,7 +3,7 @@
  * line, and failures that do not stop the others. A copy of a tree holds the files under way in memory, not the tree.
  */
 import type { Files } from '@collective/client';
-import { isPipeClosed } from '../output/errors.ts';
+import { isPipeClosed } from '../output/pipe-closed.ts';
 import type { ProgressTotals } from '../output/progress.ts';
 
 export interface CopyOptions {
@@ -15,6 +15,8 @@ export interface CopyOptions {
   readonly continue: boolean;
   /** Follows symbolic links of the source. */
   readonly dereference: boolean;
+  /** Within the member: owner and extended attributes too, since the source is to go. */
+  readonly everything?: boolean;
 }
 
 export interface CopyObserver {

@@ -3,12 +3,18 @@
  * are stored as links below -r; sockets, devices and pipes are named and left out.
  */
 import type { BigIntStats } from 'node:fs';
-import { lstat, open, readdir, readlink, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, readdir, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CollectiveError, toCollectiveError } from '@collective/base/errors';
-import { joinRemote } from '../remote-path.ts';
+import type { Timestamp } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
+import type { WriteOptions } from '@collective/client';
+import { localError } from '../local-error.ts';
+import { printable } from '../output/printable.ts';
+import { joinRemote, NOT_UTF8 } from '../remote-path.ts';
 import { type CopyRun, LARGE_FILE_BYTES } from './copy-run.ts';
+import { FollowedLinks } from './followed-links.ts';
 import { isSameTime, modifiedOf } from './local-time.ts';
+import { replaceName } from './replace-name.ts';
 
 /** One read of a local file: as long as a block, so that each becomes one chunk without a copy. */
 const READ_BYTES = 4 * 1024 * 1024;
@@ -21,7 +27,7 @@ interface FinishedFolder {
 
 export async function uploadTree(run: CopyRun, from: string, to: string): Promise<void> {
   const folders: FinishedFolder[] = [];
-  await uploadEntry(run, from, to, folders, true);
+  await uploadEntry(run, from, to, folders, undefined);
   await run.idle();
   // Children change the time of their folder, so the deepest come first.
   for (const { path, stats } of folders.reverse()) {
@@ -50,33 +56,36 @@ export async function countLocal(from: string, signal: AbortSignal): Promise<{ b
   return { bytes, files };
 }
 
+/** `entered`: the directories above, unset for what the person named. */
 async function uploadEntry(
   run: CopyRun,
   from: string,
   to: string,
   folders: FinishedFolder[],
-  named: boolean,
+  entered: FollowedLinks | undefined,
 ): Promise<void> {
   let stats: BigIntStats | undefined;
   await run.step(async () => {
     // What the person named is followed unless the copy is recursive, as cp does.
-    const follow = run.options.dereference || (named && !run.options.recursive);
+    const follow = run.options.dereference || (entered === undefined && !run.options.recursive);
     stats = await (follow ? stat(from, { bigint: true }) : lstat(from, { bigint: true })).catch((cause: unknown) => {
       throw localError(`Read ${from}`, cause);
     });
   });
   if (stats === undefined) return;
   const found = stats;
-  if (found.isDirectory()) return await uploadFolder(run, from, to, found, folders);
+  if (found.isDirectory()) return await uploadFolder(run, from, to, found, folders, entered ?? new FollowedLinks());
   if (found.isFile()) {
     const sizeBytes = Number(found.size);
     return await run.start(sizeBytes, () => uploadFile(run, from, to, found));
   }
   await run.step(async () => {
     if (!found.isSymbolicLink()) {
-      throw new CollectiveError('unsupported', `Store ${from}: it is neither file, directory nor link`);
+      throw new CollectiveError('unsupported', `Store ${from}: it is neither file, directory nor link`, {
+        todo: 'It is left out; the rest is copied.',
+      });
     }
-    await storeLink(run, await readlink(from), to);
+    await storeLink(run, await localLink(from), to);
   });
 }
 
@@ -86,22 +95,49 @@ async function uploadFolder(
   to: string,
   stats: BigIntStats,
   folders: FinishedFolder[],
+  above: FollowedLinks,
 ): Promise<void> {
-  let names: string[] = [];
+  let names: readonly Buffer[] = [];
+  let entered = above;
   const made = await run.step(async () => {
     if (!run.options.recursive)
       throw new CollectiveError('is_directory', `Store ${from}: it is a directory; -r copies it`);
+    entered = above.into(from, `${stats.dev}:${stats.ino}`);
     await makeRemoteFolder(run, to);
-    names = await readdir(from).catch((cause: unknown) => {
+    names = await readdir(from, { encoding: 'buffer' }).catch((cause: unknown) => {
       throw localError(`Read the directory ${from}`, cause);
     });
   });
   if (!made) return;
   if (run.options.preserve) folders.push({ path: to, stats });
-  for (const name of names) {
+  for (const bytes of names) {
     run.signal.throwIfAborted();
-    await uploadEntry(run, join(from, name), joinRemote(to, name), folders, false);
+    const name = bytes.toString();
+    if (name.includes(NOT_UTF8) && !Buffer.from(name).equals(bytes)) {
+      await run.step(async () => refuseName(from, bytes));
+      continue;
+    }
+    await uploadEntry(run, join(from, name), joinRemote(to, name), folders, entered);
   }
+}
+
+function refuseName(folder: string, bytes: Buffer): never {
+  const shown = printable(bytes.toString('latin1')).replace(
+    /[\u00a0-\u00ff]/g,
+    (char) => `\\x${char.charCodeAt(0).toString(16)}`,
+  );
+  throw new CollectiveError('invalid_name', `Store ${join(folder, shown)}: its name is not UTF-8`, {
+    todo: 'Give it a name in UTF-8; the rest is copied.',
+  });
+}
+
+async function localLink(path: string): Promise<string> {
+  const target = await readlink(path, { encoding: 'buffer' });
+  const text = target.toString();
+  if (Buffer.from(text).equals(target)) return text;
+  throw new CollectiveError('invalid_name', `Store ${path}: the target of this link is not UTF-8`, {
+    todo: 'It is left out; the rest is copied.',
+  });
 }
 
 export async function makeRemoteFolder(run: CopyRun, path: string): Promise<void> {
@@ -118,12 +154,12 @@ async function uploadFile(run: CopyRun, from: string, to: string, stats: BigIntS
   const { files, options, signal } = run;
   const sizeBytes = Number(stats.size);
   const modified = modifiedOf(stats);
-  if (options.continue && (await isThere(run, to, sizeBytes, stats))) {
+  if (options.continue && (await isThere(run, to, sizeBytes, modified))) {
     run.addBytes(sizeBytes);
     return;
   }
   let reported = 0;
-  await files.write(to, localPieces(from, 0, signal), {
+  const how: WriteOptions = {
     ...(options.preserve ? { mode: Number(stats.mode & MODE_BITS), modified } : {}),
     replace: options.replace,
     sizeHintBytes: sizeBytes,
@@ -132,22 +168,46 @@ async function uploadFile(run: CopyRun, from: string, to: string, stats: BigIntS
       run.addBytes(storedBytes - reported);
       reported = storedBytes;
     },
-    ...(sizeBytes > LARGE_FILE_BYTES
-      ? {
-          resume: {
-            identity: { sizeBytes, modified },
-            source: (offset: number) => localPieces(from, offset, signal),
-          },
-        }
-      : {}),
-  });
+  };
+  // What fits in a block goes as one piece, which costs least.
+  const small = sizeBytes <= READ_BYTES ? await smallContent(from, sizeBytes) : undefined;
+  if (small !== undefined) await files.write(to, small, how);
+  else if (sizeBytes <= LARGE_FILE_BYTES) await files.write(to, localPieces(from, 0, signal), how);
+  else {
+    const source = (offset: number): AsyncGenerator<Buffer> => localPieces(from, offset, signal);
+    await files.write(to, source(0), { ...how, resume: { identity: { sizeBytes, modified }, source } });
+  }
   run.addBytes(sizeBytes - reported);
 }
 
-async function isThere(run: CopyRun, to: string, sizeBytes: number, stats: BigIntStats): Promise<boolean> {
+/** All of a file; undefined when it has grown beyond its size. */
+async function smallContent(path: string, sizeBytes: number): Promise<Buffer | undefined> {
+  const file = await openLocal(path);
+  try {
+    const buffer = Buffer.allocUnsafe(sizeBytes + 1);
+    let length = 0;
+    while (length < buffer.length) {
+      const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
+      if (bytesRead === 0) return buffer.subarray(0, length);
+      length += bytesRead;
+    }
+    return undefined;
+  } finally {
+    await file.close();
+  }
+}
+
+async function openLocal(path: string): Promise<FileHandle> {
+  return await open(path, 'r').catch((cause: unknown) => {
+    throw localError(`Open ${path}`, cause);
+  });
+}
+
+/** Whether an earlier copy has put the same content there already. */
+export async function isThere(run: CopyRun, to: string, sizeBytes: number, modified: Timestamp): Promise<boolean> {
   try {
     const there = await run.files.stat(to, { signal: run.signal });
-    return there.type === 'file' && there.sizeBytes === sizeBytes && isSameTime(there.modified, modifiedOf(stats));
+    return there.type === 'file' && there.sizeBytes === sizeBytes && isSameTime(there.modified, modified);
   } catch (thrown) {
     if (thrown instanceof CollectiveError && thrown.code === 'not_found') return false;
     throw thrown;
@@ -155,9 +215,7 @@ async function isThere(run: CopyRun, to: string, sizeBytes: number, stats: BigIn
 }
 
 async function* localPieces(path: string, offset: number, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw localError(`Open ${path}`, cause);
-  });
+  const file = await openLocal(path);
   try {
     for (let at = offset; ; ) {
       signal.throwIfAborted();
@@ -173,37 +231,16 @@ async function* localPieces(path: string, offset: number, signal: AbortSignal): 
 }
 
 export async function storeLink(run: CopyRun, target: string, to: string): Promise<void> {
+  const { files, options, signal } = run;
   try {
-    await run.files.symlink(target, to, { signal: run.signal });
+    await files.symlink(target, to, { signal });
   } catch (thrown) {
     const exists = thrown instanceof CollectiveError && thrown.code === 'exists';
-    if (!exists || !run.options.replace) throw thrown;
-    const aside = `${to}.link`;
-    await run.files.remove(aside, { force: true, signal: run.signal });
-    await run.files.symlink(target, aside, { signal: run.signal });
-    await run.files.rename(aside, to, { mode: 'replace', signal: run.signal });
-  }
-}
-
-/** Errors of the local file system in our words: the code decides the exit code. */
-export function localError(doing: string, cause: unknown): CollectiveError {
-  const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  switch (errno) {
-    case 'ENOENT':
-      return new CollectiveError('not_found', `${doing} on this machine`, { cause });
-    case 'EACCES':
-    case 'EPERM':
-      return new CollectiveError('permission_denied', `${doing} on this machine`, { cause });
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new CollectiveError('no_space', `${doing} on this machine`, { cause });
-    case 'EEXIST':
-      return new CollectiveError('exists', `${doing} on this machine`, { cause });
-    case 'ENOTDIR':
-      return new CollectiveError('not_directory', `${doing} on this machine`, { cause });
-    case 'EISDIR':
-      return new CollectiveError('is_directory', `${doing} on this machine`, { cause });
-    default:
-      return toCollectiveError(cause, `${doing} on this machine`);
+    if (!exists || !options.replace) throw thrown;
+    const there = await files.lstat(to, { signal });
+    if (there.type === 'directory')
+      throw new CollectiveError('is_directory', `Make the link ${to}: there is a directory of this name`);
+    if (there.type === 'symlink' && (await files.readlink(to, { signal })) === target) return;
+    await replaceName(files, to, (aside) => files.symlink(target, aside, { signal }), signal);
   }
 }

@@ -45,7 +45,7 @@ for (const { name, notBefore, notAfter, state, says } of cases) {
       assert.equal(facts.uri, 'spiffe://alice.home/user/anna');
       assert.match(facts.chain ?? '', /^verified/);
       const shell = testShell();
-      await judge(shell, facts);
+      await judge(shell, facts, true);
       if (says === undefined) assert.equal(shell.err(), '');
       else assert.match(shell.err(), says);
     });
@@ -59,7 +59,7 @@ test('auth info: an expired certificate and one of the future are shown and end 
   ] as const) {
     await withIdentity({ notBefore, notAfter }, async (folder) => {
       const facts = await readCertificateFacts(folder, NOW_MS);
-      await assert.rejects(judge(testShell(), facts), { code: 'unauthenticated', message: says });
+      await assert.rejects(judge(testShell(), facts, true), { code: 'unauthenticated', message: says });
     });
   }
 });
@@ -75,6 +75,6 @@ test('auth info: a bundle of another authority is named as what does not fit', a
     await writeFile(join(mixed, 'trust.pem'), other.bundlePem);
     const facts = await readCertificateFacts(mixed, NOW_MS);
     assert.match(facts.chain ?? '', /NOT VALID: .*not signed by any root/);
-    await assert.rejects(judge(testShell(), facts), { code: 'unauthenticated' });
+    await assert.rejects(judge(testShell(), facts, true), { code: 'unauthenticated' });
   });
 });

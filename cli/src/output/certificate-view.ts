@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError, errorChain } from '@collective/base/errors';
 import type { RowsView } from './table.ts';
+import { isoTime } from './time.ts';
 
 const DAY_MS = 86_400_000;
 const EXPIRY_WARNING_MS = 30 * DAY_MS;
@@ -57,8 +58,8 @@ export async function readCertificateFacts(path: string, nowMs: number): Promise
     issuer: leaf.issuer?.replaceAll('\n', ', ') || '<empty>',
     serial: leaf.serialNumber,
     fingerprint256: leaf.fingerprint256,
-    notBefore: leaf.validFromDate.toISOString(),
-    notAfter: leaf.validToDate.toISOString(),
+    notBefore: isoTime({ seconds: notBeforeMs / 1000, nanos: 0 }),
+    notAfter: isoTime({ seconds: notAfterMs / 1000, nanos: 0 }),
     leftMs: notAfterMs - nowMs,
     state: stateOf(notBeforeMs, notAfterMs, nowMs),
     chain: isFolder ? await chainOf(path) : undefined,
@@ -87,7 +88,10 @@ function stateOf(notBeforeMs: number, notAfterMs: number, nowMs: number): Certif
 }
 
 function missing(path: string, cause: unknown): never {
-  throw new CollectiveError('not_found', `Read the certificate in ${path}`, { cause });
+  throw new CollectiveError('not_found', `Read the certificate in ${path}`, {
+    cause,
+    todo: "'collective init' makes one with a token; 'config set-context --credentials' names another folder.",
+  });
 }
 
 export function validityText({ state, leftMs, notBefore, notAfter }: CertificateFacts): string {

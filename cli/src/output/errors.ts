@@ -3,8 +3,10 @@
  * and the place. Programs get the code by the exit code, or as one JSON object on stderr with `-o json`.
  */
 import { styleText } from 'node:util';
-import { CollectiveError, ERROR_CODES, errorChain } from '@collective/base/errors';
+import { CollectiveError, ERROR_CODES, type ErrorCode, errorChain } from '@collective/base/errors';
 import type { Shell } from '../shell.ts';
+import { isPipeClosed } from './pipe-closed.ts';
+import { printable } from './printable.ts';
 
 export const EXIT_INTERRUPTED = 130;
 export const EXIT_PIPE_CLOSED = 141;
@@ -12,10 +14,15 @@ export const EXIT_PIPE_CLOSED = 141;
 export interface ErrorOutput {
   readonly json: boolean;
   readonly verbose: boolean;
+  /** False: never in colour. */
+  readonly color: boolean;
 }
 
+/** Failures of which the message about a path says all: their causes name inodes, which only `-v` shows. */
+const TOLD_BY_PATH = new Set<ErrorCode>(['not_found', 'exists', 'is_directory', 'not_directory', 'not_empty']);
+
 /** Reports the error; the result is the exit code. */
-export function reportError(shell: Shell, thrown: unknown, { json, verbose }: ErrorOutput): number {
+export function reportError(shell: Shell, thrown: unknown, { json, verbose, color }: ErrorOutput): number {
   if (isPipeClosed(thrown)) return EXIT_PIPE_CLOSED;
   const error = thrown instanceof CollectiveError ? thrown : undefined;
   const code = error?.code ?? 'internal';
@@ -28,16 +35,27 @@ export function reportError(shell: Shell, thrown: unknown, { json, verbose }: Er
     return exit;
   }
   const paint = (style: 'red' | 'dim', text: string): string =>
-    shell.stderr.isTTY && !shell.env.NO_COLOR ? styleText(style, text, { validateStream: false }) : text;
-  const lines = [`${paint('red', 'Error:')} ${what} ${paint('dim', `[${code}]`)}`];
+    color && hasColors(shell) ? styleText(style, text, { validateStream: false }) : text;
+  const lines = [`${paint('red', 'Error:')} ${oneLine(what)} ${paint('dim', `[${code}]`)}`];
   // A cause often holds the one fact that helps (a refused port, a full disk); the nearest that adds a word is always shown.
-  const shownCauses = verbose ? causes : causes.filter((cause) => !repeats(what, cause)).slice(0, 1);
-  for (const cause of shownCauses) lines.push(`  because: ${cause}`);
-  lines.push(`  ${todo}`);
+  const toldByPath = error !== undefined && error.details.path !== undefined && TOLD_BY_PATH.has(code);
+  const telling = toldByPath ? [] : causes.filter((cause) => !repeats(what, cause));
+  const shownCauses = verbose ? causes : telling.slice(0, 1);
+  for (const cause of shownCauses) lines.push(`  because: ${oneLine(cause)}`);
+  lines.push(`  ${oneLine(todo)}`);
   if (verbose && thrown instanceof Error && thrown.stack) lines.push(paint('dim', thrown.stack));
-  else if (causes.length > shownCauses.length) lines.push(paint('dim', '  (-v shows all causes)'));
+  else if (telling.length > shownCauses.length) lines.push(paint('dim', '  (-v shows all causes)'));
   shell.stderr.write(`${lines.join('\n')}\n`);
   return exit;
+}
+
+function hasColors({ stderr, env }: Shell): boolean {
+  return stderr.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb';
+}
+
+/** Names and foreign messages may hold line breaks and terminal escapes: shown, not obeyed. */
+function oneLine(text: string): string {
+  return printable(text.trim());
 }
 
 /** `Remove '/a': not found` already says what `Remove /a [not_found]` says. */
@@ -45,11 +63,6 @@ function repeats(message: string, cause: string): boolean {
   const words = (text: string): string[] => text.toLowerCase().match(/[^\s'":[\]_]+/g) ?? [];
   const said = new Set(words(message));
   return words(cause).every((word) => said.has(word));
-}
-
-/** Who reads our output may stop early (`| head`): that is no error. */
-export function isPipeClosed(thrown: unknown): boolean {
-  return thrown instanceof Error && 'code' in thrown && thrown.code === 'EPIPE';
 }
 
 /** The exit codes, for `--help` and the docs. */

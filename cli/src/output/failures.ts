@@ -4,8 +4,9 @@
  */
 import { ExitWith } from '../exit-with.ts';
 import type { Shell } from '../shell.ts';
-import type { GlobalOptions } from '../verb.ts';
-import { isPipeClosed, reportError } from './errors.ts';
+import { errorOutputOf, type GlobalOptions } from '../verb.ts';
+import { reportError } from './errors.ts';
+import { isPipeClosed } from './pipe-closed.ts';
 
 export class Failures {
   readonly #shell: Shell;
@@ -29,11 +30,38 @@ export class Failures {
     }
   }
 
+  /**
+   * Passes on what comes until it fails; what failed is reported as one item. With `alone` a failure before the first is
+   * thrown: there is nothing else to show, not even an empty list.
+   */
+  async *skim<Item>(
+    items: AsyncIterable<Item>,
+    { alone = false }: { alone?: boolean } = {},
+  ): AsyncGenerator<Item, void, undefined> {
+    let count = 0;
+    try {
+      for await (const item of items) {
+        count++;
+        yield item;
+      }
+    } catch (thrown) {
+      if (this.#signal.aborted || isPipeClosed(thrown) || (alone && count === 0)) throw thrown;
+      this.add(thrown);
+    }
+  }
+
+  /** What each of these gives, one after the other. One alone that fails is the command's failure. */
+  async *outcomes<Outcome>(asks: readonly (() => Promise<Outcome>)[]): AsyncGenerator<Outcome, void, undefined> {
+    for (const ask of asks) {
+      const one = async function* (): AsyncGenerator<Outcome> {
+        yield await ask();
+      };
+      yield* this.skim(one(), { alone: asks.length === 1 });
+    }
+  }
+
   add(thrown: unknown): void {
-    const exit = reportError(this.#shell, thrown, {
-      json: this.#globals.output === 'json',
-      verbose: this.#globals.verbose,
-    });
+    const exit = reportError(this.#shell, thrown, errorOutputOf(this.#globals));
     this.#firstExit ??= exit;
   }
 

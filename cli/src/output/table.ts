@@ -4,10 +4,14 @@
  *
  * The columns are the same on a terminal and in a pipe, so that a script sees what its author saw.
  */
-import type { Writable } from 'node:stream';
+import type { Clock, Timer } from '@collective/base/clock';
 import { stringify as toYaml } from 'yaml';
-import { writeOut } from '../shell.ts';
+import { type Shell, writeOut } from '../shell.ts';
+import { BatchedOut } from './batched-out.ts';
 import type { Format } from './format.ts';
+import { printable } from './printable.ts';
+
+export type Printing = Pick<Shell, 'stdout' | 'clock'>;
 
 export interface Column<Row> {
   readonly header: string;
@@ -15,6 +19,8 @@ export interface Column<Row> {
   /** Shown with `-o wide` only. */
   readonly wide?: boolean;
   readonly align?: 'left' | 'right';
+  /** Instead of `cell` where one row is shown by itself. */
+  readonly alone?: (row: Row) => string;
 }
 
 export interface RowsView<Row> {
@@ -26,34 +32,50 @@ export interface RowsView<Row> {
   readonly headers?: boolean;
 }
 
-/** Rows that fix the widths of a table. */
+/** Rows that fix the widths of a table: the first so many, or those that came before the first had to be shown. */
 const WIDTH_ROWS = 500;
+/** Rows may come one by one, as those of a search or of events that are followed. */
+const SHOWN_WITHIN_MS = 200;
 const GAP = '   ';
 const ASCII = /^[ -~]*$/;
 
 export async function printRows<Row>(
-  out: Writable,
+  shell: Printing,
   format: Format,
   rows: AsyncIterable<Row> | Iterable<Row>,
   view: RowsView<Row>,
+  beforeWrite?: () => void,
 ): Promise<void> {
   const object = view.object ?? ((row: Row): unknown => row);
-  switch (format) {
-    case 'json':
-      return await printJsonRows(out, rows, object);
-    case 'yaml':
-      return await printYamlRows(out, rows, object);
-    case 'name':
-      for await (const row of rows) await writeOut(out, `${view.name(row)}\n`);
-      return;
-    default:
-      return await printTable(out, format === 'wide', rows, view);
+  const out = new BatchedOut(shell, beforeWrite);
+  try {
+    switch (format) {
+      case 'json':
+        await printJsonRows(out, rows, object);
+        break;
+      case 'yaml':
+        await printYamlRows(out, rows, object);
+        break;
+      case 'name':
+        for await (const row of rows) await out.add(`${nameFor(shell, view.name(row))}\n`);
+        break;
+      default:
+        await printTable(out, shell.clock, format === 'wide', rows, view);
+    }
+  } finally {
+    // What came before a failure is shown.
+    await out.flush();
   }
+}
+
+/** In a pipe a name is what it is; on a terminal it must not command. */
+export function nameFor({ stdout }: Printing, name: string): string {
+  return stdout.isTTY ? printable(name) : name;
 }
 
 /** One thing: a JSON object, a YAML document, its name, or lines `key: value`. */
 export async function printOne<Row>(
-  out: Writable,
+  shell: Printing,
   format: Format,
   row: Row,
   view: Omit<RowsView<Row>, 'headers'>,
@@ -61,17 +83,21 @@ export async function printOne<Row>(
   const object = view.object ?? ((one: Row): unknown => one);
   switch (format) {
     case 'json':
-      return await writeOut(out, `${JSON.stringify(object(row), undefined, 2)}\n`);
+      return await writeOut(shell.stdout, `${JSON.stringify(object(row), undefined, 2)}\n`);
     case 'yaml':
-      return await writeOut(out, toYaml(object(row)));
+      return await writeOut(shell.stdout, toYaml(object(row)));
     case 'name':
-      return await writeOut(out, `${view.name(row)}\n`);
+      return await writeOut(shell.stdout, `${nameFor(shell, view.name(row))}\n`);
     default: {
       const shown = view.columns.filter((column) => format === 'wide' || !column.wide);
       const width = Math.max(...shown.map(({ header }) => header.length));
       await writeOut(
-        out,
-        shown.map(({ header, cell }) => `${`${labelOf(header)}:`.padEnd(width + 2)}${printable(cell(row))}\n`).join(''),
+        shell.stdout,
+        shown
+          .map(
+            ({ header, cell, alone = cell }) => `${`${labelOf(header)}:`.padEnd(width + 2)}${printable(alone(row))}\n`,
+          )
+          .join(''),
       );
     }
   }
@@ -84,7 +110,8 @@ function labelOf(header: string): string {
 }
 
 async function printTable<Row>(
-  out: Writable,
+  out: BatchedOut,
+  clock: Clock,
   wide: boolean,
   rows: AsyncIterable<Row> | Iterable<Row>,
   view: RowsView<Row>,
@@ -103,59 +130,69 @@ async function printTable<Row>(
       })
       .join(GAP)
       .trimEnd()}\n`;
-  const flush = async (): Promise<void> => {
+  let writing: Promise<void> = Promise.resolve();
+  const flush = (): Promise<void> => {
+    const rows = waiting;
+    waiting = [];
+    writing = writing.then(() => write(rows));
+    return writing;
+  };
+  const write = async (rows: readonly string[][]): Promise<void> => {
     // Cells of wide or combining letters are rare, and measuring them costs 20 ms to load.
-    if (waiting.some((cells) => cells.some((cell) => !ASCII.test(cell)))) {
+    if (rows.some((cells) => cells.some((cell) => !ASCII.test(cell)))) {
       widthOf = (await import('string-width')).default;
     }
     widths ??= headers.map((header, i) =>
-      Math.max(view.headers === false ? 0 : header.length, ...waiting.map((cells) => widthOf(cells[i] ?? ''))),
+      Math.max(view.headers === false ? 0 : header.length, ...rows.map((cells) => widthOf(cells[i] ?? ''))),
     );
-    if (waiting.length > 0) await writeOut(out, waiting.map(line).join(''));
-    waiting = [];
+    if (rows.length > 0) await out.add(rows.map(line).join(''));
   };
-  if (view.headers !== false) waiting.push(headers);
-  for await (const row of rows) {
-    waiting.push(columns.map((column) => printable(column.cell(row))));
-    if (waiting.length >= WIDTH_ROWS) await flush();
+  let due: Timer | undefined;
+  try {
+    let isFirst = view.headers !== false;
+    for await (const row of rows) {
+      if (isFirst) waiting.push(headers);
+      isFirst = false;
+      waiting.push(columns.map((column) => printable(column.cell(row))));
+      if (waiting.length >= WIDTH_ROWS) await flush();
+      // Its failure is met by the next that waits for it.
+      else
+        due ??= clock.setTimer(SHOWN_WITHIN_MS, () => {
+          due = undefined;
+          flush().catch(() => undefined);
+        });
+    }
+    // Nothing is shown as nothing, but for what has failed.
+    if (isFirst) waiting.push(headers);
+  } finally {
+    due?.cancel();
+    await flush();
   }
-  await flush();
 }
 
 async function printJsonRows<Row>(
-  out: Writable,
+  out: BatchedOut,
   rows: AsyncIterable<Row> | Iterable<Row>,
   object: (row: Row) => unknown,
 ): Promise<void> {
   let first = true;
   for await (const row of rows) {
     const text = JSON.stringify(object(row), undefined, 2).replaceAll('\n', '\n  ');
-    await writeOut(out, `${first ? '[' : ','}\n  ${text}`);
+    await out.add(`${first ? '[' : ','}\n  ${text}`);
     first = false;
   }
-  await writeOut(out, first ? '[]\n' : '\n]\n');
+  await out.add(first ? '[]\n' : '\n]\n');
 }
 
 async function printYamlRows<Row>(
-  out: Writable,
+  out: BatchedOut,
   rows: AsyncIterable<Row> | Iterable<Row>,
   object: (row: Row) => unknown,
 ): Promise<void> {
   let first = true;
   for await (const row of rows) {
-    await writeOut(out, toYaml([object(row)]));
+    await out.add(toYaml([object(row)]));
     first = false;
   }
-  if (first) await writeOut(out, '[]\n');
-}
-
-/** A name may hold line breaks and terminal escapes; in a table they are shown, not obeyed. */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (char) => {
-    if (char === '\n') return '\\n';
-    if (char === '\t') return '\\t';
-    if (char === '\r') return '\\r';
-    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
+  if (first) await out.add('[]\n');
 }

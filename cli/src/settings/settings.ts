@@ -5,6 +5,7 @@
 
 import { CollectiveError } from '@collective/base/errors';
 import { type Command, Option } from 'commander';
+import { ownCoordinatorFlag } from '../verb.ts';
 import type { YamlValue } from './yaml-settings.ts';
 
 export interface Setting<T> {
@@ -46,9 +47,8 @@ export function addSettingFlags(command: Command, table: SettingTable): Command 
   for (const [key, setting] of Object.entries(table)) {
     const value = setting.value === undefined ? '' : ` ${setting.value}`;
     const help = `${setting.summary}${defaultText(setting.default)}  [${environmentOf(key)}]`;
-    const known = command.options.find(({ long }) => long === flagOf(key));
-    // A flag that every command has (--coordinator) is this setting here.
-    if (known !== undefined) known.description = help;
+    // A flag that every command has is this setting here.
+    if (flagOf(key) === '--coordinator') ownCoordinatorFlag(command, help);
     else command.addOption(new Option(`${flagOf(key)}${value}`, help));
     for (const alias of setting.aliases ?? []) command.addOption(new Option(`${alias}${value}`).hideHelp());
   }

@@ -21,7 +21,7 @@ export async function startDetached(
   shell: Shell,
   folder: UpFolder,
   args: readonly string[],
-  quiet: boolean,
+  { quiet, stopCommand }: { readonly quiet: boolean; readonly stopCommand: string },
 ): Promise<void> {
   await mkdir(folder.logs, { recursive: true, mode: 0o700 });
   const logPath = folder.log('up');
@@ -57,6 +57,6 @@ export async function startDetached(
   await writeOut(shell.stderr, await readFile(logPath, 'utf8'));
   await say(
     shell,
-    `It runs in the background as process ${child.pid}; 'collective down' stops it. Logs: ${folder.logs}`,
+    `It runs in the background as process ${child.pid}; '${stopCommand}' stops it. Logs: ${folder.logs}`,
   );
 }

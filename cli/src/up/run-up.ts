@@ -143,7 +143,7 @@ async function inUse(thrown: unknown, folder: UpFolder, disk: FileDisk): Promise
   const state = await readState(disk).catch(() => undefined);
   const who =
     state === undefined ? 'another process' : `process ${state.pid} (member ${state.member}.${state.collective})`;
-  return new CollectiveError('data_in_use', `Start in ${folder.root}: ${who} runs there; 'collective down' stops it`, {
-    cause: thrown.cause,
+  return new CollectiveError('data_in_use', `Start in ${folder.root}: ${who} runs there`, {
+    todo: `'collective down --data ${folder.root}' stops it; --data names another folder.`,
   });
 }
