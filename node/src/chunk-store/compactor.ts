@@ -13,6 +13,8 @@ import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { ChunkId } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { DamagedChunks } from './damaged-chunks.ts';
+import { EntryList, type SidecarEntry } from './entry-list.ts';
+import { type SegmentRecords, selectNeeded } from './needed-records.ts';
 import {
   type CompactionPlan,
   DEAD_SHARE_MIN,
@@ -29,7 +31,7 @@ import {
   type TombstoneHeader,
 } from './record.ts';
 import type { RecordLedger } from './record-ledger.ts';
-import { SEGMENT_FOLDER, type SidecarEntry, segmentPath, sidecarPath } from './segment.ts';
+import { SEGMENT_FOLDER, segmentPath, sidecarPath } from './segment.ts';
 import { type CopiedRecord, SegmentCopy } from './segment-copy.ts';
 import { readSealed, type SegmentFolder } from './segment-entries.ts';
 import type { SegmentReaders } from './segment-readers.ts';
@@ -45,8 +47,8 @@ const LOOK_AFTER_MS = 1_000;
 const RETRY_AFTER_MS = 30_000;
 /** What is copied goes to the disk in portions, so that no put waits behind a whole segment. */
 const SYNC_EVERY_BYTES = 32 * 1024 * 1024;
-/** New places entered in one turn. */
-const SWITCHED_AT_ONCE = 4_096;
+/** Looked at, or entered at their new places, before others have a turn. */
+const RECORDS_A_TURN = 4_096;
 /** What a pass makes dead, tombstones above all, the next ones take. */
 const PASSES = 3;
 
@@ -73,16 +75,14 @@ interface Demand {
   readonly done: PromiseWithResolvers<void>;
 }
 
-interface Source {
-  readonly segment: number;
-  readonly entries: readonly SidecarEntry[];
-  readonly needed: readonly SidecarEntry[];
+interface Source extends SegmentRecords {
+  readonly needed: EntryList;
 }
 
-/** Where a record of the copy came from. */
-interface Original {
+/** From which segment which records of the copy came, in their order. */
+interface Originals {
   readonly segment: number;
-  readonly entry: SidecarEntry;
+  readonly entries: EntryList;
 }
 
 /** A source cannot be copied now, and nothing else is wrong. */
@@ -241,14 +241,9 @@ export class Compactor {
       await writer.sealActive();
       return;
     }
-    const group = plan.remove.length > 0 ? plan.remove : plan.rewrite;
     try {
-      const sources: Source[] = [];
-      for (const segment of group) sources.push(await this.#sourceOf(segment));
-      if (sources.some(({ needed }) => needed.length > 0)) await this.#copy(sources);
-      // What outranks the dead records must not be lost while they are gone.
-      await writer.sync();
-      for (const source of sources) await this.#remove(source);
+      if (plan.remove.length > 0) for (const segment of plan.remove) await this.#take([segment]);
+      else await this.#take(plan.rewrite);
     } catch (error) {
       if (!(error instanceof StuckSource)) throw error;
       this.#stuck.add(error.segment);
@@ -256,11 +251,22 @@ export class Compactor {
     }
   }
 
-  async #sourceOf(segment: number): Promise<Source> {
-    const { folder, ledger } = this.#options;
+  /** Copies what is needed of the segments, and removes them in their order. */
+  async #take(segments: readonly number[]): Promise<void> {
+    const { ledger, writer } = this.#options;
+    const records: SegmentRecords[] = [];
+    for (const segment of segments) records.push(await this.#recordsOf(segment));
+    const needed = await this.#inTurns(selectNeeded(ledger, records));
+    const sources = records.map((source, i) => ({ ...source, needed: needed[i] ?? new EntryList() }));
+    if (sources.some((source) => source.needed.length > 0)) await this.#copy(sources);
+    // What outranks the dead records must not be lost while they are gone.
+    await writer.sync();
+    for (const source of sources) await this.#remove(source);
+  }
+
+  async #recordsOf(segment: number): Promise<SegmentRecords> {
     try {
-      const { entries } = await readSealed(folder, segment);
-      return { segment, entries, needed: ledger.neededOf(segment, entries) };
+      return { segment, entries: (await readSealed(this.#options.folder, segment)).entries };
     } catch (error) {
       throw new StuckSource(segment, error);
     }
@@ -268,16 +274,15 @@ export class Compactor {
 
   async #copy(sources: readonly Source[]): Promise<void> {
     const { folder, random, ledger, writer, onRoomChanged } = this.#options;
-    const needed = sources.flatMap((source) => source.needed);
     const copy = await SegmentCopy.begin({
       ...folder,
       segment: writer.takeSegmentNumber(),
       salt: random.bytes(SALT_BYTES),
-      firstSequence: needed.reduce((lowest, { sequence }) => Math.min(lowest, sequence), Number.MAX_SAFE_INTEGER),
+      firstSequence: await this.#inTurns(lowestSequence(sources)),
     });
-    const originals: Original[] = [];
+    const originals: Originals[] = [];
     try {
-      for (const source of sources) await this.#copySource(source, copy, originals);
+      for (const source of sources) originals.push(await this.#copySource(source, copy));
       await copy.finish();
     } catch (error) {
       await copy.discard();
@@ -285,18 +290,20 @@ export class Compactor {
     }
     ledger.segmentHasSize(copy.segment, copy.bytes);
     onRoomChanged();
-    // From here on each record counts at its new place; a crash would find both, and go by the higher segment.
-    for (const [i, { segment, entry }] of originals.entries()) {
-      if (i > 0 && i % SWITCHED_AT_ONCE === 0) await this.#nextTurn();
-      ledger.copied(segment, entry, { segment: copy.segment, offset: copy.entries[i]?.offset ?? 0 });
-    }
+    await this.#inTurns(switchPlaces(ledger, originals, copy));
     folder.log.info(
-      { from: sources.map(({ segment }) => segment), to: copy.segment, records: originals.length, bytes: copy.bytes },
+      {
+        from: sources.map(({ segment }) => segment),
+        to: copy.segment,
+        records: copy.entries.length,
+        bytes: copy.bytes,
+      },
       'segments compacted',
     );
   }
 
-  async #copySource({ segment, needed }: Source, copy: SegmentCopy, originals: Original[]): Promise<void> {
+  /** Answers what was copied. */
+  async #copySource({ segment, needed }: Source, copy: SegmentCopy): Promise<Originals> {
     const { folder } = this.#options;
     let file: DiskFile;
     try {
@@ -304,6 +311,7 @@ export class Compactor {
     } catch (error) {
       throw new StuckSource(segment, error);
     }
+    const entries = new EntryList();
     let unsynced = 0;
     try {
       for await (const swept of sweepRecords((offset, into) => file.readInto(offset, into), needed)) {
@@ -312,7 +320,7 @@ export class Compactor {
           const copied = await this.#judge(segment, record);
           if (copied === undefined) continue;
           records.push(copied);
-          originals.push({ segment, entry: record.entry });
+          entries.push(record.entry);
         }
         const before = copy.bytes;
         await copy.add(records);
@@ -328,6 +336,7 @@ export class Compactor {
     } finally {
       await file.close();
     }
+    return { segment, entries };
   }
 
   /**
@@ -375,7 +384,7 @@ export class Compactor {
     await disk.syncDirectory(SEGMENT_FOLDER);
     await readers.forget(segment);
     await disk.remove(sidecarPath(segment));
-    ledger.removed(segment, entries);
+    await this.#inTurns(ledger.removed(segment, entries));
     this.#removedSegments++;
     onRoomChanged();
     log.debug({ segment }, 'segment removed');
@@ -389,14 +398,44 @@ export class Compactor {
     this.#closing.signal.throwIfAborted();
   }
 
-  #nextTurn(): Promise<void> {
-    return new Promise((resolve) => this.#options.clock.defer(resolve));
+  /** Lets whatever else waits have a turn between two steps. */
+  async #inTurns<T>(steps: Generator<void, T, undefined>): Promise<T> {
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+      await new Promise<void>((resolve) => this.#options.clock.defer(resolve));
+    }
   }
 
   #rejectAll(error: unknown): void {
     for (const { done } of this.#demands) done.reject(error);
     this.#demands.clear();
   }
+}
+
+function* lowestSequence(sources: readonly Source[]): Generator<void, number, undefined> {
+  let lowest = Number.MAX_SAFE_INTEGER;
+  let looked = 0;
+  for (const { needed } of sources)
+    for (const { sequence } of needed) {
+      lowest = Math.min(lowest, sequence);
+      if (++looked % RECORDS_A_TURN === 0) yield;
+    }
+  return lowest;
+}
+
+/** From here on each record counts at its new place; a crash would find both, and go by the higher segment. */
+function* switchPlaces(
+  ledger: RecordLedger,
+  originals: readonly Originals[],
+  copy: SegmentCopy,
+): Generator<void, void, undefined> {
+  let i = 0;
+  for (const { segment, entries } of originals)
+    for (const entry of entries) {
+      ledger.copied(segment, entry, { segment: copy.segment, offset: copy.entries.at(i).offset });
+      if (++i % RECORDS_A_TURN === 0) yield;
+    }
 }
 
 function tombstoneOf(bytes: Buffer, entry: SidecarEntry): TombstoneHeader | undefined {

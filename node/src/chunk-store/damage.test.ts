@@ -6,6 +6,7 @@ import { FakeDisk } from '@collective/base/disk/fake-disk';
 import { FakeClock } from '@collective/base/fake-clock';
 import { SeededRandom } from '@collective/base/random';
 import { failsWith } from './chunk-store-contract.ts';
+import { EntryList } from './entry-list.ts';
 import { FileChunkStore } from './file-chunk-store.ts';
 import { readRaw, type ScratchChunk, scratchChunk } from './scratch-chunk.ts';
 import { decodeSidecar, encodeSidecar, SEGMENT_HEADER_BYTES, segmentPath, sidecarPath } from './segment.ts';
@@ -222,7 +223,11 @@ describe('damage in the chunk store', () => {
     const bytes = await segmentBytes(disk);
     bytes.copy(bytes, second.offset, first.offset, second.offset);
     await replace(disk, segmentPath(1), bytes);
-    await replace(disk, sidecarPath(1), encodeSidecar({ ...sidecar, entries: [{ ...first, offset: second.offset }] }));
+    await replace(
+      disk,
+      sidecarPath(1),
+      encodeSidecar({ ...sidecar, entries: EntryList.of([{ ...first, offset: second.offset }]) }),
+    );
     const store = await openStore(disk);
     await failsWith('chunk_corrupt', readRaw(store, twins[0].facts.chunk, 0, 900));
   });

@@ -16,8 +16,8 @@ const ACTIVE_DEAD_SHARE_MIN = 0.5;
 /** Of the size of a segment. Starts and ends in order leave small ones. */
 const SMALL_SHARE = 1 / 8;
 const SMALL_SEGMENTS_MIN = 8;
-/** Their records' places are in memory while they are copied. */
-const SOURCES_MAX = 32;
+/** Of all that is copied to one segment, in sizes of a segment: the places of its records are in memory meanwhile. */
+const SOURCES_SHARE_MAX = 4;
 
 export interface SegmentState {
   readonly segment: number;
@@ -76,9 +76,11 @@ function groupOf(segments: readonly SegmentState[], { segmentBytes, deadShareMin
     .sort((a, b) => deadBytesOf(b) / b.bytes - deadBytesOf(a) / a.bytes || a.segment - b.segment);
   const group: number[] = [];
   let room = segmentBytes - SEGMENT_HEADER_BYTES;
-  for (const { segment, liveBytes } of candidates) {
-    if (liveBytes > room || group.length === SOURCES_MAX) continue;
+  let left = segmentBytes * SOURCES_SHARE_MAX;
+  for (const { segment, bytes, liveBytes } of candidates) {
+    if (liveBytes > room || (bytes > left && group.length > 0)) continue;
     room -= liveBytes;
+    left -= bytes;
     group.push(segment);
   }
   // Their order is that in which they were written, as far as it is known: what a tombstone covers goes before it.

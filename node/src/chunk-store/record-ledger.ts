@@ -9,9 +9,12 @@
 import { assert } from '@collective/base/assert';
 import type { ChunkId } from '@collective/base/ids';
 import { ChunkIndex, type ChunkPlace } from './chunk-index.ts';
+import type { EntryList, SidecarEntry } from './entry-list.ts';
 import { Graves, type TombstonePlace } from './graves.ts';
 import { recordBytesOf, TOMBSTONE_BYTES } from './record.ts';
-import type { SidecarEntry } from './segment.ts';
+
+/** Looked at between two steps. */
+const STEP_RECORDS = 4_096;
 
 export interface SegmentUse {
   readonly segment: number;
@@ -117,19 +120,6 @@ export class RecordLedger {
     return place !== undefined && place.segment === segment && place.offset === offset;
   }
 
-  /** Of the records of a segment those that must outlive it. A tombstone need not when all that it covers goes with it. */
-  neededOf(segment: number, entries: readonly SidecarEntry[]): SidecarEntry[] {
-    const deadHere = new Map<ChunkId, number>();
-    const live = entries.filter((entry) => {
-      const isLive = this.isLive(segment, entry);
-      if (!isLive && entry.kind === 'chunk') deadHere.set(entry.chunk, (deadHere.get(entry.chunk) ?? 0) + 1);
-      return isLive;
-    });
-    return live.filter(
-      ({ kind, chunk }) => kind === 'chunk' || (deadHere.get(chunk) ?? 0) < this.#graves.records(chunk),
-    );
-  }
-
   deadRecords(chunk: ChunkId): number {
     return this.#graves.records(chunk);
   }
@@ -147,11 +137,16 @@ export class RecordLedger {
     else this.#graves.bury(chunk);
   }
 
-  /** The segment has left the disk, and that is stable. */
-  removed(segment: number, entries: readonly SidecarEntry[]): void {
+  /**
+   * The segment has left the disk, and that is stable. Steps through its records, so that others can have a turn: until the end some
+   * of what was dead there is still counted, which keeps tombstones longer and nothing else.
+   */
+  *removed(segment: number, entries: EntryList): Generator<void, void, undefined> {
+    let looked = 0;
     for (const entry of entries) {
+      if (++looked % STEP_RECORDS === 0) yield;
       if (entry.kind === 'tombstone') {
-        // All that it covered went with it; what of its chunk is dead elsewhere is younger.
+        // All that it covered went with it or before; what of its chunk is dead elsewhere is younger.
         if (this.isLive(segment, entry)) this.#dropTombstone(entry.chunk);
         continue;
       }

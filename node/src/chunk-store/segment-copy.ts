@@ -7,13 +7,13 @@
  */
 import { type Disk, type DiskFile, replaceWhole } from '@collective/base/disk';
 import type { DiskIdentity } from './disk-identity.ts';
+import { EntryList, type SidecarEntry } from './entry-list.ts';
 import { encodeRecordHeader, type RecordHeader } from './record.ts';
 import {
   encodeSegmentHeader,
   encodeSidecar,
   SEGMENT_FOLDER,
   SEGMENT_HEADER_BYTES,
-  type SidecarEntry,
   segmentPath,
   sidecarPath,
   unfinishedPath,
@@ -37,7 +37,7 @@ export interface SegmentCopyOptions {
 
 export class SegmentCopy {
   readonly segment: number;
-  readonly entries: SidecarEntry[] = [];
+  readonly entries = new EntryList();
   readonly #options: SegmentCopyOptions;
   readonly #file: DiskFile;
   #tail = SEGMENT_HEADER_BYTES;
@@ -78,7 +78,7 @@ export class SegmentCopy {
       offset += moved.length + rest.length;
     }
     await this.#file.write(this.#tail, buffers);
-    this.entries.push(...entries);
+    for (const entry of entries) this.entries.push(entry);
     this.#tail = offset;
   }
 

@@ -6,13 +6,13 @@ import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/b
 import { CollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
 import type { DiskIdentity } from './disk-identity.ts';
+import { EntryList, type SidecarEntry } from './entry-list.ts';
 import type { RecordHeader } from './record.ts';
 import {
   decodeSidecar,
   encodeSidecar,
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
-  type SidecarEntry,
   segmentPath,
   sidecarPath,
 } from './segment.ts';
@@ -29,7 +29,7 @@ export interface SegmentFolder {
 
 export interface SealedEntries {
   /** In the order of their offsets. */
-  readonly entries: readonly SidecarEntry[];
+  readonly entries: EntryList;
   readonly segmentBytes: number;
 }
 
@@ -62,7 +62,7 @@ async function scanSealed({ disk, identity }: SegmentFolder, segment: number): P
   try {
     const size = await file.size();
     const header = await headerOf(file, segment, identity);
-    const entries: SidecarEntry[] = [];
+    const entries = new EntryList();
     let segmentBytes = SEGMENT_HEADER_BYTES;
     for await (const step of scanSegment(file, size, header.salt)) {
       if (step.kind === 'gap')

@@ -4,11 +4,13 @@
  * piece, each of its records is read alone, so that one bad sector is one bad record.
  */
 
+import type { SidecarEntry } from './entry-list.ts';
 import { recordBytesOf } from './record.ts';
-import type { SidecarEntry } from './segment.ts';
 
 /** One read. At least a record of the largest chunk. */
 export const SWEEP_BYTES = 8 * 1024 * 1024;
+/** Records of one piece: what is done with them at once must not hold up others. */
+const PIECE_RECORDS_MAX = 256;
 /** A gap that costs less to read than a read of its own. */
 const GAP_BYTES_MAX = 128 * 1024;
 
@@ -29,27 +31,32 @@ interface Piece {
   readonly entries: readonly SidecarEntry[];
 }
 
-/** `entries` in the order of their offsets. */
+/** `entries` in the order of their offsets; they are looked at when their turn comes. */
 export async function* sweepRecords(
   read: ReadInto,
-  entries: readonly SidecarEntry[],
+  entries: Iterable<SidecarEntry>,
   pieceBytes = SWEEP_BYTES,
 ): AsyncGenerator<SweptRecord[], void, undefined> {
-  const pieces = piecesOf(entries, pieceBytes);
   const memory = [Buffer.alloc(0), Buffer.alloc(0)];
-  const load = (piece: Piece, i: number): Promise<SweptRecord[]> => {
+  let loaded = 0;
+  const load = (piece: Piece): Promise<SweptRecord[]> => {
     const wanted = piece.to - piece.from;
-    let into = memory[i % 2] ?? Buffer.alloc(0);
-    if (into.length < wanted)
-      into = memory[i % 2] = Buffer.allocUnsafeSlow(Math.max(wanted, Math.min(pieceBytes, totalOf(pieces))));
+    let into = memory[loaded % 2] ?? Buffer.alloc(0);
+    // The second time it is worth to have as much as any piece needs.
+    if (into.length < wanted) into = Buffer.allocUnsafeSlow(loaded < 2 ? wanted : Math.max(wanted, pieceBytes));
+    memory[loaded++ % 2] = into;
     return readPiece(read, piece, into.subarray(0, wanted));
   };
-  let next = pieces[0] === undefined ? undefined : load(pieces[0], 0);
+  const pieces = piecesOf(entries, pieceBytes);
+  const nextPiece = (): Promise<SweptRecord[]> | undefined => {
+    const { value } = pieces.next();
+    return value === undefined ? undefined : load(value);
+  };
+  let next = nextPiece();
   try {
-    for (let i = 0; next !== undefined; i++) {
+    while (next !== undefined) {
       const records: SweptRecord[] = await next;
-      const following = pieces[i + 1];
-      next = following === undefined ? undefined : load(following, i + 1);
+      next = nextPiece();
       yield records;
     }
   } finally {
@@ -58,23 +65,21 @@ export async function* sweepRecords(
   }
 }
 
-function piecesOf(entries: readonly SidecarEntry[], pieceBytes: number): Piece[] {
-  const pieces: Piece[] = [];
+function* piecesOf(entries: Iterable<SidecarEntry>, pieceBytes: number): Generator<Piece, undefined, undefined> {
   let open: { from: number; to: number; entries: SidecarEntry[] } | undefined;
   for (const entry of entries) {
     const end = entry.offset + recordBytesOf(entry);
-    if (open === undefined || entry.offset - open.to > GAP_BYTES_MAX || end - open.from > pieceBytes) {
-      open = { from: entry.offset, to: end, entries: [] };
-      pieces.push(open);
+    const isNear = open !== undefined && entry.offset - open.to <= GAP_BYTES_MAX && end - open.from <= pieceBytes;
+    if (open !== undefined && isNear && open.entries.length < PIECE_RECORDS_MAX) {
+      open.to = end;
+      open.entries.push(entry);
+      continue;
     }
-    open.to = end;
-    open.entries.push(entry);
+    if (open !== undefined) yield open;
+    open = { from: entry.offset, to: end, entries: [entry] };
   }
-  return pieces;
-}
-
-function totalOf(pieces: readonly Piece[]): number {
-  return pieces.reduce((sum, { from, to }) => sum + to - from, 0);
+  if (open !== undefined) yield open;
+  return undefined;
 }
 
 async function readPiece(read: ReadInto, piece: Piece, into: Buffer): Promise<SweptRecord[]> {

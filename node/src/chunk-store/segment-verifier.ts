@@ -6,10 +6,10 @@
  * asks for what was not touched for longest.
  */
 import { CollectiveError } from '@collective/base/errors';
+import type { SidecarEntry } from './entry-list.ts';
 import { recordBytesOf } from './record.ts';
 import type { RecordLedger, SegmentUse } from './record-ledger.ts';
 import type { RecordReader } from './record-reader.ts';
-import type { SidecarEntry } from './segment.ts';
 import { readSealed, type SegmentFolder } from './segment-entries.ts';
 import type { SegmentReaders } from './segment-readers.ts';
 import { type SweptRecord, sweepRecords } from './segment-sweep.ts';
@@ -48,9 +48,7 @@ export class SegmentVerifier {
    */
   async *verify(segment: number, pieceBytes: number): AsyncGenerator<VerifiedPiece, void, undefined> {
     const { ledger, readers } = this.#parts;
-    const chunks = (await this.#entriesOf(segment)).filter(
-      (entry) => entry.kind === 'chunk' && ledger.isLive(segment, entry),
-    );
+    const chunks = liveChunks(ledger, segment, await this.#entriesOf(segment));
     const read = (offset: number, into: Buffer): Promise<number> =>
       readers.use(segment, (file) => file.readInto(offset, into));
     for await (const records of sweepRecords(read, chunks, pieceBytes)) {
@@ -63,7 +61,7 @@ export class SegmentVerifier {
     }
   }
 
-  async #entriesOf(segment: number): Promise<readonly SidecarEntry[]> {
+  async #entriesOf(segment: number): Promise<Iterable<SidecarEntry>> {
     const { folder, ledger, writer } = this.#parts;
     const open = writer.entriesOf(segment);
     if (open !== undefined) return open;
@@ -90,6 +88,14 @@ export class SegmentVerifier {
       throw error;
     }
   }
+}
+
+function* liveChunks(
+  ledger: RecordLedger,
+  segment: number,
+  entries: Iterable<SidecarEntry>,
+): Generator<SidecarEntry, void, undefined> {
+  for (const entry of entries) if (entry.kind === 'chunk' && ledger.isLive(segment, entry)) yield entry;
 }
 
 function isWhole({ entry, bytes, error }: SweptRecord): boolean {

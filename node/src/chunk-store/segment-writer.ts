@@ -15,13 +15,13 @@ import type { Log } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import type { ChunkFacts } from './chunk-store.ts';
 import type { DiskIdentity } from './disk-identity.ts';
+import { EntryList } from './entry-list.ts';
 import { encodeRecordHeader, recordBytes, recordPadding, SALT_BYTES, TOMBSTONE_BYTES } from './record.ts';
 import {
   encodeSegmentHeader,
   encodeSidecar,
   SEGMENT_FOLDER,
   SEGMENT_HEADER_BYTES,
-  type SidecarEntry,
   segmentPath,
   sidecarPath,
 } from './segment.ts';
@@ -61,7 +61,7 @@ interface OpenSegment {
   readonly file: DiskFile;
   readonly salt: Buffer;
   tail: number;
-  readonly entries: SidecarEntry[];
+  readonly entries: EntryList;
   /** No more writes: may be sealed after the next sync. */
   retired: boolean;
 }
@@ -153,9 +153,8 @@ export class SegmentWriter {
   }
 
   /** The records so far of a segment that is not sealed; undefined for any other. */
-  entriesOf(segment: number): SidecarEntry[] | undefined {
-    const open = this.#open.get(segment);
-    return open === undefined ? undefined : [...open.entries];
+  entriesOf(segment: number): EntryList | undefined {
+    return this.#open.get(segment)?.entries.copy();
   }
 
   /** The number of a segment that somebody else makes. */
@@ -345,7 +344,7 @@ export class SegmentWriter {
       throw error;
     }
     this.#options.onSegmentSize(segment, SEGMENT_HEADER_BYTES);
-    const open = { segment, file, salt, tail: SEGMENT_HEADER_BYTES, entries: [], retired: false };
+    const open = { segment, file, salt, tail: SEGMENT_HEADER_BYTES, entries: new EntryList(), retired: false };
     this.#open.set(segment, open);
     return open;
   }

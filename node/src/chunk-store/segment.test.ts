@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { crc32 } from '@collective/base/crc';
 import fc from 'fast-check';
+import { EntryList } from './entry-list.ts';
 import { scratchId } from './scratch-chunk.ts';
 import {
   decodeSegmentHeader,
@@ -26,10 +27,10 @@ const SIDECAR: Sidecar = {
   segment: 5,
   diskId: DISK_ID,
   segmentBytes: 4096,
-  entries: [
+  entries: EntryList.of([
     { kind: 'chunk', chunk: scratchId(1), offset: 64, rawLength: 100, storedLength: 124, sequence: 9 * 2 ** 32 + 1 },
     { kind: 'tombstone', chunk: scratchId(2), offset: 328, rawLength: 0, storedLength: 0, sequence: 9 * 2 ** 32 + 2 },
-  ],
+  ]),
 };
 
 describe('segment files', () => {
@@ -82,8 +83,10 @@ describe('segment files', () => {
 
   test('what is read is what was written', () => {
     assert.deepEqual(decodeSegmentHeader(encodeSegmentHeader(HEADER)), HEADER);
-    assert.deepEqual(decodeSidecar(encodeSidecar(SIDECAR)), SIDECAR);
-    assert.deepEqual(decodeSidecar(encodeSidecar({ ...SIDECAR, entries: [] })), { ...SIDECAR, entries: [] });
+    for (const entries of [SIDECAR.entries, new EntryList()]) {
+      const decoded = decodeSidecar(encodeSidecar({ ...SIDECAR, entries }));
+      assert.deepEqual({ ...decoded, entries: [...(decoded?.entries ?? [])] }, { ...SIDECAR, entries: [...entries] });
+    }
   });
 
   test('every truncation and every flipped bit is seen as damage', () => {

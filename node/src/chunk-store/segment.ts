@@ -6,8 +6,8 @@
 import { assert } from '@collective/base/assert';
 import { crc32 } from '@collective/base/crc';
 import { CollectiveError } from '@collective/base/errors';
-import { type ChunkId, chunkIdFromBytes, chunkIdToBytes } from '@collective/base/ids';
-import { RECORD_ALIGN_BYTES, RECORD_KINDS, type RecordKind, SALT_BYTES, UUID_BYTES } from './record.ts';
+import { ENTRY_BYTES, EntryList } from './entry-list.ts';
+import { SALT_BYTES, UUID_BYTES } from './record.ts';
 
 export const SEGMENT_FOLDER = 'segments';
 export const SEGMENT_HEADER_BYTES = 64;
@@ -18,7 +18,6 @@ const SEGMENT_VERSION = 1;
 const SIDECAR_MAGIC = 0x31584943;
 const SIDECAR_VERSION = 1;
 const SIDECAR_HEADER_BYTES = 64;
-const SIDECAR_ENTRY_BYTES = 40;
 const SALT_AT = 48;
 const CRC_AT = 60;
 
@@ -78,67 +77,38 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   };
 }
 
-export interface SidecarEntry {
-  readonly kind: RecordKind;
-  readonly chunk: ChunkId;
-  readonly offset: number;
-  /** 0 of a tombstone, as the stored length. */
-  readonly rawLength: number;
-  readonly storedLength: number;
-  readonly sequence: number;
-}
-
 export interface Sidecar {
   readonly segment: number;
   readonly diskId: Buffer;
   readonly segmentBytes: number;
-  readonly entries: readonly SidecarEntry[];
+  readonly entries: EntryList;
 }
 
 export function encodeSidecar(sidecar: Sidecar): Buffer {
-  const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + sidecar.entries.length * SIDECAR_ENTRY_BYTES);
+  const packed = sidecar.entries.packed();
+  const bytes = Buffer.alloc(SIDECAR_HEADER_BYTES + packed.length);
   bytes.writeUInt32LE(SIDECAR_MAGIC, 0);
   bytes.writeUInt32LE(SIDECAR_VERSION, 4);
   bytes.writeBigUInt64LE(BigInt(sidecar.segment), 8);
   sidecar.diskId.copy(bytes, 16, 0, UUID_BYTES);
   bytes.writeUInt32LE(sidecar.entries.length, 32);
   bytes.writeBigUInt64LE(BigInt(sidecar.segmentBytes), 40);
-  sidecar.entries.forEach((entry, i) => {
-    const at = SIDECAR_HEADER_BYTES + i * SIDECAR_ENTRY_BYTES;
-    assert(entry.offset % RECORD_ALIGN_BYTES === 0, 'records are aligned');
-    chunkIdToBytes(entry.chunk).copy(bytes, at);
-    bytes.writeUInt32LE(entry.offset / RECORD_ALIGN_BYTES, at + 16);
-    bytes.writeUInt32LE(entry.rawLength, at + 20);
-    bytes.writeUInt32LE(entry.storedLength, at + 24);
-    bytes.writeUInt32LE(RECORD_KINDS[entry.kind], at + 28);
-    bytes.writeBigUInt64LE(BigInt(entry.sequence), at + 32);
-  });
+  packed.copy(bytes, SIDECAR_HEADER_BYTES);
   bytes.writeUInt32LE(sidecarCrc(bytes), CRC_AT);
   return bytes;
 }
 
-/** Undefined when the bytes are damaged: the segment is scanned instead. */
+/** Undefined when the bytes are damaged: the segment is scanned instead. The entries are read out of `bytes` when they are asked for. */
 export function decodeSidecar(bytes: Buffer): Sidecar | undefined {
   if (bytes.length < SIDECAR_HEADER_BYTES || bytes.readUInt32LE(0) !== SIDECAR_MAGIC) return undefined;
   if (sidecarCrc(bytes) !== bytes.readUInt32LE(CRC_AT)) return undefined;
   refuseNewer('sidecar', bytes.readUInt32LE(4), SIDECAR_VERSION);
-  const count = bytes.readUInt32LE(32);
-  if (bytes.length !== SIDECAR_HEADER_BYTES + count * SIDECAR_ENTRY_BYTES) return undefined;
+  if (bytes.length !== SIDECAR_HEADER_BYTES + bytes.readUInt32LE(32) * ENTRY_BYTES) return undefined;
   return {
     segment: Number(bytes.readBigUInt64LE(8)),
     diskId: Buffer.from(bytes.subarray(16, 32)),
     segmentBytes: Number(bytes.readBigUInt64LE(40)),
-    entries: Array.from({ length: count }, (_unused, i) => {
-      const at = SIDECAR_HEADER_BYTES + i * SIDECAR_ENTRY_BYTES;
-      return {
-        kind: bytes.readUInt32LE(at + 28) === RECORD_KINDS.tombstone ? 'tombstone' : 'chunk',
-        chunk: chunkIdFromBytes(bytes.subarray(at, at + 16)),
-        offset: bytes.readUInt32LE(at + 16) * RECORD_ALIGN_BYTES,
-        rawLength: bytes.readUInt32LE(at + 20),
-        storedLength: bytes.readUInt32LE(at + 24),
-        sequence: Number(bytes.readBigUInt64LE(at + 32)),
-      };
-    }),
+    entries: new EntryList(bytes.subarray(SIDECAR_HEADER_BYTES)),
   };
 }
 
