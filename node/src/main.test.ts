@@ -54,6 +54,15 @@ describe('a node as a process starts it', () => {
       'connections 0',
       'put_bytes_total 0',
       'sync_seconds_count 0',
+      'dead_bytes 0',
+      'damaged_chunks 0',
+      'damaged_found_total 0',
+      'forgotten_chunks_total 0',
+      'compacted_segments_total 0',
+      'compacted_bytes_total 0',
+      'scrub_verified_bytes_total 0',
+      'scrub_pass_share 0',
+      'scrub_last_ended_seconds 0',
     ])
       assert.match(metrics, new RegExp(`^collective_node_${name}`, 'm'));
   });
