@@ -43,6 +43,7 @@ export interface CoreOptions {
   /** Only the simulator turns this off, to show that it finds out (M5). */
   readonly keepAnswers?: boolean;
   readonly cacheEntriesMax?: number;
+  readonly promisedInodesMax?: number;
   readonly generation?: number;
 }
 
@@ -121,6 +122,7 @@ export class CoordinatorCore {
       find: (session) => registry.find(session),
       absent: () => registry.absent,
       drawSequence: () => engine.drawNumber('promise'),
+      ...(options.promisedInodesMax === undefined ? {} : { promisedInodesMax: options.promisedInodesMax }),
     });
     const stable = new StableContent({ clock, engine, nodes: data });
     runner = new OperationRunner({

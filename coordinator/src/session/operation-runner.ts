@@ -297,6 +297,7 @@ export class OperationRunner {
       return this.#refuse(tx, pending, thrown);
     }
     const { keeping, space, keepAnswers } = this.#parts;
+    keeping.requireRoom(session, context.shown);
     const consequences = keeping.plan(session.id, context.changes);
     const wrote = tx.writes.size > 0;
     const reply: Reply = {

@@ -3,7 +3,12 @@
  * before it runs, read promises after it ran and before its answer leaves. While a recall of an inode is under way nothing
  * is granted on it: the holder's acknowledgement would take the new promise along with the old one, and the holder alone
  * would still believe in it.
+ *
+ * A session has a share. Above it, what it was granted longest ago is called back, which costs it a question more and nothing
+ * else. The share counts inodes that may be open too, which nobody may take away unasked (M8); one that neither lets go of
+ * any nor answers is shown no new ones from twice its share on.
  */
+import { CollectiveError } from '@collective/base/errors';
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import type { PromiseGrant } from '@collective/protocol/gen/session';
 import {
@@ -19,6 +24,9 @@ import type { RecallOutcome, Recalls } from './recalls.ts';
 import type { RestartGate } from './restart-gate.ts';
 import type { Session } from './session.ts';
 import type { SpaceGrants } from './space-grants.ts';
+
+/** Inodes on which one session holds promises, or which it may have open; a client keeps 100,000 by default and lets go of more. */
+export const PROMISED_INODES_MAX = 2 ** 17;
 
 /** A session that looks an inode up again and again while it is asked counts as having it open in the end. */
 const OPEN_ASKED_MAX = 5;
@@ -54,13 +62,35 @@ export interface PromiseKeepingParts {
   /** Sessions that may come back and say that they have any inode open (M6, M8). */
   absent(): readonly SessionId[];
   drawSequence(): number;
+  readonly promisedInodesMax?: number;
 }
 
 export class PromiseKeeping {
   readonly #parts: PromiseKeepingParts;
+  readonly #inodesMax: number;
+  /** Inodes that are called back from a session to make room. */
+  readonly #leaving = new Map<SessionId, number>();
 
   constructor(parts: PromiseKeepingParts) {
     this.#parts = parts;
+    this.#inodesMax = parts.promisedInodesMax ?? PROMISED_INODES_MAX;
+  }
+
+  /** Throws `overloaded`. Before anything is changed: an answer that shows an inode makes the session somebody who may have it open. */
+  requireRoom({ id, caches }: Session, shown: ReadonlyMap<InodeNumber, number>): void {
+    const { promises } = this.#parts;
+    let room = 2 * this.#inodesMax - promises.count(id);
+    if (shown.size <= room) return;
+    for (const [inode, kinds] of shown) {
+      const isNoted = caches || (kinds & OPEN) !== 0;
+      if (isNoted && promises.held(id, inode) === 0) room -= 1;
+      if (room < 0) throw tooMany(id, 2 * this.#inodesMax);
+    }
+  }
+
+  /** What a client says that it has of before. Throws `overloaded`. */
+  requireShare(session: SessionId, inodes: number): void {
+    if (inodes > 2 * this.#inodesMax) throw tooMany(session, 2 * this.#inodesMax);
   }
 
   elsewhere(negotiation: Negotiation): Elsewhere {
@@ -182,6 +212,40 @@ export class PromiseKeeping {
       const granted = promises.grant(session.id, inode, (kinds & ATTRIBUTES) !== 0 ? kinds | OPEN : kinds);
       if (granted !== 0) grants.push({ inode, kinds: granted, sequence });
     }
+    this.#makeRoom(session);
     return grants;
   }
+
+  /** Nobody waits for these recalls, and none is made while no sequence can be drawn: the next grant looks again. */
+  #makeRoom(session: Session): void {
+    const { promises, drawSequence } = this.#parts;
+    const leaving = (): number => this.#leaving.get(session.id) ?? 0;
+    while (promises.count(session.id) - leaving() > this.#inodesMax) {
+      const sequence = drawn(drawSequence);
+      const inode = sequence === undefined ? undefined : promises.takeOldest(session.id);
+      if (sequence === undefined || inode === undefined) return;
+      const holders = [{ session, kinds: promises.held(session.id, inode) }];
+      this.#leaving.set(session.id, leaving() + 1);
+      void this.#begin({ inode, names: [], holders }, [sequence]).finally(() => {
+        if (leaving() > 1) this.#leaving.set(session.id, leaving() - 1);
+        else this.#leaving.delete(session.id);
+      });
+    }
+  }
+}
+
+function drawn(drawSequence: () => number): number | undefined {
+  try {
+    return drawSequence();
+  } catch (error) {
+    if (error instanceof CollectiveError && error.code === 'overloaded') return undefined;
+    throw error;
+  }
+}
+
+function tooMany(session: SessionId, inodesMax: number): CollectiveError {
+  return new CollectiveError(
+    'overloaded',
+    `Show session ${session} more inodes: it has been shown ${inodesMax} and let go of none, though it was asked`,
+  );
 }

@@ -1,13 +1,15 @@
 /**
  * Who was promised what (M7): read promises on attributes, entries and data, one exclusive write promise a file, and the
  * weak interest "may have it open" (M8). In memory only: after a restart mutations wait until holders have come back or
- * their leases have ended (M6). No timers and no messages here; `recalls.ts` acts.
+ * their leases have ended (M6). No timers and no messages here; `recalls.ts` acts, `promise-keeping.ts` holds each session to
+ * its share.
  */
 import type { InodeNumber, SessionId } from '@collective/base/ids';
 import { OPEN, WRITE } from '../ops/context.ts';
 
 export class PromiseTable {
   readonly #byInode = new Map<InodeNumber, Map<SessionId, number>>();
+  /** In the order in which they were granted last. */
   readonly #bySession = new Map<SessionId, Set<InodeNumber>>();
   /** Inodes on which a recall is under way or an operation waits to run after one: nothing is granted on them. */
   readonly #blocked = new Map<InodeNumber, number>();
@@ -33,6 +35,7 @@ export class PromiseTable {
       inodes = new Set();
       this.#bySession.set(session, inodes);
     }
+    inodes.delete(inode);
     inodes.add(inode);
     return granted;
   }
@@ -63,6 +66,22 @@ export class PromiseTable {
 
   inodesOf(session: SessionId): Iterable<InodeNumber> {
     return this.#bySession.get(session) ?? [];
+  }
+
+  /** Inodes on which the session holds anything. */
+  count(session: SessionId): number {
+    return this.#bySession.get(session)?.size ?? 0;
+  }
+
+  /** The inode of which the session was granted something longest ago; it counts as granted just now from here on. */
+  takeOldest(session: SessionId): InodeNumber | undefined {
+    const inodes = this.#bySession.get(session);
+    for (const inode of inodes ?? []) {
+      inodes?.delete(inode);
+      inodes?.add(inode);
+      return inode;
+    }
+    return undefined;
   }
 
   /** Sessions other than `except` that hold any of these kinds. */

@@ -6,7 +6,7 @@
 import { assertNever } from '@collective/base/assert';
 import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
-import { compareEpochs, type InodeNumber, type RealmId } from '@collective/base/ids';
+import { compareEpochs, type InodeNumber, type RealmId, type SessionId } from '@collective/base/ids';
 import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERSION } from '@collective/base/limits';
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
@@ -161,6 +161,7 @@ class SessionStream {
         'version_too_new',
         `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`,
       );
+    this.#parts.keeping.requireShare(attach.session as SessionId, attach.openInodes.length + attach.held.length);
     const { session, resumed, incarnation } = await registry.attach(attach, this.#subject);
     const attached = await this.#attached(attach, session, resumed);
     // From here on nothing waits: `attached` is the first message, and all that follows finds the new stream.
