@@ -43,7 +43,7 @@ export interface CoreOptions {
   /** Only the simulator turns this off, to show that it finds out (M5). */
   readonly keepAnswers?: boolean;
   readonly cacheEntriesMax?: number;
-  readonly promisedInodesMax?: number;
+  readonly promisedInodesMax?: number | undefined;
   readonly generation?: number;
 }
 
@@ -122,7 +122,7 @@ export class CoordinatorCore {
       find: (session) => registry.find(session),
       absent: () => registry.absent,
       drawSequence: () => engine.drawNumber('promise'),
-      ...(options.promisedInodesMax === undefined ? {} : { promisedInodesMax: options.promisedInodesMax }),
+      promisedInodesMax: options.promisedInodesMax,
     });
     const stable = new StableContent({ clock, engine, nodes: data });
     runner = new OperationRunner({

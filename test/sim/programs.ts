@@ -48,11 +48,18 @@ export class CoordinatorProgram implements Program {
   readonly #breaks: Breaks;
   readonly #view = new MemoryStoreDisk();
   readonly #onEvent: (what: string) => void;
+  readonly #promisedInodesMax: number | undefined;
 
-  constructor(network: Network, breaks: Breaks, onEvent: (what: string) => void) {
-    this.#network = network;
-    this.#breaks = breaks;
-    this.#onEvent = onEvent;
+  constructor(options: {
+    network: Network;
+    breaks: Breaks;
+    onEvent: (what: string) => void;
+    promisedInodesMax: number | undefined;
+  }) {
+    this.#network = options.network;
+    this.#breaks = options.breaks;
+    this.#onEvent = options.onEvent;
+    this.#promisedInodesMax = options.promisedInodesMax;
   }
 
   powerLoss(random: Random): void {
@@ -87,6 +94,7 @@ export class CoordinatorProgram implements Program {
       rootOwner: { uid: 0, gid: 0 },
       onFatal: (error) => self.die(error.message),
       keepAnswers: this.#breaks.keepsAnswers,
+      promisedInodesMax: this.#promisedInodesMax,
     });
     if (nodes === undefined) throw new Error('The coordinator started without its nodes');
     await admitClients(core);

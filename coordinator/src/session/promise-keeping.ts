@@ -62,7 +62,7 @@ export interface PromiseKeepingParts {
   /** Sessions that may come back and say that they have any inode open (M6, M8). */
   absent(): readonly SessionId[];
   drawSequence(): number;
-  readonly promisedInodesMax?: number;
+  readonly promisedInodesMax: number | undefined;
 }
 
 export class PromiseKeeping {
