@@ -7,6 +7,7 @@ import {
   type AdminClient,
   type BackupPiece,
   type Realms,
+  ReplicationHealth,
   SetMaintenanceRequest,
   SetRealmRequest,
   type Subjects,
@@ -295,7 +296,7 @@ function statusOf(wire: WireStatus): MemberStatus {
     ...wire,
     epoch: wire.epoch ?? { generation: 0, start: 0 },
     nodes: wire.nodes.map(nodeOf),
-    replication: wire.replication ?? { replicas: 0, underReplicated: 0, unstable: 0, lost: 0 },
+    replication: wire.replication ?? ReplicationHealth.fromPartial({}),
   };
 }
 

@@ -378,6 +378,33 @@ export interface NodeStatus {
   readonly certificateExpires?: Timestamp;
   /** 'cordoned': takes no new chunks; 'draining': its chunks move away as well. */
   readonly duty: string;
+  /** Of a draining node, by the last walk over all chunks and what has moved since; `nodeHolding` counts anew. */
+  readonly leftChunks: number;
+  readonly leftBytes: number;
+  /** Those of them that cannot move now, and why. */
+  readonly waiting: readonly WaitingChunks[];
+}
+
+export interface WaitingChunks {
+  /** A word for programs. */
+  readonly reason: string;
+  readonly says: string;
+  readonly chunks: number;
+}
+
+export interface JobStatus {
+  readonly name: string;
+  /** 'resting', 'working' or 'failing'. */
+  readonly state: string;
+  readonly done: number;
+  /** Undefined: not known. */
+  readonly total?: number;
+  readonly unit: string;
+  /** Since the coordinator's start. */
+  readonly rounds: number;
+  /** Since the round under way began, or the last one ended. */
+  readonly sinceSeconds?: number;
+  readonly failure: string;
 }
 
 export interface MemberStatus {
@@ -403,8 +430,24 @@ export interface MemberStatus {
     readonly replicas: number;
     readonly underReplicated: number;
     readonly unstable: number;
+    /** Lost before they were stable: their blocks got back their earlier content. */
     readonly lost: number;
+    /** Chunks that have enough replicas, but not all where they should be, or too many. */
+    readonly toMove: number;
+    /** Chunks of which no sound copy is left. */
+    readonly unreadable: number;
+    readonly bytesToRepair: number;
+    /** At the speed of the last half minute; 0: nothing is left, or nothing moves. */
+    readonly restSeconds: number;
+    /** Copied since the coordinator's start. */
+    readonly repairedBytes: number;
+    /** What cannot be repaired now, and why. */
+    readonly waiting: readonly WaitingChunks[];
+    /** Of the last copy that failed; empty: none did. */
+    readonly failure: string;
   };
+  /** What the member does by itself. */
+  readonly jobs: readonly JobStatus[];
   readonly certificates: readonly {
     readonly subject: string;
     readonly issuer: string;

@@ -146,7 +146,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       keys,
       onReport: (node, report) => {
         settler.reported(node, report);
-        parts.background?.nodeReported();
+        parts.background?.nodeReported(node, report);
         core.nodeReported();
       },
       scrubPeriodSeconds: () => maintenance.current.scrubPeriodSeconds,
@@ -163,6 +163,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     const orders = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: `${member}.${collective}` });
     const background = new Background({
       clock,
+      random,
       engine: core.engine,
       orders,
       nodes,

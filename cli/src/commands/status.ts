@@ -9,6 +9,7 @@ import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
 import { counted } from '../output/counted.ts';
 import { nodeObject, nodeView } from '../output/node-view.ts';
+import { JOBS_VIEW, replicationLines } from '../output/replication-view.ts';
 import { printOne, printRows } from '../output/table.ts';
 import { age, isoTime } from '../output/time.ts';
 import { type Shell, say, writeOut } from '../shell.ts';
@@ -82,7 +83,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       'Content',
       `${counted(status.files, 'file')}, ${counted(status.directories, 'directory', 'directories')}; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
     ],
-    ['Replication', replicationText(status)],
+    ...replicationLines(status),
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
   const width = Math.max(...lines.map(([key]) => key.length)) + 2;
@@ -92,6 +93,12 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
   if (status.nodes.length === 0) await writeOut(shell.stdout, 'No storage nodes have registered.\n');
   else await printRows(shell, format, status.nodes, nodeView(now));
 
+  // Those that rest are of interest to few.
+  const jobs = status.jobs.filter(({ state }) => format === 'wide' || state !== 'resting');
+  if (jobs.length > 0) {
+    await writeOut(shell.stdout, '\n');
+    await printRows(shell, format, jobs, JOBS_VIEW);
+  }
   if (status.certificates.length > 0) {
     await writeOut(shell.stdout, '\n');
     await printRows(shell, format, status.certificates, {
@@ -120,13 +127,14 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
 
 /** One word that a person can act on, worst first. */
 export function healthOf(status: MemberStatus, now: Timestamp): string {
-  const { lost, underReplicated } = status.replication;
+  const { lost, underReplicated, unreadable } = status.replication;
   const away = status.nodes.filter(({ state }) => state === 'away' || state === 'unknown').map(({ name }) => name);
   const full = status.nodes.filter(({ state }) => state === 'full').map(({ name }) => name);
   const expired = status.certificates.filter(
     ({ notAfter }) => notAfter !== undefined && notAfter.seconds <= now.seconds,
   );
   if (lost > 0) return `DAMAGED: ${lost} chunks are lost`;
+  if (unreadable > 0) return `DAMAGED: ${unreadable} chunks have no sound copy left`;
   if (status.nodes.length === 0) return 'NOT READY: no storage nodes';
   if (away.length === status.nodes.length) return 'NOT READY: no storage node is in touch';
   if (expired.length > 0) return `DEGRADED: expired: ${expired.map(({ subject }) => subject).join(', ')}`;
@@ -134,16 +142,6 @@ export function healthOf(status: MemberStatus, now: Timestamp): string {
   if (underReplicated > 0) return `DEGRADED: ${underReplicated} chunks have too few replicas`;
   if (full.length > 0) return `DEGRADED: full: ${full.join(', ')}`;
   return 'OK';
-}
-
-function replicationText({ replication }: MemberStatus): string {
-  const { underReplicated, unstable, lost } = replication;
-  const parts = [
-    underReplicated === 0 ? 'every chunk has its replicas' : `${underReplicated} chunks have too few replicas`,
-  ];
-  if (unstable > 0) parts.push(`${unstable} not yet reported stable`);
-  if (lost > 0) parts.push(`${lost} LOST`);
-  return parts.join(', ');
 }
 
 function expiresIn(notAfter: Timestamp | undefined, now: Timestamp): string {

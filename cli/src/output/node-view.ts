@@ -15,6 +15,11 @@ export function nodeView(now: Timestamp): RowsView<NodeStatus> {
       { header: 'CAPACITY', cell: ({ capacityBytes }) => formatByteSize(capacityBytes), align: 'right' },
       { header: 'FREE', cell: ({ freeBytes }) => formatByteSize(freeBytes), align: 'right' },
       { header: 'CHUNKS', cell: ({ chunks }) => String(chunks), align: 'right' },
+      {
+        header: 'LEFT',
+        cell: ({ duty, leftChunks, leftBytes }) =>
+          duty === 'draining' ? `${leftChunks} chunks, ${formatByteSize(leftBytes)}` : '-',
+      },
       { header: 'HEARTBEAT', cell: ({ lastHeartbeat }) => age(lastHeartbeat, now) },
       { header: 'VERSION', cell: ({ version }) => version || '-' },
       { header: 'ZONE', cell: ({ zone }) => zone || '-', wide: true },

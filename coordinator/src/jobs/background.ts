@@ -3,7 +3,9 @@
  * the same. Each job is a keeper of its own; what happens elsewhere only pokes them, so a lost poke costs time, not truth.
  */
 import type { Clock, Timer } from '@collective/base/clock';
-import type { ChunkId, InodeNumber, NodeName } from '@collective/base/ids';
+import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from '@collective/base/ids';
+import type { Random } from '@collective/base/random';
+import type { NodeReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
 import type { FoldingNode } from '../placement/plan-fold.ts';
 import { BLOCKS, DOOMED } from '../tables/tables.ts';
@@ -15,13 +17,15 @@ import type { MaintenanceSettings } from './maintenance.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { type OrphanFigures, OrphanJob } from './orphans.ts';
 import { BlockRelease } from './release-blocks.ts';
+import { type PicturedNodes, ReplicaKeeping } from './replica-keeping.ts';
 import { TrashCollector, type TrashParts } from './trash.ts';
 
 export interface BackgroundParts {
   readonly clock: Clock;
+  readonly random: Random;
   readonly engine: Engine;
   readonly orders: NodeOrders;
-  readonly nodes: NodePicture;
+  readonly nodes: KnownNodes;
   /** A change of the namespace that no session asks for. */
   change: TrashParts['change'];
   settings(): MaintenanceSettings;
@@ -40,7 +44,7 @@ export interface BackgroundParts {
 }
 
 /** What is known of nodes; `NodeTable` is one. */
-export interface NodePicture {
+export interface KnownNodes extends PicturedNodes {
   get(node: NodeName): { readonly row: { readonly disk: string } } | undefined;
   /** The chunk stores of nodes that are there. */
   stores(): readonly InventoriedStore[];
@@ -63,7 +67,7 @@ const RELEASE_AFTER_MS = 500;
 export class Background implements AsyncDisposable {
   readonly #parts: BackgroundParts;
   readonly #keepers: Keeper[] = [];
-  readonly #pokes = new Map<Keeper, Timer>();
+  readonly #pokes = new Map<Keeper, { readonly timer: Timer; readonly atMs: number }>();
   readonly #garbage: GarbageCollector;
   readonly #collecting: Keeper;
   readonly #inventory: InventoryJob;
@@ -71,6 +75,7 @@ export class Background implements AsyncDisposable {
   readonly #orphans: OrphanJob;
   readonly #lettingGo: Keeper;
   readonly #fold: FoldJob;
+  readonly #replicas: ReplicaKeeping;
   /** Boot time at which links of nodes ended. */
   readonly #awaySinceMs = new Map<NodeName, number>();
 
@@ -117,6 +122,11 @@ export class Background implements AsyncDisposable {
     engine.watch(BLOCKS, (key, row) => {
       if (this.#fold.noted(key, row)) this.#pokeAfter(0, folding);
     });
+    this.#replicas = new ReplicaKeeping({
+      ...parts,
+      keep: (name, everyMs, work) => this.#keep(name, everyMs, work),
+      pokeAfter: (delayMs, keeper) => this.#pokeAfter(delayMs, keeper),
+    });
     parts.onCrowded((inode, block) => this.#crowded(inode, block, folding));
     const trash = new TrashCollector({
       clock,
@@ -137,8 +147,10 @@ export class Background implements AsyncDisposable {
   }
 
   /** A node has registered or reported. */
-  nodeReported(): void {
+  nodeReported(node: NodeName, { disk, damaged }: Pick<NodeReport, 'disk' | 'damaged'>): void {
     if (this.#inventory.isDue) this.#comparing.poke();
+    const chunks = damaged.filter(({ length }) => length === 16).map((chunk) => chunkIdFromBytes(chunk));
+    this.#replicas.nodeReported(node, disk, chunks);
   }
 
   nodeWentAway(node: NodeName): void {
@@ -186,13 +198,20 @@ export class Background implements AsyncDisposable {
     return this.#garbage.figures;
   }
 
+  /** Survey and repair. */
+  get replicas(): ReplicaKeeping['figures'] {
+    return this.#replicas.figures;
+  }
+
   get figures(): readonly KeeperFigures[] {
     return this.#keepers.map(({ figures }) => figures);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const timer of this.#pokes.values()) timer.cancel();
-    await Promise.all(this.#keepers.map((keeper) => keeper[Symbol.asyncDispose]()));
+    for (const { timer } of this.#pokes.values()) timer.cancel();
+    const ended = this.#keepers.map((keeper) => keeper[Symbol.asyncDispose]());
+    this.#replicas[Symbol.dispose]();
+    await Promise.all(ended);
   }
 
   #crowded(inode: InodeNumber, block: number, folding: Keeper): void {
@@ -233,11 +252,15 @@ export class Background implements AsyncDisposable {
 
   /** Never in the turn of a commit, where nothing may run; many calls within the time make one poke. */
   #pokeAfter(delayMs: number, keeper: Keeper): void {
-    if (this.#pokes.has(keeper)) return;
+    const { clock } = this.#parts;
+    const before = this.#pokes.get(keeper);
+    const atMs = clock.bootMs() + delayMs;
+    if (before !== undefined && before.atMs <= atMs) return;
+    before?.timer.cancel();
     const poke = (): void => {
       this.#pokes.delete(keeper);
       keeper.poke();
     };
-    this.#pokes.set(keeper, this.#parts.clock.setTimer(delayMs, poke, { background: true }));
+    this.#pokes.set(keeper, { timer: clock.setTimer(delayMs, poke, { background: true }), atMs });
   }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ChunkId, type InodeNumber, type NodeName, parseChunkId } from '@collective/base/ids';
 import { BLOCK_BYTES } from '@collective/base/limits';
+import { SeededRandom } from '@collective/base/random';
 import {
   DOOMED_START,
   type DoomedCursor,
@@ -171,6 +172,7 @@ test('a removal pokes the release, and a start finishes what the one before has 
   const begin = (): Background =>
     new Background({
       clock: world.clock,
+      random: new SeededRandom(1),
       engine: world.core.engine,
       orders: new ScriptedOrders(world.clock),
       drawChunkId: () => world.core.drawChunkId(),
@@ -182,6 +184,8 @@ test('a removal pokes the release, and a start finishes what the one before has 
         stores: () => [],
         candidates: () => [],
         space: () => ({ capacityBytes: 1, freeBytes: 1 }),
+        picture: () => new Map(),
+        wasDeaf: () => undefined,
       },
       change: (caller, operation) => world.core.change(caller, operation),
       settings: () => MAINTENANCE_DEFAULTS,

@@ -28,6 +28,8 @@ export class ScriptedOrders implements NodeOrders {
   readonly nodes = new Map<string, ScriptedNode>();
   /** As "forget n1 3": which order, to whom, over how many chunks. */
   readonly record: string[] = [];
+  /** The same with the chunks. */
+  readonly given: { readonly order: string; readonly node: string; readonly chunks: readonly ChunkId[] }[] = [];
   /** How long an order takes. */
   takesMs = 5;
   /** Called when an order has reached its node, before it acts. */
@@ -65,35 +67,38 @@ export class ScriptedOrders implements NodeOrders {
   }
 
   async listChunks(name: NodeName, after: ChunkId | undefined, limit: number): Promise<ChunkPage> {
-    const node = await this.#reach('list', name, limit);
+    const node = await this.#reach('list', name, [], limit);
     const all = [...node.copies.keys()].sort().filter((chunk) => after === undefined || chunk > after);
     const { sequence, incarnation } = node;
     return { chunks: all.slice(0, limit), end: all.length <= limit, sequence, incarnation };
   }
 
   async fetchChunks(name: NodeName, wanted: readonly WantedChunk[]): Promise<ChunkResult[]> {
-    const node = await this.#reach('fetch', name, wanted.length);
+    const node = await this.#reach('fetch', name, wanted);
     return wanted.map(({ chunk, digest, sources, replace }) => {
-      const source = sources.map((each) => this.nodes.get(each)).find((each) => each?.isUp && each.copies.has(chunk));
-      const held = source?.copies.get(chunk);
-      if (held === undefined) return missing(chunk);
+      const copies = sources.flatMap((each) => {
+        const source = this.nodes.get(each);
+        return (source?.isUp && source.copies.get(chunk)) || [];
+      });
+      const held = copies.find(({ damaged }) => !damaged);
+      if (held === undefined) return copies.length === 0 ? missing(chunk) : corrupt(chunk);
       if (!node.copies.has(chunk) || replace) this.put(name, chunk, digest, held.storedLength);
       return this.#result(name, node, chunk);
     });
   }
 
   async forgetChunks(name: NodeName, chunks: readonly ChunkId[]): Promise<void> {
-    const node = await this.#reach('forget', name, chunks.length);
+    const node = await this.#reach('forget', name, asChunks(chunks));
     for (const chunk of chunks) node.copies.delete(chunk);
   }
 
   async verifyChunks(name: NodeName, chunks: readonly ChunkId[]): Promise<ChunkResult[]> {
-    const node = await this.#reach('verify', name, chunks.length);
+    const node = await this.#reach('verify', name, asChunks(chunks));
     return chunks.map((chunk) => this.#result(name, node, chunk));
   }
 
   async foldBlock(name: NodeName, { chunk, pieces }: Fold): Promise<ChunkResult> {
-    const node = await this.#reach('fold', name, pieces.length);
+    const node = await this.#reach('fold', name, [], pieces.length);
     for (const piece of pieces) {
       if (piece.chunk === undefined) continue;
       const id = piece.chunk;
@@ -110,15 +115,21 @@ export class ScriptedOrders implements NodeOrders {
   }
 
   async scrub(name: NodeName): Promise<void> {
-    await this.#reach('scrub', name, 0);
+    await this.#reach('scrub', name);
   }
 
   async compact(name: NodeName): Promise<void> {
-    await this.#reach('compact', name, 0);
+    await this.#reach('compact', name);
   }
 
-  async #reach(order: string, name: string, count: number): Promise<ScriptedNode> {
+  async #reach(
+    order: string,
+    name: string,
+    chunks: readonly { readonly chunk: ChunkId }[] = [],
+    count = chunks.length,
+  ): Promise<ScriptedNode> {
     this.record.push(`${order} ${name} ${count}`);
+    this.given.push({ order, node: name, chunks: chunks.map(({ chunk }) => chunk) });
     await new Promise<void>((resolve) => this.#clock.setTimer(this.takesMs, resolve));
     const node = this.nodes.get(name);
     if (node?.isUp !== true) throw new CollectiveError('unavailable', `${order} on node ${name}: it is not connected`);
@@ -130,11 +141,19 @@ export class ScriptedOrders implements NodeOrders {
   #result(name: NodeName, node: ScriptedNode, chunk: ChunkId): ChunkResult {
     const copy = node.copies.get(chunk);
     if (copy === undefined) return missing(chunk);
-    if (copy.damaged) return { chunk, failure: { code: 'chunk_corrupt', message: 'damaged' } };
+    if (copy.damaged) return corrupt(chunk);
     const { disk, incarnation } = node;
     const { sequence, digest, storedLength } = copy;
     return { chunk, replica: { node: name, disk, incarnation, sequence }, digest, storedLength };
   }
+}
+
+function asChunks(chunks: readonly ChunkId[]): { readonly chunk: ChunkId }[] {
+  return chunks.map((chunk) => ({ chunk }));
+}
+
+function corrupt(chunk: ChunkId): ChunkResult {
+  return { chunk, failure: { code: 'chunk_corrupt', message: 'damaged' } };
 }
 
 function missing(chunk: ChunkId): ChunkResult {

@@ -215,6 +215,9 @@ export class NodeTable {
         certificateExpires: node.report?.certificateExpires,
         incarnation: node.row.incarnation,
         duty: dutyOf(node.row),
+        leftChunks: 0,
+        leftBytes: 0,
+        waiting: [],
       }));
   }
 

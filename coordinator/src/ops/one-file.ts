@@ -51,3 +51,7 @@ export async function start(options: WorldOptions = {}): Promise<{
   const { inode } = await client.make(ROOT, 'f');
   return { world, client, inode, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }
+
+export function numbersFrom(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}

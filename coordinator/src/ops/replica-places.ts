@@ -8,7 +8,7 @@
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
-import { CHUNKS, ORPHAN_CHUNKS, REPAIR_ORDER, UNDER_REPLICATED } from '../tables/tables.ts';
+import { CHUNKS, ORPHAN_CHUNKS, REPAIR_ORDER, TO_MOVE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
 
 /** Replicas that count: a damaged one is none. */
 export function soundReplicas(row: Pick<ChunkRow, 'replicas'>): number {
@@ -18,15 +18,16 @@ export function soundReplicas(row: Pick<ChunkRow, 'replicas'>): number {
 /** The row alone says that replicas are missing. Nobody misses replicas of garbage. */
 export function noteIfShort(tx: OperationRun, id: ChunkId, row: ChunkRow): void {
   const sound = soundReplicas(row);
-  if (row.references > 0 && (sound < row.wanted || sound < row.replicas.length)) noteForRepair(tx, id, sound);
+  const bytes = Math.max(0, row.wanted - sound) * row.storedLength;
+  if (row.references > 0 && (sound < row.wanted || sound < row.replicas.length)) noteForRepair(tx, id, sound, bytes);
 }
 
-/** `sound`: replicas that can be counted on, by whatever the caller knows; fewer come first. */
-export function noteForRepair(tx: OperationRun, id: ChunkId, sound: number): void {
+/** `sound`: replicas that can be counted on, by whatever the caller knows; fewer come first. `bytes`: to be copied. */
+export function noteForRepair(tx: OperationRun, id: ChunkId, sound: number, bytes = 0): void {
   const known = tx.get(UNDER_REPLICATED, id);
-  if (known?.sound === sound) return;
-  if (known !== undefined) tx.remove(REPAIR_ORDER, known.sound, id);
-  const row = { since: known?.since ?? tx.now, sound };
+  if (known?.sound === sound && known.bytes === bytes) return;
+  if (known !== undefined && known.sound !== sound) tx.remove(REPAIR_ORDER, known.sound, id);
+  const row = { since: known?.since ?? tx.now, sound, bytes };
   tx.put(UNDER_REPLICATED, row, id);
   tx.put(REPAIR_ORDER, row, sound, id);
 }
@@ -36,6 +37,17 @@ export function noLongerForRepair(tx: OperationRun, id: ChunkId): void {
   if (known === undefined) return;
   tx.remove(REPAIR_ORDER, known.sound, id);
   tx.remove(UNDER_REPLICATED, id);
+}
+
+/** It has its replicas, but not all where they should be: copies to be made elsewhere, places to be given up. */
+export function noteToMove(tx: OperationRun, id: ChunkId, bytes: number): void {
+  const known = tx.get(REPAIR_ORDER, TO_MOVE, id);
+  if (known?.bytes === bytes) return;
+  tx.put(REPAIR_ORDER, { since: known?.since ?? tx.now, sound: TO_MOVE, bytes }, TO_MOVE, id);
+}
+
+export function noLongerToMove(tx: OperationRun, id: ChunkId): void {
+  if (tx.get(REPAIR_ORDER, TO_MOVE, id) !== undefined) tx.remove(REPAIR_ORDER, TO_MOVE, id);
 }
 
 /**
@@ -76,6 +88,13 @@ function changePlaces(
   if (row === undefined) return undefined;
   const changed = { ...row, replicas: change(row.replicas) };
   tx.put(CHUNKS, changed, id);
+  for (const each of row.replicas)
+    if (!each.stable && !changed.replicas.some((other) => isSamePut(each, other)))
+      tx.remove(UNSTABLE, each.node as NodeName, each.disk, each.incarnation, each.sequence, id);
   noteIfShort(tx, id, changed);
   return changed;
+}
+
+function isSamePut(a: ReplicaPlace, b: ReplicaPlace): boolean {
+  return a.node === b.node && a.disk === b.disk && a.incarnation === b.incarnation && a.sequence === b.sequence;
 }

@@ -1,5 +1,8 @@
 /** What a coordinator tells Prometheus: read from its parts when somebody looks, so that the hot path counts nothing twice. */
 import { Gauge, Registry } from 'prom-client';
+import type { Background } from '../jobs/background.ts';
+import type { KeeperFigures } from '../jobs/keeper.ts';
+import type { ReplicaFigures } from '../jobs/replica-keeping.ts';
 import type { MemberState } from '../member-state.ts';
 
 export function coordinatorMetrics(state: MemberState): Registry {
@@ -14,7 +17,7 @@ export function coordinatorMetrics(state: MemberState): Registry {
       },
     });
   };
-  const { core, log, nodes, links } = state;
+  const { core, log, nodes, links, background } = state;
   const { engine } = core;
   gauge('sessions', 'Sessions that are attached or may come back', () => core.figures.sessions);
   gauge('promises', 'Inodes on which promises are held', () => core.figures.promises);
@@ -43,7 +46,6 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('trash_bytes', 'Bytes in the trash of all realms, before replication', () => engine.totalUsage.trashBytes);
   gauge('trash_files', 'Files and directories in the trash of all realms', () => engine.totalUsage.trashInodes);
   gauge('used_bytes', 'Used on all nodes', () => nodes.space().usedBytes);
-  const { background } = state;
   gauge('garbage_chunks', 'Chunks that nothing names, as last counted', () => background.garbage.chunks);
   gauge('garbage_bytes', 'Of these, on all nodes together', () => background.garbage.storedBytes);
   gauge(
@@ -56,5 +58,63 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('orphan_chunks', 'Chunks on nodes that nothing names there, as last counted', () => background.orphans.chunks);
   gauge('blocks_folded_total', 'Blocks of many slices folded since the start', () => background.folds.folded);
   gauge('blocks_to_fold', 'Blocks noted to be folded', () => background.folds.candidates);
+  const replicas = (): ReplicaFigures => background.replicas;
+  gauge(
+    'chunks_under_replicated',
+    'Chunks with fewer replicas than they should have, by the last survey',
+    () => replicas().survey.short,
+  );
+  gauge(
+    'chunks_to_move',
+    'Chunks whose replicas are not all where they should be, by the last survey',
+    () => replicas().survey.toMove,
+  );
+  gauge('chunks_unreadable', 'Chunks that could not be read at the last survey', () => replicas().survey.unreadable);
+  gauge(
+    'chunks_without_sound_copy',
+    'Chunks of which no sound copy was left at the last survey',
+    () => replicas().survey.lost,
+  );
+  gauge('repair_left_chunks', 'Chunks that are noted for repair', () => replicas().repair.leftChunks);
+  gauge('repair_left_bytes', 'Bytes that are to be copied', () => replicas().repair.leftBytes);
+  gauge('repair_copied_bytes_total', 'Bytes copied between nodes since the start', () => replicas().mover.copiedBytes);
+  gauge(
+    'repair_copied_chunks_total',
+    'Chunks copied between nodes since the start',
+    () => replicas().mover.copiedChunks,
+  );
+  gauge(
+    'repair_reread_bytes_total',
+    'Bytes read again before a replica went, since the start',
+    () => replicas().mover.readBytes,
+  );
+  gauge('repair_given_up_total', 'Replicas that were given up since the start', () => replicas().mover.givenUp);
+  gauge('repair_failures_total', 'Orders of repair that failed since the start', () => replicas().mover.failures);
+  jobGauge(registry, 'job_working', 'Whether a round is under way', background, ({ state }) =>
+    state === 'working' ? 1 : 0,
+  );
+  jobGauge(registry, 'job_failing', 'Whether the last round failed', background, ({ state }) =>
+    state === 'failing' ? 1 : 0,
+  );
+  jobGauge(registry, 'job_rounds_total', 'Rounds since the start', background, ({ rounds }) => rounds);
   return registry;
+}
+
+/** One figure of each job. */
+function jobGauge(
+  registry: Registry,
+  name: string,
+  help: string,
+  background: Background,
+  read: (figures: KeeperFigures) => number,
+): void {
+  new Gauge({
+    name: `collective_coordinator_${name}`,
+    help,
+    labelNames: ['job'],
+    registers: [registry],
+    collect() {
+      for (const figures of background.figures) this.set({ job: figures.name }, read(figures));
+    },
+  });
 }

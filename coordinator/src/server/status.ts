@@ -1,10 +1,10 @@
 /** The answer to "how is this member": figures gathered from the parts that know them (D8: also what is not well). */
 import type { Clock, Timestamp } from '@collective/base/clock';
-import type { CertificateStatus, Status } from '@collective/protocol/gen/admin';
+import type { CertificateStatus, JobStatus, Status } from '@collective/protocol/gen/admin';
 import type { Trust } from '@collective/protocol/tls/trust-files';
+import type { KeeperFigures } from '../jobs/keeper.ts';
 import type { MemberState } from '../member-state.ts';
-import { prefixEnd } from '../tables/table.ts';
-import { UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { replicationHealth, withDrain } from './replication-health.ts';
 
 export interface StatusParts {
   readonly clock: Clock;
@@ -16,17 +16,11 @@ export interface StatusParts {
   readonly started: Timestamp;
 }
 
-/** Counted up to here; beyond, "at least" is enough for a person. */
-const COUNTED_MAX = 10_000;
-
 export async function gatherStatus(parts: StatusParts): Promise<Status> {
   const { state, clock } = parts;
   const { engine } = state.core;
-  const counted = await engine.run((tx) => ({
-    under: tx.scan(UNDER_REPLICATED, UNDER_REPLICATED.prefix, prefixEnd(UNDER_REPLICATED.prefix), COUNTED_MAX).length,
-    unstable: tx.scan(UNSTABLE, UNSTABLE.prefix, prefixEnd(UNSTABLE.prefix), COUNTED_MAX).length,
-  }));
-  const nodes = state.nodes.status();
+  const replication = await replicationHealth(state);
+  const nodes = state.nodes.status().map((node) => withDrain(node, state.background.replicas));
   const space = state.nodes.space();
   const { directories, inodes, trashBytes, trashInodes: trashFiles } = engine.totalUsage;
   return {
@@ -45,15 +39,21 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     directories,
     trashBytes,
     trashFiles,
-    replication: {
-      replicas: nodes.reduce((sum, node) => sum + node.chunks, 0),
-      underReplicated: counted.under,
-      unstable: counted.unstable,
-      lost: state.events.latest.filter(({ kind }) => kind === 'block-reverted').length,
-    },
+    replication,
     certificates: certificates(parts, nodes),
     time: clock.now(),
     events: state.events.latest.map((event) => ({ ...event, details: { ...event.details } })),
+    jobs: state.background.figures.map((figures) => jobStatus(figures, clock.bootMs())),
+  };
+}
+
+function jobStatus({ beganMs, endedMs, total, failure, ...figures }: KeeperFigures, nowMs: number): JobStatus {
+  const sinceMs = endedMs ?? beganMs;
+  return {
+    ...figures,
+    total,
+    sinceSeconds: sinceMs === undefined ? undefined : Math.max(0, Math.round((nowMs - sinceMs) / 1000)),
+    failure: failure ?? '',
   };
 }
 

@@ -109,13 +109,14 @@ export const ORPHAN_CHUNKS = defineTable(
 );
 /** Chunks that have not the replicas that they should (D8). */
 export const UNDER_REPLICATED = defineTable('under-replicated', 'U', RepairRow, (chunk: ChunkId) => chunkKey(chunk));
-/** The same by how many sound replicas they have: the most endangered is repaired first. */
+/** The same by how many sound replicas they have: the most endangered is repaired first. Under TO_MOVE, last, those that have enough, but not where they should. */
 export const REPAIR_ORDER = defineTable(
   'repair-order',
   'Y',
   RepairRow,
   (sound: number, chunk: ChunkId) => String.fromCharCode(Math.min(sound, 255)) + chunkKey(chunk),
 );
+export const TO_MOVE = 255;
 /** Replicas not yet reported stable (D3), by node and disk: another disk's incarnations and sequences say nothing. The value names the chunk. */
 export const UNSTABLE = defineTable(
   'unstable',

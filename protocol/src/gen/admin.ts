@@ -46,6 +46,7 @@ export interface Status {
   trashBytes: number;
   /** and directories */
   trashFiles: number;
+  jobs: JobStatus[];
 }
 
 export interface ReplicationHealth {
@@ -55,8 +56,45 @@ export interface ReplicationHealth {
   underReplicated: number;
   /** not yet reported stable by their nodes */
   unstable: number;
-  /** reverted or unreadable */
+  /** reverted: lost before they were stable */
   lost: number;
+  /** enough replicas, but not all where they should be, or too many */
+  toMove: number;
+  /** no sound copy left */
+  unreadable: number;
+  /** that are to be copied */
+  bytesToRepair: number;
+  /** at the speed of the last half minute; 0: none is left, or none moves */
+  restSeconds: number;
+  /** copied since the coordinator's start */
+  repairedBytes: number;
+  /** those that cannot be repaired now */
+  waiting: WaitingChunks[];
+  /** of the last copy that failed; empty: none did */
+  failure: string;
+}
+
+export interface WaitingChunks {
+  /** a word for programs */
+  reason: string;
+  says: string;
+  chunks: number;
+}
+
+/** One thing that the member does by itself. */
+export interface JobStatus {
+  name: string;
+  /** "resting", "working", "failing" */
+  state: string;
+  done: number;
+  /** unset: not known */
+  total?: number | undefined;
+  unit: string;
+  /** since the coordinator's start */
+  rounds: number;
+  /** since the round under way began, or the last one ended */
+  sinceSeconds?: number | undefined;
+  failure: string;
 }
 
 export interface CertificateStatus {
@@ -97,6 +135,11 @@ export interface NodeStatus {
   incarnation: number;
   /** "active", "cordoned", "draining" */
   duty: string;
+  /** Of a draining node, by the last walk over all chunks and what has moved since; `nodes drain` counts anew. */
+  leftChunks: number;
+  leftBytes: number;
+  /** those of them that cannot move now */
+  waiting: WaitingChunks[];
 }
 
 export interface SetNodeDutyRequest {
@@ -585,6 +628,7 @@ function createBaseStatus(): Status {
     events: [],
     trashBytes: 0,
     trashFiles: 0,
+    jobs: [],
   };
 }
 
@@ -646,6 +690,9 @@ export const Status: MessageFns<Status> = {
     }
     if (message.trashFiles !== 0) {
       writer.uint32(152).uint64(message.trashFiles);
+    }
+    for (const v of message.jobs) {
+      JobStatus.encode(v!, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -815,6 +862,14 @@ export const Status: MessageFns<Status> = {
             message.trashFiles = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.jobs.push(JobStatus.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -886,6 +941,9 @@ export const Status: MessageFns<Status> = {
     if (message.trashFiles !== 0) {
       obj.trashFiles = Math.round(message.trashFiles);
     }
+    if (message.jobs?.length) {
+      obj.jobs = message.jobs.map((e) => JobStatus.toJSON(e));
+    }
     return obj;
   },
 
@@ -917,12 +975,25 @@ export const Status: MessageFns<Status> = {
     message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
     message.trashBytes = object.trashBytes ?? 0;
     message.trashFiles = object.trashFiles ?? 0;
+    message.jobs = object.jobs?.map((e) => JobStatus.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseReplicationHealth(): ReplicationHealth {
-  return { replicas: 0, underReplicated: 0, unstable: 0, lost: 0 };
+  return {
+    replicas: 0,
+    underReplicated: 0,
+    unstable: 0,
+    lost: 0,
+    toMove: 0,
+    unreadable: 0,
+    bytesToRepair: 0,
+    restSeconds: 0,
+    repairedBytes: 0,
+    waiting: [],
+    failure: "",
+  };
 }
 
 export const ReplicationHealth: MessageFns<ReplicationHealth> = {
@@ -938,6 +1009,27 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     }
     if (message.lost !== 0) {
       writer.uint32(32).uint64(message.lost);
+    }
+    if (message.toMove !== 0) {
+      writer.uint32(40).uint64(message.toMove);
+    }
+    if (message.unreadable !== 0) {
+      writer.uint32(48).uint64(message.unreadable);
+    }
+    if (message.bytesToRepair !== 0) {
+      writer.uint32(56).uint64(message.bytesToRepair);
+    }
+    if (message.restSeconds !== 0) {
+      writer.uint32(64).uint32(message.restSeconds);
+    }
+    if (message.repairedBytes !== 0) {
+      writer.uint32(72).uint64(message.repairedBytes);
+    }
+    for (const v of message.waiting) {
+      WaitingChunks.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.failure !== "") {
+      writer.uint32(90).string(message.failure);
     }
     return writer;
   },
@@ -987,6 +1079,62 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
             message.lost = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.toMove = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.unreadable = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.bytesToRepair = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.restSeconds = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.repairedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.waiting.push(WaitingChunks.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.failure = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1013,6 +1161,27 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     if (message.lost !== 0) {
       obj.lost = Math.round(message.lost);
     }
+    if (message.toMove !== 0) {
+      obj.toMove = Math.round(message.toMove);
+    }
+    if (message.unreadable !== 0) {
+      obj.unreadable = Math.round(message.unreadable);
+    }
+    if (message.bytesToRepair !== 0) {
+      obj.bytesToRepair = Math.round(message.bytesToRepair);
+    }
+    if (message.restSeconds !== 0) {
+      obj.restSeconds = Math.round(message.restSeconds);
+    }
+    if (message.repairedBytes !== 0) {
+      obj.repairedBytes = Math.round(message.repairedBytes);
+    }
+    if (message.waiting?.length) {
+      obj.waiting = message.waiting.map((e) => WaitingChunks.toJSON(e));
+    }
+    if (message.failure !== "") {
+      obj.failure = message.failure;
+    }
     return obj;
   },
 
@@ -1025,6 +1194,274 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     message.underReplicated = object.underReplicated ?? 0;
     message.unstable = object.unstable ?? 0;
     message.lost = object.lost ?? 0;
+    message.toMove = object.toMove ?? 0;
+    message.unreadable = object.unreadable ?? 0;
+    message.bytesToRepair = object.bytesToRepair ?? 0;
+    message.restSeconds = object.restSeconds ?? 0;
+    message.repairedBytes = object.repairedBytes ?? 0;
+    message.waiting = object.waiting?.map((e) => WaitingChunks.fromPartial(e)) || [];
+    message.failure = object.failure ?? "";
+    return message;
+  },
+};
+
+function createBaseWaitingChunks(): WaitingChunks {
+  return { reason: "", says: "", chunks: 0 };
+}
+
+export const WaitingChunks: MessageFns<WaitingChunks> = {
+  encode(message: WaitingChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    if (message.says !== "") {
+      writer.uint32(18).string(message.says);
+    }
+    if (message.chunks !== 0) {
+      writer.uint32(24).uint64(message.chunks);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WaitingChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWaitingChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.says = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.chunks = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: WaitingChunks): unknown {
+    const obj: any = {};
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.says !== "") {
+      obj.says = message.says;
+    }
+    if (message.chunks !== 0) {
+      obj.chunks = Math.round(message.chunks);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WaitingChunks>): WaitingChunks {
+    return WaitingChunks.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WaitingChunks>): WaitingChunks {
+    const message = createBaseWaitingChunks();
+    message.reason = object.reason ?? "";
+    message.says = object.says ?? "";
+    message.chunks = object.chunks ?? 0;
+    return message;
+  },
+};
+
+function createBaseJobStatus(): JobStatus {
+  return { name: "", state: "", done: 0, total: undefined, unit: "", rounds: 0, sinceSeconds: undefined, failure: "" };
+}
+
+export const JobStatus: MessageFns<JobStatus> = {
+  encode(message: JobStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.state !== "") {
+      writer.uint32(18).string(message.state);
+    }
+    if (message.done !== 0) {
+      writer.uint32(24).uint64(message.done);
+    }
+    if (message.total !== undefined) {
+      writer.uint32(32).uint64(message.total);
+    }
+    if (message.unit !== "") {
+      writer.uint32(42).string(message.unit);
+    }
+    if (message.rounds !== 0) {
+      writer.uint32(48).uint64(message.rounds);
+    }
+    if (message.sinceSeconds !== undefined) {
+      writer.uint32(56).uint64(message.sinceSeconds);
+    }
+    if (message.failure !== "") {
+      writer.uint32(66).string(message.failure);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.done = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.total = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.unit = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.rounds = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sinceSeconds = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.failure = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: JobStatus): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.done !== 0) {
+      obj.done = Math.round(message.done);
+    }
+    if (message.total !== undefined) {
+      obj.total = Math.round(message.total);
+    }
+    if (message.unit !== "") {
+      obj.unit = message.unit;
+    }
+    if (message.rounds !== 0) {
+      obj.rounds = Math.round(message.rounds);
+    }
+    if (message.sinceSeconds !== undefined) {
+      obj.sinceSeconds = Math.round(message.sinceSeconds);
+    }
+    if (message.failure !== "") {
+      obj.failure = message.failure;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobStatus>): JobStatus {
+    return JobStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobStatus>): JobStatus {
+    const message = createBaseJobStatus();
+    message.name = object.name ?? "";
+    message.state = object.state ?? "";
+    message.done = object.done ?? 0;
+    message.total = object.total ?? undefined;
+    message.unit = object.unit ?? "";
+    message.rounds = object.rounds ?? 0;
+    message.sinceSeconds = object.sinceSeconds ?? undefined;
+    message.failure = object.failure ?? "";
     return message;
   },
 };
@@ -1358,6 +1795,9 @@ function createBaseNodeStatus(): NodeStatus {
     certificateExpires: undefined,
     incarnation: 0,
     duty: "",
+    leftChunks: 0,
+    leftBytes: 0,
+    waiting: [],
   };
 }
 
@@ -1404,6 +1844,15 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.duty !== "") {
       writer.uint32(114).string(message.duty);
+    }
+    if (message.leftChunks !== 0) {
+      writer.uint32(120).uint64(message.leftChunks);
+    }
+    if (message.leftBytes !== 0) {
+      writer.uint32(128).uint64(message.leftBytes);
+    }
+    for (const v of message.waiting) {
+      WaitingChunks.encode(v!, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1533,6 +1982,30 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.duty = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.leftChunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.leftBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.waiting.push(WaitingChunks.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1589,6 +2062,15 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     if (message.duty !== "") {
       obj.duty = message.duty;
     }
+    if (message.leftChunks !== 0) {
+      obj.leftChunks = Math.round(message.leftChunks);
+    }
+    if (message.leftBytes !== 0) {
+      obj.leftBytes = Math.round(message.leftBytes);
+    }
+    if (message.waiting?.length) {
+      obj.waiting = message.waiting.map((e) => WaitingChunks.toJSON(e));
+    }
     return obj;
   },
 
@@ -1615,6 +2097,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
       : undefined;
     message.incarnation = object.incarnation ?? 0;
     message.duty = object.duty ?? "";
+    message.leftChunks = object.leftChunks ?? 0;
+    message.leftBytes = object.leftBytes ?? 0;
+    message.waiting = object.waiting?.map((e) => WaitingChunks.fromPartial(e)) || [];
     return message;
   },
 };

@@ -123,13 +123,15 @@ export interface OrphanChunkRow {
   forgotten: Stamp | undefined;
 }
 
-/** A chunk that has not the replicas that it should (D8). */
+/** A chunk that has not the replicas that it should, or not where it should (D8). */
 export interface RepairRow {
   since:
     | Stamp
     | undefined;
   /** replicas that count: its place in the order of repair */
   sound: number;
+  /** that are to be copied */
+  bytes: number;
 }
 
 export interface RealmRow {
@@ -1823,7 +1825,7 @@ export const OrphanChunkRow: MessageFns<OrphanChunkRow> = {
 };
 
 function createBaseRepairRow(): RepairRow {
-  return { since: undefined, sound: 0 };
+  return { since: undefined, sound: 0, bytes: 0 };
 }
 
 export const RepairRow: MessageFns<RepairRow> = {
@@ -1833,6 +1835,9 @@ export const RepairRow: MessageFns<RepairRow> = {
     }
     if (message.sound !== 0) {
       writer.uint32(24).uint32(message.sound);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(32).uint64(message.bytes);
     }
     return writer;
   },
@@ -1866,6 +1871,14 @@ export const RepairRow: MessageFns<RepairRow> = {
             message.sound = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1886,6 +1899,9 @@ export const RepairRow: MessageFns<RepairRow> = {
     if (message.sound !== 0) {
       obj.sound = Math.round(message.sound);
     }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
     return obj;
   },
 
@@ -1896,6 +1912,7 @@ export const RepairRow: MessageFns<RepairRow> = {
     const message = createBaseRepairRow();
     message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
     message.sound = object.sound ?? 0;
+    message.bytes = object.bytes ?? 0;
     return message;
   },
 };

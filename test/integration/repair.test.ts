@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, describe, test } from 'node:test';
+import { CollectiveError } from '@collective/base/errors';
+import type { Member } from '@collective/client';
+import { until } from './cli-world.ts';
+import { seededFile, sha256Of } from './random-file.ts';
+import { RunningMember } from './running-member.ts';
+import { checkUploads, Uploads } from './uploads.ts';
+
+const MiB = 1024 * 1024;
+/** A test that hangs shall fail and show the logs. */
+const ENDS = { timeout: 300_000 };
+const MENDED_WITHIN_MS = 90_000;
+/** Short, so that a test need not wait for ten minutes; longer than a restart. */
+const REPAIR_AFTER_SECONDS = 4;
+
+let member: RunningMember;
+afterEach(async (t) => {
+  member?.printLogs(t);
+  await member?.[Symbol.asyncDispose]();
+});
+
+async function start(nodes: number): Promise<Member> {
+  member = await RunningMember.start({ nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i + 1}` })) });
+  const session = await member.connect();
+  await session.admin.setMaintenance({ repairAfterSeconds: REPAIR_AFTER_SECONDS, garbageGraceSeconds: 0 });
+  return session;
+}
+
+interface Stored {
+  readonly path: string;
+  readonly content: readonly Uint8Array[];
+}
+
+async function store(session: Member, count: number, seed: number): Promise<Stored[]> {
+  const files = Array.from({ length: count }, (_, i) => ({
+    path: `/${seed}-${i}.raw`,
+    content: [seededFile(seed + i, 1 + ((i * 7_919_000) % (9 * MiB)))],
+  }));
+  for (let at = 0; at < count; at += 8)
+    await Promise.all(files.slice(at, at + 8).map(({ path, content }) => session.files.write(path, content)));
+  return files;
+}
+
+/** Every chunk of every file has as many whole replicas as its realm wants, and the bytes are those that were stored. Answers how many replicas. */
+async function untilWhole(session: Member, files: readonly Stored[], wanted = 2): Promise<number> {
+  let seen: unknown;
+  let replicas = 0;
+  for (const { path, content } of files) {
+    await until(
+      async () => {
+        const report = await session.files.verify(path);
+        seen = { ...report, bad: report.bad.map(({ node, error }) => `${node}: ${String(error)}`) };
+        // A node that is away keeps its places: it may come back.
+        const good = report.replicas - report.bad.length;
+        const isWhole = good === report.chunks * wanted && report.bad.every(({ node }) => !member.node(node).isRunning);
+        if (isWhole) replicas += good;
+        return isWhole;
+      },
+      `${path} has its replicas`,
+      MENDED_WITHIN_MS,
+      () => JSON.stringify(seen),
+    );
+    assert.equal(await sha256Of(session.files.read(path)), await sha256Of(content), path);
+  }
+  return replicas;
+}
+
+/** As they say in their heartbeats. */
+async function copiesOnNodes(): Promise<number> {
+  return (await member.status()).nodes.reduce((sum, { chunks }) => sum + chunks, 0);
+}
+
+describe('what breaks is repaired', () => {
+  test('D8: a node that dies with its disk: everything has two replicas again, byte for byte', ENDS, async () => {
+    const session = await start(4);
+    const files = await store(session, 24, 100);
+    const lost = (await member.status()).nodes.find(({ name }) => name === 'node-2')?.chunks ?? 0;
+    assert.ok(lost > 5, `node-2 has ${lost} chunks`);
+    await member.node('node-2').kill();
+    await rm(join(member.folder, 'node-2', 'store'), { recursive: true });
+    await untilWhole(session, files);
+    const { replication, jobs } = await member.status();
+    assert.ok(replication.repairedBytes > 0, 'copied since the start');
+    assert.deepEqual([replication.bytesToRepair, replication.unreadable, replication.failure], [0, 0, '']);
+    assert.ok(jobs.some(({ name }) => name === 'repair'));
+    assert.ok((await member.status()).events.some(({ kind }) => kind === 'node-given-up'));
+
+    await session.admin.setNodeDuty('node-2', 'draining');
+    await untilEmpty(session, 'node-2');
+    await session.admin.removeNode('node-2');
+    assert.deepEqual(
+      (await member.status()).nodes.map(({ name }) => name),
+      ['node-1', 'node-3', 'node-4'],
+      'a dead node can be removed once nothing names it',
+    );
+    await untilWhole(session, files);
+  });
+
+  test(
+    'D8: a node that comes back after it was given up: what is too many goes, and every byte is there',
+    ENDS,
+    async () => {
+      const session = await start(3);
+      const files = await store(session, 20, 200);
+      const copies = await untilWhole(session, files);
+      await member.node('node-3').kill();
+      await untilWhole(session, files);
+      assert.ok((await member.status()).events.some(({ kind }) => kind === 'node-given-up'));
+      let seen = 0;
+      const isAsMany = (wanted: (seen: number) => boolean) => async (): Promise<boolean> => {
+        seen = await copiesOnNodes();
+        return wanted(seen);
+      };
+      const show = (): string => `${seen} copies, ${copies} are named`;
+      await until(
+        isAsMany((found) => found > copies),
+        'there are more copies with those on node-3',
+        MENDED_WITHIN_MS,
+        show,
+      );
+      await member.node('node-3').start();
+      await until(
+        isAsMany((found) => found === copies),
+        'no copy is too many',
+        MENDED_WITHIN_MS,
+        show,
+      );
+      await untilWhole(session, files);
+    },
+  );
+
+  test('D8, D10: a disk that was lost: its node gets everything again, on the new one', ENDS, async () => {
+    const session = await start(2);
+    const files = await store(session, 12, 300);
+    await member.node('node-1').end();
+    await rm(join(member.folder, 'node-1', 'store'), { recursive: true });
+    await member.node('node-1').start();
+    await untilWhole(session, files);
+    assert.ok((await member.status()).events.some(({ kind }) => kind === 'disk-lost'));
+  });
+});
+
+describe('a node that is to go', () => {
+  test('D8: it is drained under load, nothing is left on it, and only then it can be removed', ENDS, async () => {
+    const session = await start(3);
+    const files = await store(session, 16, 400);
+    await session.files.mkdir('/load');
+    const uploads = new Uploads(session, '/load', 40 * MiB);
+    await until(() => uploads.storedBytes > 4 * MiB, 'the load is under way', 30_000);
+
+    await assert.rejects(session.admin.removeNode('node-2'), isBusy);
+    const first = await session.admin.setNodeDuty('node-2', 'draining');
+    assert.ok(first.chunks > 0);
+    await assert.rejects(session.admin.removeNode('node-2'), isBusy);
+    await until(
+      async () => (await session.admin.nodeHolding('node-2')).chunks < first.chunks / 2,
+      'half of it has moved',
+      MENDED_WITHIN_MS,
+    );
+    await uploads.stop();
+    await untilEmpty(session, 'node-2');
+    await session.admin.removeNode('node-2');
+    await member.node('node-2').end();
+    assert.deepEqual(
+      (await member.status()).nodes.map(({ name }) => name),
+      ['node-1', 'node-3'],
+    );
+    await checkUploads(session, uploads.all);
+    await untilWhole(session, files);
+  });
+
+  test('D8: with too few other nodes a drain says why it waits, and ends when one more is there', ENDS, async () => {
+    const session = await start(3);
+    await member.node('node-3').end();
+    const files = await store(session, 4, 500);
+    await session.admin.setNodeDuty('node-1', 'draining');
+    const { nodes } = await member.untilStatus(
+      // Until the node that has ended is known as away, orders to it fail.
+      (status) =>
+        status.nodes.find(({ name }) => name === 'node-1')?.waiting.some(({ reason }) => reason === 'no-target') ??
+        false,
+      'the drain says why it waits',
+      60_000,
+    );
+    const waiting = nodes.find(({ name }) => name === 'node-1');
+    assert.deepEqual(
+      waiting?.waiting.map(({ reason }) => reason),
+      ['no-target'],
+    );
+    assert.ok((waiting?.leftChunks ?? 0) >= 4);
+    await assert.rejects(session.admin.removeNode('node-1'), isBusy);
+    await member.node('node-3').start();
+    await untilEmpty(session, 'node-1');
+    await untilWhole(session, files);
+  });
+});
+
+function isBusy(thrown: unknown): boolean {
+  assert.ok(thrown instanceof CollectiveError, String(thrown));
+  assert.equal(thrown.code, 'busy', thrown.message);
+  return true;
+}
+
+async function untilEmpty(session: Member, node: string): Promise<void> {
+  let seen: unknown;
+  await until(
+    async () => {
+      const holding = await session.admin.nodeHolding(node);
+      seen = holding;
+      return holding.chunks === 0;
+    },
+    `nothing is left on ${node}`,
+    MENDED_WITHIN_MS,
+    () => JSON.stringify(seen),
+  );
+}
