@@ -21,6 +21,8 @@ export interface Transaction {
   remove<P extends readonly unknown[], V>(table: Table<P, V>, ...parts: P): void;
   /** Rows with `from` <= key < `to`, in order, at most `limit`. Bounds are whole keys. */
   scan<P extends readonly unknown[], V>(table: Table<P, V>, from: string, to: string, limit: number): Row<V>[];
+  /** All of these keys will be asked for: fetched in one go where they are not in memory. */
+  need(keys: readonly string[]): void;
   /** A number from the reserved range; never given twice (M2a). */
   newInode(): InodeNumber;
 }

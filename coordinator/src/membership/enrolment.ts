@@ -13,7 +13,7 @@ import type { CreatedToken, CreateTokenRequest, IssuedCertificate } from '@colle
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import type { Engine, Transaction } from '../engine/transaction.ts';
-import { allRealms } from '../ops/realms.ts';
+import { realmAt } from '../ops/realm-settings.ts';
 import type { SubjectRealm, TokenRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { SUBJECTS, TOKENS } from '../tables/tables.ts';
@@ -192,17 +192,7 @@ function sweepTokens(tx: Transaction): void {
 function realmsOf(tx: Transaction, { role, realms }: CreateTokenRequest): SubjectRealm[] {
   if (role === 'node') return [];
   if (realms.length === 0) return [{ realm: ROOT_REALM, readOnly: false }];
-  const known = allRealms(tx);
-  return realms.map(({ path, readOnly }) => {
-    const wanted = `/${path
-      .split('/')
-      .filter((part) => part !== '')
-      .join('/')}`;
-    const found = known.find(({ row }) => row.path === wanted);
-    if (found === undefined)
-      throw new CollectiveError('not_found', `Create a token for realm '${wanted}': there is no such realm`);
-    return { realm: found.realm, readOnly };
-  });
+  return realms.map(({ path, readOnly }) => ({ realm: realmAt(tx, path).realm, readOnly }));
 }
 
 function hashOf(token: string): string {

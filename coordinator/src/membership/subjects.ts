@@ -9,6 +9,7 @@ import type { Identity } from '@collective/protocol/gen/admin';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import { memberOf, parseSpiffeId, type SpiffeId } from '@collective/protocol/tls/spiffe-id';
 import type { Transaction } from '../engine/transaction.ts';
+import { realmPath } from '../ops/realm-path.ts';
 import type { SubjectRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { RANGES, REALMS, SUBJECTS } from '../tables/tables.ts';
@@ -81,11 +82,10 @@ export function wireIdentity(tx: Transaction, row: SubjectRow): Identity {
     trusted: row.trusted,
     uid: row.uid,
     gid: row.gid,
-    realms: row.realms.map(({ realm, readOnly }) => ({
-      realm,
-      readOnly,
-      path: tx.get(REALMS, realm as typeof ROOT_REALM)?.path ?? '',
-    })),
+    realms: row.realms.map(({ realm, readOnly }) => {
+      const found = tx.get(REALMS, realm as typeof ROOT_REALM);
+      return { realm, readOnly, path: found === undefined ? '' : realmPath(tx, found) };
+    }),
     member: memberOf(trustDomain),
     trustDomain,
   };

@@ -12,6 +12,7 @@ import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
 import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
 import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
 import type { OperationContext } from './context.ts';
+import { realmPath } from './realm-path.ts';
 import { addStoredBytes, trashHint, yieldTrash } from './trash.ts';
 
 /** Blocks that one operation cuts away; a longer cut is made in steps (M3). */
@@ -171,7 +172,8 @@ export function abandonBlocks(
 /** The bytes fit into the realm's quota. */
 export function requireQuota(context: OperationContext, realm: number, moreBytes: number): void {
   if (moreBytes <= 0) return;
-  const { quotaBytes, path } = realmRow(context, realm);
+  const row = realmRow(context, realm);
+  const { quotaBytes } = row;
   if (quotaBytes === 0) return;
   const granted = context.grantedElsewhere(realm);
   const missing = (): number => context.tx.usageOf(realm).bytes + granted + moreBytes - quotaBytes;
@@ -180,12 +182,13 @@ export function requireQuota(context: OperationContext, realm: number, moreBytes
   const { bytes, trashBytes } = context.tx.usageOf(realm);
   throw new CollectiveError(
     'quota_exceeded',
-    `Store ${moreBytes} bytes in realm ${path}: ${bytes} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others${trashHint(trashBytes)}`,
+    `Store ${moreBytes} bytes in realm ${realmPath(context.tx, row)}: ${bytes} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others${trashHint(trashBytes)}`,
   );
 }
 
 export function requireInodeQuota(context: OperationContext, realm: number): void {
-  const { quotaInodes, path } = realmRow(context, realm);
+  const row = realmRow(context, realm);
+  const { quotaInodes } = row;
   if (quotaInodes === 0) return;
   const missing = (): number => context.tx.usageOf(realm).inodes + 1 - quotaInodes;
   if (missing() > 0) yieldTrash(context, realm, { bytes: 0, inodes: missing() });
@@ -193,7 +196,7 @@ export function requireInodeQuota(context: OperationContext, realm: number): voi
   const { trashInodes } = context.tx.usageOf(realm);
   throw new CollectiveError(
     'quota_exceeded',
-    `Make a file in realm ${path}: all ${quotaInodes} inodes of its quota are used${trashHint(trashInodes, 'files')}`,
+    `Make a file in realm ${realmPath(context.tx, row)}: all ${quotaInodes} inodes of its quota are used${trashHint(trashInodes, 'files')}`,
   );
 }
 

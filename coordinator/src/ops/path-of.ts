@@ -3,7 +3,7 @@
  * something above is renamed. A directory in the trash has the path that it had, under what its parents are called now.
  */
 import { type InodeNumber, ROOT_INODE } from '@collective/base/ids';
-import type { OperationRun } from '../engine/operation-run.ts';
+import type { Transaction } from '../engine/transaction.ts';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { COOKIES, INODES } from '../tables/tables.ts';
@@ -15,13 +15,13 @@ const OLD_ENTRIES_MAX = 100_000;
 const OLD_ENTRIES_STEP = 2_000;
 
 /** Undefined when a directory on the way is gone. */
-export function pathOf(tx: OperationRun, directory: InodeNumber): string | undefined {
+export function pathOf(tx: Transaction, directory: InodeNumber): string | undefined {
   return pathsOf(tx, [directory]).get(directory);
 }
 
 /** Paths of many, whose common parents are looked at once. */
 export function pathsOf(
-  tx: OperationRun,
+  tx: Transaction,
   directories: Iterable<InodeNumber>,
 ): ReadonlyMap<InodeNumber, string | undefined> {
   const rows = rowsAbove(tx, directories);
@@ -49,7 +49,7 @@ export function childPath(directory: string, name: string): string {
 }
 
 /** Level by level, so that those which are not in memory are fetched together. */
-function rowsAbove(tx: OperationRun, directories: Iterable<InodeNumber>): ReadonlyMap<InodeNumber, InodeRow> {
+function rowsAbove(tx: Transaction, directories: Iterable<InodeNumber>): ReadonlyMap<InodeNumber, InodeRow> {
   const rows = new Map<InodeNumber, InodeRow>();
   let level = new Set(directories);
   for (let levels = 0; level.size > 0 && levels <= LEVELS_MAX; levels++) {
@@ -66,7 +66,7 @@ function rowsAbove(tx: OperationRun, directories: Iterable<InodeNumber>): Readon
   return rows;
 }
 
-function nameOf(tx: OperationRun, inode: InodeNumber, row: InodeRow): string | undefined {
+function nameOf(tx: Transaction, inode: InodeNumber, row: InodeRow): string | undefined {
   if (row.name.length > 0) return Buffer.from(row.name).toString('utf8');
   const parent = row.parent as InodeNumber;
   const end = prefixEnd(COOKIES.key(parent, 0).slice(0, -8));

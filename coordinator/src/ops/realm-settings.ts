@@ -5,6 +5,7 @@ import { REPLICAS_MAX } from '@collective/base/limits';
 import type { SetRealmRequest } from '@collective/protocol/gen/admin';
 import { InodeType } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
+import type { Transaction } from '../engine/transaction.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
 import { DENTRIES, INODES, REALMS } from '../tables/tables.ts';
 import { replicaRule } from './chunks.ts';
@@ -42,7 +43,7 @@ export function changeRealm(tx: OperationRun, request: SetRealmRequest): { realm
 }
 
 /** The realm whose root has this path. Throws `not_found`. */
-export function realmAt(tx: OperationRun, path: string): { realm: RealmId; row: RealmRow; root: InodeNumber } {
+export function realmAt(tx: Transaction, path: string): { realm: RealmId; row: RealmRow; root: InodeNumber } {
   const root = directoryAt(tx, path);
   const realm = root === undefined ? undefined : (tx.get(INODES, root)?.realm as RealmId | undefined);
   const row = realm === undefined ? undefined : tx.get(REALMS, realm);
@@ -52,7 +53,7 @@ export function realmAt(tx: OperationRun, path: string): { realm: RealmId; row: 
 }
 
 /** Undefined when there is no directory of that path. */
-export function directoryAt(tx: OperationRun, path: string): InodeNumber | undefined {
+export function directoryAt(tx: Transaction, path: string): InodeNumber | undefined {
   let at: InodeNumber = ROOT_INODE;
   for (const name of splitPath(path)) {
     const dentry = tx.get(DENTRIES, at, name);

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type FallocateMode, InodeType, LockFamily, LockType, type Operation } from '@collective/protocol/gen/session';
+import {
+  type FallocateMode,
+  InodeType,
+  LockFamily,
+  LockType,
+  type Operation,
+  RenameMode,
+} from '@collective/protocol/gen/session';
 import {
   code,
   commitOp,
@@ -15,6 +22,7 @@ import {
 } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { PLAIN_OPERATIONS, SESSION_OPERATIONS } from './operations.ts';
+import { realmAt } from './realm-settings.ts';
 
 /** Without a trash: what is removed gives its room back at once. */
 const request = (path: string, more: { quotaBytes?: number; quotaInodes?: number } = {}) =>
@@ -286,4 +294,50 @@ test('createRealm: an empty directory becomes one, anything else is refused', as
   const below = await world.finish(world.core.createRealm(request('/full/deep')));
   assert.equal(below.path, '/full/deep');
   assert.equal((await admin.lookup(full, 'deep')).type, InodeType.DIRECTORY);
+});
+
+test('M9: a realm is called what its directories are called now, also after a restart', async () => {
+  await using world = await SessionWorld.start();
+  await world.subject('root', { admin: true });
+  const client = await world.client();
+  const a = await client.mkdir(ROOT, 'a');
+  await client.mkdir(a.inode, 'b');
+  const made = await world.finish(world.core.createRealm(request('/a/b/r', { quotaInodes: 1, quotaBytes: 10 })));
+  const paths = async () => (await world.finish(world.core.listRealms())).map(({ path }) => path);
+  const pathAtAttach = async () => {
+    await client.attach();
+    client.replayed();
+    return client.attached?.realms.find(({ realm }) => realm === made.realm)?.path;
+  };
+  assert.deepEqual(await paths(), ['/', '/a/b/r']);
+  await client.rename(ROOT, 'a', ROOT, 'x');
+  await client.rename(a.inode, 'b', ROOT, 'y');
+  assert.deepEqual(await paths(), ['/', '/y/r']);
+  const y = await client.lookup(ROOT, 'y');
+  await client.rename(y.inode, 'r', y.inode, 's');
+  assert.deepEqual(await paths(), ['/', '/y/s']);
+  await client.rename(ROOT, 'x', ROOT, 'y', RenameMode.RENAME_EXCHANGE);
+  assert.deepEqual(await paths(), ['/', '/x/s']);
+  assert.equal(await pathAtAttach(), '/x/s');
+  // Errors name it so, and it is found by this name only.
+  const full = { code: 'quota_exceeded', message: /in realm \/x\/s:/ };
+  await assert.rejects(client.make(made.root, 'f'), full);
+  await assert.rejects(
+    client
+      .call({ $case: 'replenish', value: { realm: made.realm, bytes: 11, chunks: 1 } }, 'replenished')
+      .then(() =>
+        client.call({ $case: 'replenish', value: { realm: made.realm, bytes: 11, chunks: 1 } }, 'replenished'),
+      ),
+    full,
+  );
+  const { engine } = world.core;
+  assert.equal((await world.finish(engine.run((tx) => realmAt(tx, '/x/s')))).realm, made.realm);
+  await assert.rejects(world.finish(engine.run((tx) => realmAt(tx, '/a/b/r'))), code('not_found'));
+  await world.restart('kill');
+  assert.equal(await pathAtAttach(), '/x/s');
+  // The old name is free for another.
+  await client.mkdir(ROOT, 'a');
+  const other = await world.finish(world.core.createRealm(request('/a/r')));
+  assert.notEqual(other.realm, made.realm);
+  assert.deepEqual(await paths(), ['/', '/x/s', '/a/r']);
 });

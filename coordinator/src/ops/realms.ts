@@ -11,6 +11,7 @@ import { COOKIES, DENTRIES, INODES, nameKey, REALMS } from '../tables/tables.ts'
 import { replicaRule } from './chunks.ts';
 import { FIRST_COOKIE } from './entries.ts';
 import { checkName } from './inode.ts';
+import { realmPath, realmPaths } from './realm-path.ts';
 import { requireRule } from './realm-settings.ts';
 import { storedTrashSeconds, trashSeconds } from './trash.ts';
 
@@ -102,7 +103,12 @@ export function createRealm(tx: OperationRun, request: CreateRealmRequest): Real
 }
 
 export function listRealms(tx: OperationRun): Realm[] {
-  return allRealms(tx).map(({ realm, row }) => realmOnWire(tx, realm, row));
+  const realms = allRealms(tx);
+  const paths = realmPaths(
+    tx,
+    realms.map(({ row }) => row),
+  );
+  return realms.map(({ realm, row }) => realmOnWire(tx, realm, row, paths.get(row.root)));
 }
 
 export function allRealms(tx: Transaction): { realm: RealmId; row: RealmRow }[] {
@@ -124,12 +130,12 @@ function nextRealm(tx: OperationRun): RealmId {
   return ((realms.at(-1)?.realm ?? 0) + 1) as RealmId;
 }
 
-export function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow): Realm {
+export function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow, path = realmPath(tx, row)): Realm {
   const { bytes, inodes, trashBytes, trashInodes } = tx.usageOf(realm);
   const { wanted, needed } = replicaRule(row);
   return {
     realm,
-    path: row.path,
+    path,
     root: row.root,
     quotaBytes: row.quotaBytes,
     quotaInodes: row.quotaInodes,

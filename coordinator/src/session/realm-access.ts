@@ -2,11 +2,17 @@
 import type { RealmAccess } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import { replicaRule } from '../ops/chunks.ts';
+import { realmPaths } from '../ops/realm-path.ts';
 import { allRealms } from '../ops/realms.ts';
 import type { Session } from './session.ts';
 
 export function realmAccesses(tx: OperationRun, session: Session): RealmAccess[] {
-  return allRealms(tx).flatMap(({ realm, row }) => {
+  const realms = allRealms(tx).filter(({ realm }) => session.realmRight(realm) !== undefined);
+  const paths = realmPaths(
+    tx,
+    realms.map(({ row }) => row),
+  );
+  return realms.flatMap(({ realm, row }) => {
     const right = session.realmRight(realm);
     if (right === undefined) return [];
     const { wanted, needed } = replicaRule(row);
@@ -14,7 +20,7 @@ export function realmAccesses(tx: OperationRun, session: Session): RealmAccess[]
       {
         realm,
         root: row.root,
-        path: row.path,
+        path: paths.get(row.root) ?? row.path,
         readOnly: right === 'ro',
         replicas: wanted,
         minReplicas: needed,

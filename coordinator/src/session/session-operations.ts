@@ -19,6 +19,7 @@ import { attributesOf, loadInode, MAY_WRITE, requireAccess, requireWritableRealm
 import { setLock } from '../ops/locks.ts';
 import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
+import { realmPath } from '../ops/realm-path.ts';
 import { requireStableFile } from '../ops/stable-content.ts';
 import { yieldTrash } from '../ops/trash.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
@@ -139,7 +140,7 @@ export class SessionOperations {
     if (placements.length === 0)
       throw new CollectiveError(
         'no_space',
-        `Place chunks of realm ${row.path}: no storage node is there that has room above its reserve`,
+        `Place chunks of realm ${realmPath(context.tx, row)}: no storage node is there that has room above its reserve`,
       );
     const bytes = this.#parts.space.grant(session, realm, request.bytes, room);
     const chunks = Math.min(request.chunks, CHUNKS_PER_GRANT_MAX);
@@ -176,7 +177,7 @@ export class SessionOperations {
       quotaLeft: quotaLeft(),
       nodesLeft: Math.floor(freeBytes / replicaRule(row).wanted),
       trashBytes: tx.usageOf(realm).trashBytes,
-      path: row.path,
+      path: () => realmPath(tx, row),
     };
   }
 

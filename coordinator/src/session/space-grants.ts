@@ -15,7 +15,8 @@ export interface Room {
   readonly nodesLeft: number;
   /** Of what the realm uses: could be taken back. */
   readonly trashBytes: number;
-  readonly path: string;
+  /** For the error. */
+  path(): string;
 }
 
 export class SpaceGrants {
@@ -42,13 +43,13 @@ export class SpaceGrants {
     if (wanted > 0 && byQuota <= 0)
       throw new CollectiveError(
         'quota_exceeded',
-        `Reserve ${bytes} bytes in realm ${room.path}: its quota is used up or granted to others${trashHint(room.trashBytes)}`,
+        `Reserve ${bytes} bytes in realm ${room.path()}: its quota is used up or granted to others${trashHint(room.trashBytes)}`,
       );
     const byNodes = room.nodesLeft - this.#all;
     if (wanted > 0 && byNodes <= 0)
       throw new CollectiveError(
         'no_space',
-        `Reserve ${bytes} bytes in realm ${room.path}: the storage nodes have no room above their reserve${trashHint(room.trashBytes)}`,
+        `Reserve ${bytes} bytes in realm ${room.path()}: the storage nodes have no room above their reserve${trashHint(room.trashBytes)}`,
       );
     const granted = Math.max(0, Math.min(wanted, byQuota, byNodes));
     this.#add(session, realm, granted);

@@ -136,6 +136,7 @@ export interface RepairRow {
 
 export interface RealmRow {
   root: number;
+  /** where it was made; what is shown is found from below */
   path: string;
   quotaBytes: number;
   quotaInodes: number;
