@@ -187,6 +187,41 @@ describe('compaction', () => {
     await clock.finish(store[Symbol.asyncDispose]());
   });
 
+  test('a full store of the smallest chunks can be emptied in any order: tombstones leave room for compaction', async () => {
+    const clock = new FakeClock();
+    const random = new SeededRandom(5);
+    const capacityBytes = 10 * MiB;
+    const store = await openStore({ clock, capacityBytes, reserveBytes: 20_000, segmentBytes: 10_000 });
+    const large = [...noise(2, 4 * MiB, 100_000), ...noise(1, 1.6 * MiB, 200_000)];
+    await putAll(store, large);
+    const left: ScratchChunk[] = [];
+    for (let number = 1; store.stats().freeBytes > 1_000; number++) {
+      const chunk = scratchChunk(number, 1);
+      await store.put(chunk.facts, chunk.frames);
+      left.push(chunk);
+    }
+    assert.ok(left.length > 1_500, `${left.length} chunks`);
+    let refusals = 0;
+    while (left.length > 0) {
+      const at = randomBelow(random, left.length);
+      const chunk = left[at]?.facts.chunk ?? assert.fail();
+      try {
+        await store.forget([chunk]);
+        left.splice(at, 1);
+      } catch (error) {
+        assert.ok(error instanceof CollectiveError && error.code === 'no_space', String(error));
+        assert.ok(++refusals < 5_000, 'it goes on');
+        assert.equal(store.has(chunk), true);
+        await clock.advance(1_000);
+      }
+      assert.ok(store.stats().usedBytes <= capacityBytes - 10_000 + 256, `${store.stats().usedBytes} used`);
+    }
+    assert.ok(refusals > 0, 'the reserve was used up to its half');
+    await clock.until(() => store.stats().deadBytes < 20_000, { withinMs: 600_000 });
+    await holds(store, large);
+    await clock.finish(store[Symbol.asyncDispose]());
+  });
+
   test('without room for a copy it takes nothing away, and tries again later', async () => {
     const clock = new FakeClock();
     const platter = new FakePlatter({ capacityBytes: 40 * MiB });

@@ -345,7 +345,13 @@ export class FileChunkStore implements ChunkStore {
   async #entomb(chunk: ChunkId): Promise<void> {
     await Promise.allSettled([this.#pending.get(chunk)?.written]);
     // The put before may have failed.
-    if (this.has(chunk)) await this.#append({ kind: 'tombstone', chunk });
+    if (!this.has(chunk)) return;
+    // The other half of the reserve is for compaction, which alone gives room back.
+    if (this.#freeBytes() + this.#reserveBytes < this.#reserveBytes / 2) {
+      this.#compactor.wake();
+      throw new CollectiveError('no_space', `Forget chunk ${chunk}: compaction has to give room back first`);
+    }
+    await this.#append({ kind: 'tombstone', chunk });
   }
 
   async #whenForgotten(chunk: ChunkId): Promise<void> {

@@ -9,8 +9,11 @@ import { SEGMENT_HEADER_BYTES } from './segment.ts';
 
 /** Of a segment dead: copying it then costs three bytes for each that it gives back. */
 export const DEAD_SHARE_MIN = 0.25;
-/** When the store is full every byte counts, and a copy may cost fifty. */
-export const DEAD_SHARE_MIN_WHEN_FULL = 0.02;
+/**
+ * When the store is full every byte counts, and a copy may cost two hundred. Tombstones may use half of the reserve, which is a
+ * hundredth of the store; the records that they cover are larger than they are, so some segment is always worth it.
+ */
+export const DEAD_SHARE_MIN_WHEN_FULL = 0.005;
 /** Of the segment that is being written, before it is sealed for it. */
 const ACTIVE_DEAD_SHARE_MIN = 0.5;
 /** Of the size of a segment. Starts and ends in order leave small ones. */
