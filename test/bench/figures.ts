@@ -5,6 +5,8 @@ export interface Figure {
   readonly unit: string;
   /** What was asked for, in the same unit; a figure that only serves as a mark has none. */
   readonly goal?: number;
+  /** The goal of a figure that is the better the smaller it is. */
+  readonly atMost?: number;
   readonly note?: string;
 }
 
@@ -21,8 +23,11 @@ export class Figures {
   }
 }
 
-function line({ name, value, unit, goal, note }: Figure): string {
-  const against = goal === undefined ? '' : `  goal ${show(goal)}  ${value >= goal ? 'met' : 'MISSED'}`;
+function line({ name, value, unit, goal, atMost, note }: Figure): string {
+  const verdict = (met: boolean): string => (met ? 'met' : 'MISSED');
+  const least = goal === undefined ? '' : `  goal ${show(goal)}  ${verdict(value >= goal)}`;
+  const most = atMost === undefined ? '' : `  at most ${show(atMost)}  ${verdict(value <= atMost)}`;
+  const against = least + most;
   return `${name.padEnd(52)} ${show(value).padStart(10)} ${unit.padEnd(8)}${against}${note === undefined ? '' : `  (${note})`}`;
 }
 

@@ -11,6 +11,7 @@ import { filesBench } from './files.bench.ts';
 import { growthBench } from './growth.bench.ts';
 import { metadataBench } from './metadata.bench.ts';
 import { scrubBench } from './scrub.bench.ts';
+import { repairBench } from './repair.bench.ts';
 
 const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   metadata: metadataBench,
@@ -18,6 +19,7 @@ const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   scrub: scrubBench,
   growth: growthBench,
   background: backgroundBench,
+  repair: repairBench,
 };
 
 const wanted = process.argv.slice(2);
