@@ -10,8 +10,8 @@ import { Figures } from './figures.ts';
 import { filesBench } from './files.bench.ts';
 import { growthBench } from './growth.bench.ts';
 import { metadataBench } from './metadata.bench.ts';
-import { scrubBench } from './scrub.bench.ts';
 import { repairBench } from './repair.bench.ts';
+import { scrubBench } from './scrub.bench.ts';
 
 const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   metadata: metadataBench,
