@@ -609,7 +609,7 @@ export interface EventPage {
 export interface MaintenanceSettings {
   /** A node that is away for so long is given up: its replicas are made anew elsewhere. */
   readonly repairAfterSeconds: number;
-  /** Bytes that repair, drain and rebalance move together in a second. */
+  /** Bytes that repair and drain move together in a second. */
   readonly repairBytesPerSecond: number;
   /** Every chunk is read and verified once within it; 0: never. */
   readonly scrubPeriodSeconds: number;
@@ -617,10 +617,6 @@ export interface MaintenanceSettings {
   readonly garbageGraceSeconds: number;
   /** Nothing is collected until this is taken back: set by a restore. */
   readonly garbageWaits: boolean;
-  /** Nodes are evened out when their use differs from the average by more than so many percent of capacity; 0: never. */
-  readonly rebalancePercent: number;
-  /** Hours of the day, of UTC, as '01-05'; empty: at any time. */
-  readonly rebalanceHours: string;
 }
 
 /** What nothing names any more, and what is done about it. */

@@ -80,7 +80,6 @@ test(
       ['repair-after=1ms', /repairAfterSeconds/],
       ['nonsense=1', /the settings are repair-after/],
       ['repair-after', /SETTING=VALUE/],
-      ['rebalance-hours=25-26', /hours of UTC/],
     ] as const) {
       const { exit, err } = await world.run(['maintenance', 'set', bad]);
       assert.equal(exit, 2, `${bad}: ${err}`);

@@ -30,7 +30,7 @@ const SETTINGS: readonly Setting[] = [
   },
   {
     name: 'repair-rate',
-    says: 'bytes a second that repair, drain and rebalance move together',
+    says: 'bytes a second that repair and drain move together',
     show: ({ repairBytesPerSecond }) => `${formatByteSize(repairBytesPerSecond)}/s`,
     read: (text) => ({ repairBytesPerSecond: parseByteSize(text.replace(/\/s$/, ''), 'repair-rate') }),
   },
@@ -52,18 +52,6 @@ const SETTINGS: readonly Setting[] = [
     show: ({ garbageWaits }) => String(garbageWaits),
     read: (text) => ({ garbageWaits: booleanOf(text) }),
   },
-  {
-    name: 'rebalance',
-    says: 'nodes are evened out when their use differs by more than so many percent; off: only when asked',
-    show: ({ rebalancePercent }) => (rebalancePercent === 0 ? 'off' : `${rebalancePercent}%`),
-    read: (text) => ({ rebalancePercent: isOff(text) ? 0 : percentOf(text) }),
-  },
-  {
-    name: 'rebalance-hours',
-    says: 'hours of UTC in which that happens, as 01-05; any: at any time',
-    show: ({ rebalanceHours }) => rebalanceHours || 'any',
-    read: (text) => ({ rebalanceHours: text === 'any' ? '' : text }),
-  },
 ];
 
 const VIEW: RowsView<MaintenanceSettings> = {
@@ -72,6 +60,13 @@ const VIEW: RowsView<MaintenanceSettings> = {
     cell: (row) => `${show(row).padEnd(12)} # ${says}`,
   })),
   name: () => 'maintenance',
+  object: ({ repairAfterSeconds, repairBytesPerSecond, scrubPeriodSeconds, garbageGraceSeconds, garbageWaits }) => ({
+    repairAfterSeconds,
+    repairBytesPerSecond,
+    scrubPeriodSeconds,
+    garbageGraceSeconds,
+    garbageWaits,
+  }),
 };
 
 export function maintenanceCommand(shell: Shell): Command {
@@ -88,7 +83,6 @@ export function maintenanceCommand(shell: Shell): Command {
     description: `Settings:\n${SETTINGS.map(({ name, says }) => `  ${name.padEnd(16)} ${says}`).join('\n')}`,
     examples: [
       { line: 'collective maintenance set repair-after=1h repair-rate=20MB', says: 'more patience, less traffic' },
-      { line: 'collective maintenance set rebalance=10% rebalance-hours=01-05', says: 'even out at night' },
       { line: 'collective maintenance set garbage-waits=false', says: 'after a restore, when you have looked' },
     ],
   })
@@ -124,10 +118,4 @@ function readSetting(text: string): Partial<MaintenanceSettings> {
 function booleanOf(text: string): boolean {
   if (text === 'true' || text === 'false') return text === 'true';
   throw new CollectiveError('invalid_argument', `Read '${text}' as garbage-waits: it is true or false`);
-}
-
-function percentOf(text: string): number {
-  const value = Number(text.replace(/%$/, ''));
-  if (Number.isInteger(value) && value >= 1 && value <= 100) return value;
-  throw new CollectiveError('invalid_argument', `Read '${text}' as a share: it is 1% to 100%, or off`);
 }

@@ -41,8 +41,6 @@ const MAINTENANCE: MaintenanceSettings = {
   scrubPeriodSeconds: 30 * DAY_S,
   garbageGraceSeconds: DAY_S,
   garbageWaits: false,
-  rebalancePercent: 10,
-  rebalanceHours: '',
 };
 
 const WELL: Facts = {
