@@ -189,7 +189,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       data,
       events,
       maintenance,
-      duties: new NodeDuties({ engine: core.engine, nodes, events }),
+      duties: new NodeDuties({ engine: core.engine, nodes, events, isConnected: (node) => links.isConnected(node) }),
       orders,
       background,
       log,

@@ -125,9 +125,9 @@ function removeVerb(shell: Shell): Command {
   return verb('remove', {
     summary: 'let the member forget a node on which nothing is left',
     description:
-      'Refused while the node takes new chunks or chunks lie there. --force is for a node that will never come back: what lay there only\nis lost, the rest is made anew from other replicas. A removed node that registers again is a new one.',
+      'Refused while the node runs, takes new chunks, or chunks lie there. --force is for a node that will never come back: what lay there only\nis lost, the rest is made anew from other replicas. A removed node that registers again is a new one.',
     examples: [
-      { line: 'collective nodes remove node-2', says: 'after a drain' },
+      { line: 'collective nodes remove node-2', says: 'drained and stopped' },
       { line: 'collective nodes remove node-2 --force', says: 'its machine burnt' },
     ],
   })

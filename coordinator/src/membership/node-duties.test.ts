@@ -21,13 +21,15 @@ async function open() {
   await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
   await commit(client, inode, [{ offset: 10, length: 10, chunk: 2 }], { replicas: [replicaOf('n2')] });
   const told: string[] = [];
+  const connected = new Set<string>();
   const duties = new NodeDuties({
     engine,
     nodes,
+    isConnected: (node) => connected.has(node),
     events: { record: (kind, message) => told.push(`${kind}: ${message}`) },
   });
   const run = <T>(act: Promise<T>): Promise<T> => world.finish(act);
-  return { ...parts, nodes, duties, told, run };
+  return { ...parts, nodes, duties, told, run, connected };
 }
 
 test('D8: a cordoned node takes no new chunks and is told as such; an active one again does', async () => {
@@ -74,6 +76,9 @@ test('D8: a node is removed only when it takes no chunks and none lies there', a
   await assert.rejects(run(duties.remove('n2', false, 'ann')), { code: 'busy', message: /2 chunks lie there still/ });
   assert.ok(nodes.get('n2' as NodeName));
   await run(duties.set('n3', 'draining', 'ann'));
+  world.connected.add('n3');
+  await assert.rejects(run(duties.remove('n3', true, 'ann')), { code: 'busy', message: /stop it first/ });
+  world.connected.delete('n3');
   assert.equal((await run(duties.remove('n3', false, 'ann'))).chunks, 0);
   assert.equal(nodes.get('n3' as NodeName), undefined);
   assert.equal((await run(duties.remove('n2', true, 'ann'))).chunks, 2);

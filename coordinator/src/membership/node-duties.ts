@@ -20,6 +20,8 @@ export interface NodeDutyParts {
   readonly engine: Engine;
   readonly nodes: NodeTable;
   readonly events: Pick<EventLog, 'record'>;
+  /** The node's link stands. */
+  isConnected(node: NodeName): boolean;
 }
 
 export class NodeDuties {
@@ -56,7 +58,7 @@ export class NodeDuties {
     return { name, duty: this.#dutyOf(node), state: this.#parts.nodes.stateOf(node), chunks, bytes };
   }
 
-  /** Throws `busy` while it takes chunks or chunks lie there; with `force` what lies there is given up. Answers what lay there. */
+  /** Throws `busy` while it runs, takes chunks, or chunks lie there; with `force` what lies there is given up. Answers what lay there. */
   async remove(name: string, force: boolean, by: string): Promise<NodeHolding> {
     const node = this.#known(name);
     const duty = this.#dutyOf(node);
@@ -65,6 +67,9 @@ export class NodeDuties {
         'busy',
         `Remove node ${name}: it takes new chunks; drain it first: collective nodes drain ${name}`,
       );
+    // It would register again with its next heartbeat.
+    if (this.#parts.isConnected(node))
+      throw new CollectiveError('busy', `Remove node ${name}: it is running and connected; stop it first`);
     const holding = await this.holding(name);
     if (holding.chunks > 0 && !force)
       throw new CollectiveError(

@@ -59,6 +59,10 @@ export class NodeLinks {
     return this.#links.size;
   }
 
+  isConnected(node: NodeName): boolean {
+    return this.#links.has(node);
+  }
+
   /** Serves a node's link until it ends; never throws. `node`: from the URI of the peer's verified certificate. */
   async serve(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, signal: AbortSignal): Promise<void> {
     const served = new NodeLink(link, node, this.#parts);
