@@ -2,7 +2,7 @@
  * What an operation on the namespace is given, besides the view: who asks, and the two ways in which it meets the promises
  * of other sessions (M7). It stops with `RecallFirst` where an exclusive promise must come back before it may read or
  * change, and it lists what it changed so that read promises are recalled before its answer leaves. It stops with
- * `StableFirst` where content must be stable before anything rests on it (D3).
+ * `StableFirst` where content must be stable before anything rests on it (D3), and with `StepsFirst` where it is too large (M3).
  */
 import type { ChunkId, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
@@ -57,6 +57,16 @@ export class WaitForLock {
     this.inode = inode;
     this.waiter = waiter;
     this.blockers = blockers;
+  }
+}
+
+/** Thrown by an operation that has more to take away than one may touch (M3): the session layer makes the steps, then runs it again. */
+export class StepsFirst {
+  /** Makes one step, which is complete in itself; answers whether another may be needed. */
+  readonly step: (context: OperationContext) => boolean;
+
+  constructor(step: (context: OperationContext) => boolean) {
+    this.step = step;
   }
 }
 

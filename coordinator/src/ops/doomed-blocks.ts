@@ -4,14 +4,12 @@
  * last. A step that a crash cut off was never made, and the next start finds the same rows. Quota was given back when the
  * file went.
  */
-import { chunkIdFromBytes } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { KeyRange } from '../store/store.ts';
 import type { SlicePiece } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, type DataNumber, DOOMED, UNDER_REPLICATED } from '../tables/tables.ts';
-import { releaseChunk } from './chunks.ts';
-import { soundReplicas } from './replica-places.ts';
+import { BLOCKS, type DataNumber, DOOMED } from '../tables/tables.ts';
+import { releaseChunks } from './clear-blocks.ts';
 
 /** Slices that a step lets go of: each costs its chunk's row and a row of garbage. */
 export const RELEASE_SLICES_MAX = 400;
@@ -58,7 +56,7 @@ export function releaseDoomedBlocks(tx: OperationRun, from: DoomedCursor): Relea
     files += 1;
     next = files < RELEASE_FILES_MAX ? undefined : { data: data + 1, block: 0 };
   }
-  releaseAll(tx, dropped);
+  releaseChunks(tx, dropped);
   return { slices: dropped.length, files, next };
 }
 
@@ -78,17 +76,4 @@ function takeBlocks(tx: OperationRun, data: DataNumber, range: KeyRange, dropped
     tx.remove(BLOCKS, data, last);
   }
   return rows.length < range.limit ? undefined : last + 1;
-}
-
-function releaseAll(tx: OperationRun, slices: readonly SlicePiece[]): void {
-  const ids = [
-    ...new Set(slices.filter(({ chunk }) => chunk.length === 16).map(({ chunk }) => chunkIdFromBytes(chunk))),
-  ];
-  tx.need(ids.map((id) => CHUNKS.key(id)));
-  const short = ids.filter((id) => {
-    const row = tx.get(CHUNKS, id);
-    return row !== undefined && soundReplicas(row) < row.wanted;
-  });
-  tx.need(short.map((id) => UNDER_REPLICATED.key(id)));
-  for (const slice of slices) releaseChunk(tx, slice);
 }

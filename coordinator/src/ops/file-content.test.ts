@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BLOCK_BYTES, FILE_BYTES_MAX } from '@collective/base/limits';
 import { FallocateMode } from '@collective/protocol/gen/session';
+import fc from 'fast-check';
 import {
   chunkOf,
   code,
@@ -15,7 +16,9 @@ import {
   testChunk,
 } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
-import { BLOCKS, CHUNKS, DOOMED, GARBAGE } from '../tables/tables.ts';
+import { BLOCKS, CHUNKS, DOOMED, GARBAGE, UNDER_REPLICATED } from '../tables/tables.ts';
+import { BLOCK_SLICES_MAX } from './block-slices.ts';
+import { CLEARED_BLOCKS_MAX } from './clear-blocks.ts';
 import { blocks, commit, count, start, usedBytes } from './one-file.ts';
 
 function allocate(client: ScriptedClient, inode: number, mode: FallocateMode | number, offset: number, length: number) {
@@ -261,21 +264,121 @@ test('fallocate: the four modes, and what each does to the size', async () => {
   await assert.rejects(allocate(client, inode, FALLOCATE_ALLOCATE, FILE_BYTES_MAX, 1), code('too_large'));
 });
 
-test('a hole over more blocks than one operation may touch is refused as such, not as a bad commit', async () => {
-  await using parts = await start();
-  const { client, inode } = parts;
-  for (let at = 0; at < 300; at += 100)
+/** `count` blocks from the first on, 10 bytes in each, at `offset` within it. */
+async function fill(client: ScriptedClient, inode: number, count: number, offset = 0): Promise<void> {
+  for (let at = 0; at < count; at += 200) {
+    const some = Array.from({ length: Math.min(200, count - at) }, (_, i) => at + i);
     await commit(
       client,
       inode,
-      Array.from({ length: 100 }, (_, i) => ({ offset: (at + i) * BLOCK_BYTES, length: 1, chunk: at + i + 1 })),
+      some.map((block) => ({ offset: block * BLOCK_BYTES + offset, length: 10, chunk: block + 1 })),
     );
-  await assert.rejects(
-    allocate(client, inode, FallocateMode.FALLOCATE_PUNCH_HOLE, 0, 300 * BLOCK_BYTES),
-    code('range'),
+  }
+}
+
+for (const mode of [FallocateMode.FALLOCATE_PUNCH_HOLE, FallocateMode.FALLOCATE_ZERO_RANGE])
+  test(`M3: a hole over very many blocks is made in bounded steps and leaves nothing, in quota and in rows (mode ${mode})`, async () => {
+    await using parts = await start();
+    const { client, inode, world } = parts;
+    const filled = 2 * CLEARED_BLOCKS_MAX + 100;
+    await fill(client, inode, filled);
+    const { size, version } = await client.stat(inode);
+    // From the middle of what block 1 holds to the middle of what the block before the last holds.
+    const punched = await allocate(client, inode, mode, BLOCK_BYTES + 4, (filled - 3) * BLOCK_BYTES);
+    const stored = 10 + 4 + 6 + 10;
+    assert.deepEqual(
+      { size: punched.attributes?.size, stored: punched.attributes?.storedBytes, offset: punched.offset },
+      { size, stored, offset: BLOCK_BYTES + 4 },
+    );
+    assert.ok((punched.attributes?.version ?? 0) > version);
+    assert.deepEqual(
+      punched.blocks.map(({ block }) => block),
+      [1, filled - 2],
+    );
+    assert.equal(await usedBytes(world), stored);
+    assert.equal(await count(world, BLOCKS), 4);
+    assert.equal(await count(world, GARBAGE), filled - 4);
+    const edges = [...(await blocks(client, inode)).blocks, ...(await blocks(client, inode, filled - 2)).blocks];
+    assert.deepEqual(
+      edges.map(({ index }) => index),
+      [0, 1, filled - 2, filled - 1],
+    );
+    // To the end of the file: the last block is whole though the file ends in it.
+    const rest = await allocate(client, inode, mode, 0, size);
+    assert.deepEqual({ size: rest.attributes?.size, stored: rest.attributes?.storedBytes }, { size, stored: 0 });
+    assert.equal(await count(world, BLOCKS), 0);
+    assert.equal(await usedBytes(world), 0);
+  });
+
+test('M3: a hole over blocks of many slices, whose chunks want replicas, is made in steps too', async () => {
+  await using parts = await start();
+  const { client, inode, world } = parts;
+  const pieces = 100;
+  const filled = Math.ceil(BLOCK_SLICES_MAX / pieces) + 3;
+  for (let block = 0; block < filled; block++)
+    await commit(
+      client,
+      inode,
+      Array.from({ length: pieces }, (_, i) => ({
+        offset: block * BLOCK_BYTES + 20 * i,
+        length: 10,
+        chunk: block * pieces + i + 1,
+      })),
+      { replicas: [replicaOf('n1')] },
+    );
+  assert.equal(await count(world, UNDER_REPLICATED), filled * pieces);
+  await allocate(client, inode, FallocateMode.FALLOCATE_PUNCH_HOLE, 0, filled * BLOCK_BYTES);
+  assert.equal((await client.stat(inode)).storedBytes, 0);
+  assert.equal(await count(world, UNDER_REPLICATED), 0);
+  assert.equal(await count(world, GARBAGE), filled * pieces);
+});
+
+test('what a file shows after writes, holes, cuts and growth is what a plain array of cells shows', async () => {
+  const CELL = BLOCK_BYTES / 4;
+  const CELLS = 16;
+  const range = fc.tuple(fc.nat(CELLS - 1), fc.integer({ min: 1, max: CELLS }));
+  const step = fc.oneof(
+    fc.record({ do: fc.constant('write' as const), at: fc.nat(CELLS - 1) }),
+    fc.record({ do: fc.constantFrom('punch' as const, 'zero' as const), range }),
+    fc.record({ do: fc.constant('resize' as const), cells: fc.nat(CELLS) }),
   );
-  const punched = await allocate(client, inode, FallocateMode.FALLOCATE_PUNCH_HOLE, 0, 256 * BLOCK_BYTES);
-  assert.equal(punched.attributes?.storedBytes, 44);
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 14 }), async (steps) => {
+      await using parts = await start();
+      const { client, inode, world } = parts;
+      let cells: (number | undefined)[] = [];
+      const grow = (to: number): void => {
+        cells = Array.from({ length: Math.max(cells.length, to) }, (_, i) => cells[i]);
+      };
+      for (const [i, one] of steps.entries()) {
+        if (one.do === 'write') {
+          await commit(client, inode, [{ offset: one.at * CELL, length: CELL, chunk: i + 1 }]);
+          grow(one.at + 1);
+          cells[one.at] = i + 1;
+        } else if (one.do === 'resize') {
+          await client.set(inode, { size: one.cells * CELL });
+          cells = Array.from({ length: one.cells }, (_, cell) => cells[cell]);
+        } else {
+          const [at, wanted] = one.range;
+          const mode = one.do === 'punch' ? FallocateMode.FALLOCATE_PUNCH_HOLE : FallocateMode.FALLOCATE_ZERO_RANGE;
+          await allocate(client, inode, mode, at * CELL, wanted * CELL);
+          if (one.do === 'zero') grow(at + wanted);
+          cells = cells.map((cell, index) => (index >= at && index < at + wanted ? undefined : cell));
+        }
+      }
+      const { size, storedBytes } = await client.stat(inode);
+      const shown: (number | undefined)[] = Array.from({ length: cells.length });
+      for (const { slices } of (await blocks(client, inode)).blocks)
+        for (const { offset, length, chunk } of slices)
+          for (let cell = offset / CELL; cell < (offset + length) / CELL; cell++)
+            shown[cell] = chunk.length === 0 ? undefined : Number(`0x${chunk.toString('hex').slice(16)}`);
+      assert.deepEqual({ size, shown }, { size: cells.length * CELL, shown: cells });
+      const stored = cells.filter((cell) => cell !== undefined).length * CELL;
+      assert.equal(storedBytes, stored);
+      assert.equal(await usedBytes(world), stored);
+    }),
+    { numRuns: 60, seed: 11 },
+  );
 });
 
 test('a write changes both times and the version; set-id bits fall when the client says so', async () => {

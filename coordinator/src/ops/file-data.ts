@@ -7,18 +7,13 @@ import { chunkIdFromBytes, type InodeNumber } from '@collective/base/ids';
 import { BLOCK_BYTES, COMMIT_SLICES_MAX, FILE_BYTES_MAX } from '@collective/base/limits';
 import type { ChunkCommit, ExpectedBlock, Slice } from '@collective/protocol/gen/session';
 import type { BlockRow, InodeRow, SlicePiece } from '../tables/gen/tables.ts';
-import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
 import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
 import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
+import { clearBlocks, releaseChunks } from './clear-blocks.ts';
 import type { OperationContext } from './context.ts';
 import { realmPath } from './realm-path.ts';
 import { addStoredBytes, trashHint, yieldTrash } from './trash.ts';
-
-/** Blocks that one operation cuts away; a longer cut is made in steps (M3). */
-export const CUT_BLOCKS_MAX = 512;
-/** Slices that they may have together: each that names a chunk costs some keys. */
-const CUT_SLICES_MAX = 4_000;
 
 export interface SliceCommit {
   readonly inode: InodeNumber;
@@ -125,36 +120,17 @@ export function resize(context: OperationContext, row: InodeRow, inode: InodeNum
 
   const { tx } = context;
   const keep = blockOf(size - 1);
-  const table = BLOCKS.key(row.data, 0).slice(0, -4);
-  const beyond = tx.scan(BLOCKS, BLOCKS.key(row.data, keep + 1), prefixEnd(table), CUT_BLOCKS_MAX + 1);
-  let pieces = 0;
-  const now = beyond.slice(0, CUT_BLOCKS_MAX).filter(({ value }, i) => {
-    pieces += value.slices.length;
-    return i === 0 || pieces <= CUT_SLICES_MAX;
-  });
-  const unfinished = now.length < beyond.length;
-  let bytes = row.storedBytes;
-  const dropped: SlicePiece[] = [];
-  for (const { key, value } of now) {
-    tx.remove(BLOCKS, row.data, readBigEndian(key, key.length - 4, 4));
-    bytes -= storedBytes(value.slices);
-    dropped.push(...value.slices);
+  const { bytes: cleared, unfinished } = clearBlocks(tx, row, keep + 1);
+  let bytes = row.storedBytes - cleared;
+  const last = unfinished ? undefined : tx.get(BLOCKS, row.data, keep);
+  if (last !== undefined) {
+    const cut = cutSlices(last.slices, size - keep * BLOCK_BYTES);
+    bytes += storedBytes(cut.slices) - storedBytes(last.slices);
+    tx.put(BLOCKS, { version: changed.version, slices: cut.slices }, row.data, keep);
+    releaseChunks(tx, cut.dropped);
   }
-  if (!unfinished) {
-    const last = tx.get(BLOCKS, row.data, keep);
-    if (last !== undefined) {
-      const cut = cutSlices(last.slices, size - keep * BLOCK_BYTES);
-      bytes += storedBytes(cut.slices) - storedBytes(last.slices);
-      dropped.push(...cut.dropped);
-      tx.put(BLOCKS, { version: changed.version, slices: cut.slices }, row.data, keep);
-    }
-  }
-  tx.need(
-    dropped.filter((piece) => piece.chunk.length === 16).map((piece) => CHUNKS.key(chunkIdFromBytes(piece.chunk))),
-  );
-  for (const piece of dropped) releaseChunk(tx, piece);
   addStoredBytes(tx, row, bytes - row.storedBytes);
-  return { row: { ...(unfinished ? row : changed), storedBytes: bytes }, unfinished };
+  return { row: { ...changed, size: unfinished ? row.size : size, storedBytes: bytes }, unfinished };
 }
 
 /** Lets go of all blocks at once: they keep their old name and become garbage in bounded steps, the file gets a new one. */

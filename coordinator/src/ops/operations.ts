@@ -6,6 +6,7 @@ import { chunkIdFromBytes, type InodeNumber } from '@collective/base/ids';
 import type { ChunkCommit, Operation, Reply } from '@collective/protocol/gen/session';
 import { CHUNKS, DENTRIES, GARBAGE, INODES, LOCKS, nameKey } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
+import { fallocate } from './fallocate.ts';
 import { link } from './link.ts';
 import { getLock } from './locks.ts';
 import { getAttributes, lookup, readLink, resolve } from './lookup.ts';
@@ -14,7 +15,7 @@ import { readDirectory, usage } from './read-directory.ts';
 import { rename } from './rename.ts';
 import { setAttributes } from './set-attributes.ts';
 import { release, unlink } from './unlink.ts';
-import { commit, fallocate } from './write-file.ts';
+import { commit } from './write-file.ts';
 import { getXattr, listXattrs, removeXattr, setXattr } from './xattrs.ts';
 
 type Case = NonNullable<Operation['op']>;

@@ -3,7 +3,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { type Attributes, InodeType, type SetAttributes } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
 import { INODES } from '../tables/tables.ts';
-import { ATTRIBUTES, DATA, type OperationContext } from './context.ts';
+import { ATTRIBUTES, DATA, type OperationContext, StepsFirst } from './context.ts';
 import { resize } from './file-data.ts';
 import {
   attributesOf,
@@ -42,11 +42,7 @@ export function setAttributes(context: OperationContext, request: SetAttributes)
       throw new CollectiveError('invalid_argument', `Set the size of inode ${inode}, which is not a file`);
     requireAccess(context, before, MAY_WRITE, `Set the size of inode ${inode}`);
     const cut = resize(context, row, inode, request.size);
-    if (cut.unfinished)
-      throw new CollectiveError(
-        'internal',
-        `Cut inode ${inode}: more blocks are left than one operation may take away`,
-      );
+    if (cut.unfinished) throw new StepsFirst((stepping) => cutStep(stepping, request));
     row = request.mtime === undefined && !request.mtimeNow ? { ...cut.row, mtime: tx.now } : cut.row;
     kinds |= DATA;
   }
@@ -60,7 +56,7 @@ export function setAttributes(context: OperationContext, request: SetAttributes)
 }
 
 /** One bounded step of a cut; answers whether another is needed before `setAttributes` can end it. */
-export function cutStep(context: OperationContext, request: SetAttributes): boolean {
+function cutStep(context: OperationContext, request: SetAttributes): boolean {
   if (request.size === undefined) return false;
   const { inode, row } = loadInode(context, request.inode);
   if (row.type !== InodeType.FILE || request.size >= row.size) return false;

@@ -2,8 +2,8 @@
  * Runs the operations of sessions: in order per session and inode (M3), each exactly once (M5), with promises recalled
  * before or after as M7 says, and answered when its ground is firm (M4). The way of one operation:
  *
- *   place in the order -> what was lost is made again first (M4) -> restart gate (M6) -> run; stop for a recall, a lock or
- *   content that is not stable yet (D3), run again -> [committed: answer kept, promises granted, recalls begun, all in the
+ *   place in the order -> what was lost is made again first (M4) -> restart gate (M6) -> run; stop for a recall, a lock,
+ *   content that is not stable yet (D3) or steps of it (M3), run again -> [committed: answer kept, promises granted, recalls begun, all in the
  *   same turn] -> recalls acknowledged -> batch written or stable -> reply
  *
  * An operation that finds all in memory and meets no promise goes this way without waiting until its last step.
@@ -14,9 +14,8 @@ import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
 import { Durability, type Operation, Reply } from '@collective/protocol/gen/session';
 import type { Engine, Outcome } from '../engine/engine.ts';
 import type { Draws, OperationRun } from '../engine/operation-run.ts';
-import { OperationContext, RecallFirst, StableFirst, WaitForLock } from '../ops/context.ts';
+import { OperationContext, RecallFirst, StableFirst, StepsFirst, WaitForLock } from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
-import { cutStep } from '../ops/set-attributes.ts';
 import { ANSWERS } from '../tables/tables.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import { OperationOrder, type Turn } from './operation-order.ts';
@@ -214,7 +213,6 @@ export class OperationRunner {
       if (pending.behind !== undefined) await pending.behind;
       if (pending.mutates && !pending.replay && !this.#parts.gate.open) await this.#parts.gate.passed(signal);
       signal.throwIfAborted();
-      if (pending.op.$case === 'setAttributes' && pending.op.value.size !== undefined) await this.#cutInSteps(pending);
       const outcome = await this.#run(pending);
       pending.turn.leave();
       if (outcome.value.recalls.length > 0) await Promise.all(outcome.value.recalls);
@@ -265,6 +263,7 @@ export class OperationRunner {
           await this.#parts.keeping.recallFirst(pending.negotiation, thrown, session.id);
         else if (thrown instanceof WaitForLock) await this.#waitForLock(pending, thrown);
         else if (thrown instanceof StableFirst) await this.#waitUntilStable(pending, thrown);
+        else if (thrown instanceof StepsFirst) await this.#makeSteps(pending, thrown);
         else throw thrown;
       }
     }
@@ -355,29 +354,27 @@ export class OperationRunner {
     await this.#parts.stable.makeStable(first, pending.proof, pending.abort.signal);
   }
 
-  /** Cuts that are too long for one operation: bounded steps from the new end on, each complete in itself. */
-  async #cutInSteps(pending: Pending): Promise<void> {
-    const { op, session, operation } = pending;
-    if (op.$case !== 'setAttributes') return;
-    for (;;) {
+  /**
+   * What is too much for one operation, in bounded steps. Each is a change of its own: whoever caches what it took away is told,
+   * whether the operation comes to its end or not. If it does not, it is made again from where it stopped (M5).
+   */
+  async #makeSteps(pending: Pending, { step }: StepsFirst): Promise<void> {
+    const { session, operation, negotiation } = pending;
+    const { engine, keeping } = this.#parts;
+    const once = (tx: OperationRun): boolean => {
+      const context = new OperationContext(tx, session.caller(operation.credential), keeping.elsewhere(negotiation));
+      const more = step(context);
+      // The last thing before the commit, in its turn; the operation's own recalls wait for these too.
+      if (context.changes.length > 0) void keeping.recallChanged(context.changes, session.id);
+      return more;
+    };
+    for (let more = true; more; ) {
       pending.abort.signal.throwIfAborted();
       try {
-        const { value } = await this.#parts.engine.execute(
-          (tx) =>
-            cutStep(
-              new OperationContext(
-                tx,
-                session.caller(operation.credential),
-                this.#parts.keeping.elsewhere(pending.negotiation),
-              ),
-              op.value,
-            ),
-          { session: session.id },
-        );
-        if (!value) return;
+        more = (await engine.execute(once, { session: session.id })).value;
       } catch (thrown) {
         if (!(thrown instanceof RecallFirst)) throw thrown;
-        await this.#parts.keeping.recallFirst(pending.negotiation, thrown, session.id);
+        await keeping.recallFirst(negotiation, thrown, session.id);
       }
     }
   }

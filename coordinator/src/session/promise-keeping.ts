@@ -157,9 +157,9 @@ export class PromiseKeeping {
     return { grants, recalls: recalls.map((planned) => this.#begin(planned, rest.splice(0, planned.holders.length))) };
   }
 
-  /** For changes that no session made. */
-  recallChanged(changes: readonly Change[]): Promise<unknown> {
-    const { recalls, sequences } = this.plan(0 as SessionId, changes);
+  /** For changes that no session made, and for those that are no operation's own. Throws `overloaded`, as `plan` does. */
+  recallChanged(changes: readonly Change[], by = 0 as SessionId): Promise<unknown> {
+    const { recalls, sequences } = this.plan(by, changes);
     const rest = sequences.slice(1);
     return Promise.all(recalls.map((planned) => this.#begin(planned, rest.splice(0, planned.holders.length))));
   }

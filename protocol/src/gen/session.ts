@@ -733,7 +733,7 @@ export interface Committed {
     | undefined;
   /** where appended data begins */
   offset: number;
-  /** versions after the commit */
+  /** versions after the commit; a block that holds nothing any more has 0 and is left out */
   blocks: ExpectedBlock[];
 }
 
