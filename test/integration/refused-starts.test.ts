@@ -276,11 +276,20 @@ describe('starts that are refused with a reason', () => {
     assert.ok((await session.files.readAll('/kept.raw')).equals(seededFile(1, 3_000_000)));
   });
 
+  /** It counts as ready a moment before it has noted the epoch that it now follows. */
   async function nodeIsBack(): Promise<void> {
-    await alice.untilStatus(
+    const { epoch } = await alice.untilStatus(
       ({ nodes }) => nodes.some(({ name, state }) => name === 'node-1' && state === 'ready'),
       'node-1 follows this coordinator',
       20_000,
+    );
+    const node1 = alice.node('node-1');
+    const noted = new RegExp(`"epoch":{"generation":${epoch.generation},"start":${epoch.start}}.*registered with`);
+    await until(
+      () => noted.test(node1.log),
+      `node-1 has noted epoch ${epoch.start}`,
+      20_000,
+      () => node1.log,
     );
   }
 });
