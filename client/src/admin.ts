@@ -54,6 +54,9 @@ export const ADMIN_CALL_WITHIN_MS = 15_000;
 const WALK_WITHIN_MS = 300_000;
 /** How often it is asked whether a collection is done. */
 const COLLECTION_LOOK_MS = 300;
+/** How often it is asked how far a scrub is: nodes report every two seconds. */
+const SCRUB_LOOK_MS = 500;
+const SCRUB_TOLD_WITHIN_MS = 10_000;
 
 const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
   [NodeState.READY]: 'ready',
@@ -160,6 +163,39 @@ export class MemberAdmin implements Admin {
     return holdingOf(
       await this.#call(`Remove node ${name}`, walk, (done) => this.#client.removeNode({ name, force }, done)),
     );
+  }
+
+  async scrubNode(
+    name: string,
+    {
+      wait = false,
+      onProgress,
+      ...options
+    }: CallOptions & { wait?: boolean; onProgress?: (node: NodeStatus) => void } = {},
+  ): Promise<NodeStatus> {
+    const what = `Scrub node ${name}`;
+    const before = beganMs(await this.#node(name, what, options));
+    await this.#call(what, options, (done) => this.#client.scrubNode({ name }, done));
+    const toldMs = this.#clock.bootMs();
+    for (;;) {
+      const node = await this.#node(name, what, options);
+      onProgress?.(node);
+      // The node's own clock, which somebody may have set back.
+      const isTold = beganMs(node) !== before;
+      if (isTold && (!wait || node.scrub?.passBegan === undefined)) return node;
+      const isLate = !isTold && this.#clock.bootMs() - toldMs > SCRUB_TOLD_WITHIN_MS;
+      if (isLate && !wait) return node;
+      if (isLate) throw new CollectiveError('deadline_exceeded', `${what}: it has not reported that it began`);
+      if (node.state === 'away')
+        throw new CollectiveError('unavailable', `${what}: it is away; a pass goes on where it was when it is back`);
+      await sleep(this.#clock, SCRUB_LOOK_MS, options.signal);
+    }
+  }
+
+  async #node(name: string, what: string, options: CallOptions): Promise<NodeStatus> {
+    const node = (await this.nodes(options)).find((each) => each.name === name);
+    if (node === undefined) throw new CollectiveError('not_found', `${what}: no node of that name has registered`);
+    return node;
   }
 
   async events({ before = 0, limit = 100, kind = '' }: EventQuery = {}, options: CallOptions = {}): Promise<EventPage> {
@@ -298,6 +334,12 @@ function statusOf(wire: WireStatus): MemberStatus {
     nodes: wire.nodes.map(nodeOf),
     replication: wire.replication ?? ReplicationHealth.fromPartial({}),
   };
+}
+
+/** Of the newest pass that is known of a node; 0: none. */
+function beganMs({ scrub }: NodeStatus): number {
+  const { seconds = 0, nanos = 0 } = scrub?.passBegan ?? scrub?.lastBegan ?? {};
+  return seconds * 1000 + nanos / 1e6;
 }
 
 function holdingOf(wire: WireHolding): NodeHolding {

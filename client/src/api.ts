@@ -383,6 +383,25 @@ export interface NodeStatus {
   readonly leftBytes: number;
   /** Those of them that cannot move now, and why. */
   readonly waiting: readonly WaitingChunks[];
+  /** Unset: the node has not reported since the coordinator's start. */
+  readonly scrub?: NodeScrub;
+}
+
+/** How far a node is with reading all that it holds. Times are by the node's clock. */
+export interface NodeScrub {
+  /** Of the pass under way. */
+  readonly passBegan?: Timestamp;
+  readonly verifiedBytes: number;
+  readonly totalBytes: number;
+  /** Of the last whole pass; unset: none yet. */
+  readonly lastBegan?: Timestamp;
+  readonly lastEnded?: Timestamp;
+  /** Chunks that were found damaged while it went. */
+  readonly lastDamaged: number;
+  /** Since the disk was first used. */
+  readonly damagedFound: number;
+  /** And not repaired yet; counted up to 1,000. */
+  readonly damagedNow: number;
 }
 
 export interface WaitingChunks {
@@ -544,6 +563,14 @@ export interface Admin {
   nodeHolding(name: string, options?: CallOptions): Promise<NodeHolding>;
   /** Throws `busy` while chunks lie there; with `force` they are given up. */
   removeNode(name: string, options?: CallOptions & { readonly force?: boolean }): Promise<NodeHolding>;
+  /**
+   * Has a node read and verify all that it holds, at full speed. Resolves when that has begun, or with `wait` when it is done;
+   * `onProgress` then hears how far it is. Throws `not_found`, `unavailable`.
+   */
+  scrubNode(
+    name: string,
+    options?: CallOptions & { readonly wait?: boolean; readonly onProgress?: (node: NodeStatus) => void },
+  ): Promise<NodeStatus>;
   /** Newest first; from the newest, or from below `before`. */
   events(query?: EventQuery, options?: CallOptions): Promise<EventPage>;
   maintenance(options?: CallOptions): Promise<MaintenanceSettings>;

@@ -96,3 +96,27 @@ test(
     await second.stop();
   },
 );
+
+test(
+  'collective nodes scrub: all is read now, and the result is in status, as a table and for programs',
+  slow,
+  async () => {
+    await using world = await CliWorld.create();
+    const up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB']);
+    await world.ok(['cp', process.execPath, 'collective:/program']);
+    assert.equal((await world.run(['nodes', 'scrub'])).exit, 2, 'which ones?');
+    assert.match((await world.run(['nodes', 'scrub', 'node-9'])).err, /no node of that name/);
+    const scrubbed = JSON.parse(await world.ok(['nodes', 'scrub', '--all', '--wait', '--json'])) as {
+      scrub: { lastEnded: string; lastDamaged: number; passBegan?: string };
+    }[];
+    assert.equal(scrubbed.length, 2);
+    for (const { scrub } of scrubbed) {
+      assert.match(scrub.lastEnded, /^20\d\d-/);
+      assert.deepEqual([scrub.lastDamaged, scrub.passBegan], [0, undefined]);
+    }
+    assert.match(await world.ok(['status']), /Scrub: +the oldest whole pass ended \S+ ago, 0 found damaged/);
+    const asked = JSON.parse(await world.ok(['events', '--kind', 'scrub-asked', '--json'])) as unknown[];
+    assert.equal(asked.length, 2);
+    await up.stop();
+  },
+);

@@ -58,6 +58,21 @@ describe('bits that flip on a disk', () => {
     },
   );
 
+  test(
+    'D8: a scrub that is asked for finds a flipped bit, tells how many, and the copy is made anew',
+    ENDS,
+    async () => {
+      const content = seededFile(6, 3 * MiB);
+      await session.files.write('/rotten.raw', content);
+      await flipBit('node-1', content, 7 * FRAME_BYTES + 9);
+      const { scrub } = await session.admin.scrubNode('node-1', { wait: true });
+      assert.equal(scrub?.lastDamaged, 1);
+      await untilSound('/rotten.raw');
+      const again = await session.admin.scrubNode('node-1', { wait: true });
+      assert.deepEqual([again.scrub?.lastDamaged, again.scrub?.damagedNow], [0, 0]);
+    },
+  );
+
   test('D6: replicas damaged in different places serve every byte together', ENDS, async () => {
     const content = seededFile(2, 4 * MiB);
     await session.files.write('/crossed.raw', content);

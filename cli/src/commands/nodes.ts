@@ -9,6 +9,7 @@ import { Progress } from '../output/progress.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import type { Shell } from '../shell.ts';
 import { noun, verb } from '../verb.ts';
+import { scrubVerb } from './nodes-scrub.ts';
 
 /** The coordinator walks over all chunks for each answer. */
 const LOOK_EVERY_MS = 2_000;
@@ -27,7 +28,7 @@ const VIEW: RowsView<NodeHolding> = {
 export function nodesCommand(shell: Shell): Command {
   return noun(
     'nodes',
-    'list the storage nodes, drain and remove them',
+    'list the storage nodes, drain, scrub and remove them',
     [
       listVerb(shell),
       drainVerb(shell),
@@ -39,6 +40,7 @@ export function nodesCommand(shell: Shell): Command {
         summary: 'let a node take chunks again; a drain ends',
         example: 'after work on its machine',
       }),
+      scrubVerb(shell),
       removeVerb(shell),
     ],
     [

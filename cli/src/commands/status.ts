@@ -4,7 +4,7 @@ import { formatByteSize } from '@collective/base/byte-size';
 import { sleep, type Timestamp } from '@collective/base/clock';
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
-import type { MemberStatus } from '@collective/client';
+import type { MemberStatus, NodeScrub, NodeStatus } from '@collective/client';
 import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
 import { counted } from '../output/counted.ts';
@@ -84,6 +84,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       `${counted(status.files, 'file')}, ${counted(status.directories, 'directory', 'directories')}; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
     ],
     ...replicationLines(status),
+    ['Scrub', scrubLine(status.nodes, now)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
   const width = Math.max(...lines.map(([key]) => key.length)) + 2;
@@ -142,6 +143,25 @@ export function healthOf(status: MemberStatus, now: Timestamp): string {
   if (underReplicated > 0) return `DEGRADED: ${underReplicated} chunks have too few replicas`;
   if (full.length > 0) return `DEGRADED: full: ${full.join(', ')}`;
   return 'OK';
+}
+
+/** The oldest result says how old all are. */
+function scrubLine(nodes: readonly NodeStatus[], now: Timestamp): string {
+  const reported = nodes.flatMap(({ name, scrub }) => (scrub === undefined ? [] : [{ name, ...scrub }]));
+  if (reported.length === 0) return 'no node has reported';
+  const never = reported.filter(({ lastEnded }) => lastEnded === undefined).map(({ name }) => name);
+  const ended = reported.flatMap(({ lastEnded }) => lastEnded ?? []);
+  const oldest = ended.reduce<Timestamp | undefined>(
+    (first, each) => (first === undefined || each.seconds < first.seconds ? each : first),
+    undefined,
+  );
+  const parts = oldest === undefined ? [] : [`the oldest whole pass ended ${age(oldest, now)} ago`];
+  if (never.length > 0) parts.push(`no whole pass yet on ${never.join(', ')}`);
+  const sum = (of: (scrub: NodeScrub) => number): number => reported.reduce((total, each) => total + of(each), 0);
+  parts.push(`${sum(({ lastDamaged }) => lastDamaged)} found damaged by the last passes`);
+  const unmended = sum(({ damagedNow }) => damagedNow);
+  if (unmended > 0) parts.push(`${unmended} DAMAGED NOW`);
+  return parts.join(', ');
 }
 
 function expiresIn(notAfter: Timestamp | undefined, now: Timestamp): string {

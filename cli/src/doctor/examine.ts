@@ -167,6 +167,14 @@ function nodeFindings({ nowMs, probes }: Facts, status: MemberStatus, node: Node
       says: `only ${formatByteSize(node.freeBytes)} of ${formatByteSize(node.capacityBytes)} are free`,
       todo: 'Add a node, or free some room, before it is full.',
     });
+  const damaged = node.scrub?.damagedNow ?? 0;
+  if (damaged > 0)
+    findings.push({
+      level: 'warning',
+      about,
+      says: `${damaged} of its chunks are damaged and not repaired yet`,
+      todo: 'They are copied anew while other copies can be read: collective status. If it comes again, replace the disk: collective nodes drain.',
+    });
   if (node.version !== '' && node.version !== status.version)
     findings.push({
       level: 'warning',

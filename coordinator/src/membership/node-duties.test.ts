@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { CollectiveError } from '@collective/base/errors';
 import type { NodeName } from '@collective/base/ids';
 import { NodeState } from '@collective/protocol/gen/common';
 import { NodeReport } from '@collective/protocol/gen/node';
@@ -21,15 +22,22 @@ async function open() {
   await commit(client, inode, [{ offset: 0, length: 10, chunk: 1 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
   await commit(client, inode, [{ offset: 10, length: 10, chunk: 2 }], { replicas: [replicaOf('n2')] });
   const told: string[] = [];
+  const scrubbed: string[] = [];
   const connected = new Set<string>();
   const duties = new NodeDuties({
     engine,
     nodes,
     isConnected: (node) => connected.has(node),
+    orders: {
+      scrub: async (node) => {
+        if (!connected.has(node)) throw new CollectiveError('unavailable', `Order node ${node}: it has no link`);
+        scrubbed.push(node);
+      },
+    },
     events: { record: (kind, message) => told.push(`${kind}: ${message}`) },
   });
   const run = <T>(act: Promise<T>): Promise<T> => world.finish(act);
-  return { ...parts, nodes, duties, told, run, connected };
+  return { ...parts, nodes, duties, told, run, connected, scrubbed };
 }
 
 test('D8: a cordoned node takes no new chunks and is told as such; an active one again does', async () => {
@@ -102,4 +110,17 @@ test('D8: duties and removal of what is not there, or cannot be, are refused by 
   });
   await assert.rejects(run(duties.remove('n9', true, 'ann')), { code: 'not_found' });
   await assert.rejects(async () => duties.holding('not a name'), { code: 'invalid_argument' });
+});
+
+test('D8: a node that is known and connected is told to scrub, and who asked is an event', async () => {
+  await using world = await open();
+  const { duties, told, scrubbed, connected } = world;
+  const { signal } = new AbortController();
+  await assert.rejects(duties.scrub('n9', 'ann', signal), { code: 'not_found' });
+  await assert.rejects(duties.scrub('n2', 'ann', signal), { code: 'unavailable' });
+  assert.deepEqual(told, []);
+  connected.add('n2');
+  await duties.scrub('n2', 'ann', signal);
+  assert.deepEqual(scrubbed, ['n2']);
+  assert.deepEqual(told, ['scrub-asked: Node n2 reads and verifies all that it holds, as ann asked']);
 });

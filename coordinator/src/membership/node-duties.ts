@@ -1,6 +1,6 @@
 /**
- * What an administrator makes of a storage node (D8): cordoned, it takes no new chunks; draining, its chunks move away as
- * well; removed, the member forgets it. Removal trusts no count that was made earlier: it walks all chunks and refuses while
+ * What an administrator makes of a storage node (D8): scrubbed, it reads all that it holds; cordoned, it takes no new chunks;
+ * draining, its chunks move away as well; removed, the member forgets it. Removal trusts no count that was made earlier: it walks all chunks and refuses while
  * one of them lies there.
  */
 import { CollectiveError } from '@collective/base/errors';
@@ -8,6 +8,7 @@ import { type NodeName, parseNodeName } from '@collective/base/ids';
 import type { NodeHolding } from '@collective/protocol/gen/admin';
 import type { Engine } from '../engine/engine.ts';
 import type { EventLog } from '../events/event-log.ts';
+import type { NodeOrders } from '../jobs/node-orders.ts';
 import { DUTIES, type Duty } from '../placement/node-picture.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { CHUNKS } from '../tables/tables.ts';
@@ -20,6 +21,7 @@ export interface NodeDutyParts {
   readonly engine: Engine;
   readonly nodes: NodeTable;
   readonly events: Pick<EventLog, 'record'>;
+  readonly orders: Pick<NodeOrders, 'scrub'>;
   /** The node's link stands. */
   isConnected(node: NodeName): boolean;
 }
@@ -49,6 +51,15 @@ export class NodeDuties {
         by,
       });
     return await this.holding(name);
+  }
+
+  /** Resolves when a pass has begun. Throws `not_found`, `unavailable`. */
+  async scrub(name: string, by: string, signal: AbortSignal): Promise<void> {
+    await this.#parts.orders.scrub(this.#known(name), signal);
+    this.#parts.events.record('scrub-asked', `Node ${name} reads and verifies all that it holds, as ${by} asked`, {
+      node: name,
+      by,
+    });
   }
 
   /** What lies on the node by the rows of all chunks, counted now. */

@@ -7,9 +7,9 @@ import type { Clock, Timestamp } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { NodeName } from '@collective/base/ids';
 import { NODE_AWAY_AFTER_MS } from '@collective/base/limits';
-import type { NodeStatus } from '@collective/protocol/gen/admin';
+import type { NodeScrub, NodeStatus } from '@collective/protocol/gen/admin';
 import { type NodeAddress, type NodeRoute, NodeState } from '@collective/protocol/gen/common';
-import type { NodeReport } from '@collective/protocol/gen/node';
+import { type NodeReport, ScrubReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
 import type { NodeCandidate } from '../placement/choose-replicas.ts';
 import { DUTIES, type Duty, type NodePicture, type PicturedNode } from '../placement/node-picture.ts';
@@ -218,6 +218,7 @@ export class NodeTable {
         leftChunks: 0,
         leftBytes: 0,
         waiting: [],
+        scrub: node.report === undefined ? undefined : scrubOf(node.report),
       }));
   }
 
@@ -262,6 +263,11 @@ export class NodeTable {
     const state = this.#state(node);
     return state === NodeState.READY && node.row.duty !== 0 ? NodeState.CLOSED : state;
   }
+}
+
+function scrubOf({ scrub, damaged }: NodeReport): NodeScrub {
+  const { damaged: damagedFound = 0, ...rest } = scrub ?? ScrubReport.fromPartial({});
+  return { ...rest, damagedFound, damagedNow: damaged.length };
 }
 
 function dutyOf({ duty }: NodeRow): Duty {

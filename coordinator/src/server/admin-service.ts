@@ -21,6 +21,8 @@ import type {
   Realms,
   RemoveNodeRequest,
   RenewCertificateRequest,
+  ScrubBegun,
+  ScrubNodeRequest,
   SetMaintenanceRequest,
   SetNodeDutyRequest,
   SetRealmRequest,
@@ -48,7 +50,7 @@ export interface AdminParts {
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
   readonly events: Pick<EventLog, 'page' | 'record'>;
   readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
-  readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove'>;
+  readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove' | 'scrub'>;
   readonly garbage: Pick<GarbageAdmin, 'status' | 'list' | 'collect' | 'orphans'>;
 }
 
@@ -115,6 +117,13 @@ export class AdminService {
   async removeNode({ name, force }: RemoveNodeRequest, peer: PeerIdentity): Promise<NodeHolding> {
     await this.#requireAdmin(peer, `Remove node ${name}`);
     return await this.#parts.duties.remove(name, force, peer.uri);
+  }
+
+  async scrubNode({ name }: ScrubNodeRequest, peer: PeerIdentity): Promise<ScrubBegun> {
+    await this.#requireAdmin(peer, `Scrub node ${name}`);
+    // It only begins, so who asks need not be waited for: the order has a time of its own.
+    await this.#parts.duties.scrub(name, peer.uri, new AbortController().signal);
+    return {};
   }
 
   async listEvents({ before, limit, kind }: ListEventsRequest, peer: PeerIdentity): Promise<Events> {

@@ -199,6 +199,7 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
     'Admin/SetNodeDuty': () => client.setNodeDuty({ name: 'node-1', duty: 'draining' }, answer),
     'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
     'Admin/RemoveNode': () => client.removeNode({ name: 'node-1', force: false }, answer),
+    'Admin/ScrubNode': () => client.scrubNode({ name: 'node-1' }, answer),
     'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
     'Admin/GetMaintenance': () => client.getMaintenance({}, answer),
     'Admin/SetMaintenance': () => client.setMaintenance(SetMaintenanceRequest.fromPartial({}), answer),
@@ -270,6 +271,7 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/SetNodeDuty':
     case 'Admin/GetNodeHolding':
     case 'Admin/RemoveNode':
+    case 'Admin/ScrubNode':
       return mayAdminister ? 'not_found' : 'permission_denied';
     case 'Admin/SetRealm':
       return mayAdminister ? 'not_found' : 'permission_denied';

@@ -116,6 +116,7 @@ export class GrpcServer implements AsyncDisposable {
       setNodeDuty: this.#unary('Admin/SetNodeDuty', (request, peer) => admin.setNodeDuty(request, peer)),
       getNodeHolding: this.#unary('Admin/GetNodeHolding', (request, peer) => admin.getNodeHolding(request, peer)),
       removeNode: this.#unary('Admin/RemoveNode', (request, peer) => admin.removeNode(request, peer)),
+      scrubNode: this.#unary('Admin/ScrubNode', (request, peer) => admin.scrubNode(request, peer)),
       listEvents: this.#unary('Admin/ListEvents', (request, peer) => admin.listEvents(request, peer)),
       getMaintenance: this.#unary('Admin/GetMaintenance', (_request, peer) => admin.getMaintenance(peer)),
       setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),

@@ -22,6 +22,7 @@ export const METHOD_ROLES = {
   'Admin/SetNodeDuty': PEOPLE,
   'Admin/GetNodeHolding': PEOPLE,
   'Admin/RemoveNode': PEOPLE,
+  'Admin/ScrubNode': PEOPLE,
   'Admin/ListEvents': PEOPLE,
   'Admin/GetMaintenance': PEOPLE,
   'Admin/SetMaintenance': PEOPLE,

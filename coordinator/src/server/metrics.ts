@@ -1,4 +1,5 @@
 /** What a coordinator tells Prometheus: read from its parts when somebody looks, so that the hot path counts nothing twice. */
+import type { NodeStatus } from '@collective/protocol/gen/admin';
 import { Gauge, Registry } from 'prom-client';
 import type { Background } from '../jobs/background.ts';
 import type { KeeperFigures } from '../jobs/keeper.ts';
@@ -90,6 +91,33 @@ export function coordinatorMetrics(state: MemberState): Registry {
   );
   gauge('repair_given_up_total', 'Replicas that were given up since the start', () => replicas().mover.givenUp);
   gauge('repair_failures_total', 'Orders of repair that failed since the start', () => replicas().mover.failures);
+  const nodeGauge = (name: string, help: string, read: (node: NodeStatus) => number): void => {
+    new Gauge({
+      name: `collective_coordinator_${name}`,
+      help,
+      labelNames: ['node'],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const node of nodes.status()) this.set({ node: node.name }, read(node));
+      },
+    });
+  };
+  nodeGauge(
+    'node_scrub_last_ended_seconds',
+    'When the last whole scrub of the node ended, seconds since 1970; 0: none yet',
+    ({ scrub }) => scrub?.lastEnded?.seconds ?? 0,
+  );
+  nodeGauge(
+    'node_scrub_last_damaged',
+    'Chunks that the last whole scrub of the node found damaged',
+    ({ scrub }) => scrub?.lastDamaged ?? 0,
+  );
+  nodeGauge(
+    'node_damaged_chunks',
+    'Chunks of the node that are damaged and not repaired yet, counted up to 1,000',
+    ({ scrub }) => scrub?.damagedNow ?? 0,
+  );
   jobGauge(registry, 'job_working', 'Whether a round is under way', background, ({ state }) =>
     state === 'working' ? 1 : 0,
   );

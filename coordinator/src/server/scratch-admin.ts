@@ -15,7 +15,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     listRealms: async () => [],
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
-    duties: { set: noNode, holding: noNode, remove: noNode },
+    duties: { set: noNode, holding: noNode, remove: noNode, scrub: noNode },
     garbage: {
       status: async () => GarbageStatus.fromPartial({}),
       list: async () => GarbagePage.fromPartial({}),

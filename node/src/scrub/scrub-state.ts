@@ -16,6 +16,7 @@ export interface ScrubState {
   readonly position?: ScrubPosition;
   /** Of the last whole pass. */
   readonly endedMs?: number;
+  readonly last?: { readonly beganMs: number; readonly damaged: number };
 }
 
 export interface ScrubPosition {
@@ -24,6 +25,10 @@ export interface ScrubPosition {
   /** The pass ends with this one; what is younger was written meanwhile. */
   readonly upTo: number;
   readonly verifiedBytes: number;
+  /** Somebody asked for it: it takes no pauses. */
+  readonly hurried: boolean;
+  /** Found since the disk was first used, when the pass began. */
+  readonly damagedBefore: number;
 }
 
 export async function loadScrubState(disk: Disk, log: Log): Promise<ScrubState> {
@@ -46,13 +51,23 @@ export async function saveScrubState(disk: Disk, state: ScrubState): Promise<voi
 function decode(facts: Record<string, unknown> | null): ScrubState | undefined {
   if (facts === null || facts.format !== FORMAT) return undefined;
   const { beganMs, endedMs } = facts;
-  const { through, upTo, verifiedBytes } = (facts.position ?? {}) as Record<string, unknown>;
+  const { through, upTo, verifiedBytes, hurried, damagedBefore } = (facts.position ?? {}) as Record<string, unknown>;
+  const { beganMs: lastBeganMs, damaged } = (facts.last ?? {}) as Record<string, unknown>;
   return {
     ...(isCount(beganMs) ? { beganMs } : {}),
     ...(isCount(endedMs) ? { endedMs } : {}),
     ...(isCount(beganMs) && isCount(through) && isCount(upTo) && isCount(verifiedBytes)
-      ? { position: { through, upTo, verifiedBytes } }
+      ? {
+          position: {
+            through,
+            upTo,
+            verifiedBytes,
+            hurried: hurried === true,
+            damagedBefore: isCount(damagedBefore) ? damagedBefore : 0,
+          },
+        }
       : {}),
+    ...(isCount(lastBeganMs) && isCount(damaged) ? { last: { beganMs: lastBeganMs, damaged } } : {}),
   };
 }
 

@@ -87,7 +87,15 @@ describe('scrubber', () => {
     await world.put(chunksOf(5, 1000));
     await world.clock.advance(100 * HOUR_S * 1000);
     assert.equal(world.scrubber.verifiedBytes, 0);
-    const nothing = { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, lastEnded: undefined, damaged: 0 };
+    const nothing = {
+      passBegan: undefined,
+      verifiedBytes: 0,
+      totalBytes: 0,
+      lastBegan: undefined,
+      lastEnded: undefined,
+      lastDamaged: 0,
+      damaged: 0,
+    };
     assert.deepEqual(world.scrubber.report(), nothing);
     await world.stop();
   });
@@ -138,12 +146,17 @@ describe('scrubber', () => {
     await world.clock.until(() => world.scrubber.report().lastEnded !== undefined, { withinMs: HOUR_S * 1000 });
     assert.deepEqual([...world.store.damaged].sort(), [...hit].sort());
     assert.equal(world.scrubber.report().damaged, 100);
+    assert.equal(world.scrubber.report().lastDamaged, 100);
+    assert.ok((world.scrubber.report().lastBegan?.seconds ?? 0) <= (world.scrubber.report().lastEnded?.seconds ?? 0));
     for (const { facts, frames } of chunks.filter((chunk) => hit.has(chunk.facts.chunk)))
       assert.equal((await world.clock.finish(world.store.replace(facts, frames))).alreadyHere, false);
     assert.deepEqual(world.store.damaged, []);
     await world.pass();
     assert.deepEqual(world.store.damaged, []);
     assert.equal(world.scrubber.report().damaged, 100, 'found since the disk was first used');
+    assert.equal(world.scrubber.report().lastDamaged, 0, 'the second pass found nothing');
+    await world.restart();
+    assert.equal(world.scrubber.report().lastDamaged, 0);
     await world.stop();
   });
 
@@ -196,6 +209,18 @@ describe('scrubber', () => {
     const { lastEnded } = world.scrubber.report();
     await world.restart();
     assert.deepEqual(world.scrubber.report().lastEnded, lastEnded);
+    await world.stop();
+  });
+
+  test('D8: a pass that was asked for is at full speed after a restart too', async () => {
+    const world = await World.open();
+    await world.put(chunksOf(100, 200_000));
+    world.scrubber.beginNow();
+    const asked = world.scrubber.report().passBegan;
+    assert.ok(asked !== undefined);
+    await world.restart();
+    await world.clock.until(() => world.scrubber.report().lastEnded !== undefined, { withinMs: 1_000 });
+    assert.deepEqual(world.scrubber.report().lastBegan, asked, 'without a period, so only because somebody asked');
     await world.stop();
   });
 

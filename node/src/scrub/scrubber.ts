@@ -42,6 +42,8 @@ interface Pass {
   readonly beganMs: number;
   readonly upTo: number;
   readonly hurried: boolean;
+  /** Found since the disk was first used, when it began. */
+  readonly damagedBefore: number;
   through: number;
   verifiedBytes: number;
 }
@@ -53,6 +55,8 @@ export class Scrubber implements AsyncDisposable {
   #pass: Pass | undefined;
   #lastBeganMs: number | undefined;
   #lastEndedMs: number | undefined;
+  /** The last whole pass. */
+  #last: ScrubState['last'];
   /** Aborted when what is waited for has changed. */
   #changed = new AbortController();
   #ended = false;
@@ -63,11 +67,12 @@ export class Scrubber implements AsyncDisposable {
     return new Scrubber(options, await loadScrubState(options.disk, options.log));
   }
 
-  private constructor(options: ScrubberOptions, { beganMs, position, endedMs }: ScrubState) {
+  private constructor(options: ScrubberOptions, { beganMs, position, endedMs, last }: ScrubState) {
     this.#options = options;
     this.#lastBeganMs = beganMs;
     this.#lastEndedMs = endedMs;
-    if (beganMs !== undefined && position !== undefined) this.#pass = { beganMs, hurried: false, ...position };
+    this.#last = last;
+    if (beganMs !== undefined && position !== undefined) this.#pass = { beganMs, ...position };
     this.#running = this.#run();
   }
 
@@ -92,10 +97,15 @@ export class Scrubber implements AsyncDisposable {
   report(): ScrubReport {
     const pass = this.#pass;
     const lastEnded = timestampOf(this.#lastEndedMs);
-    const damaged = this.#options.damagedFound();
-    if (pass === undefined) return { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, lastEnded, damaged };
+    const results = {
+      lastBegan: timestampOf(this.#last?.beganMs),
+      lastEnded,
+      lastDamaged: this.#last?.damaged ?? 0,
+      damaged: this.#options.damagedFound(),
+    };
+    if (pass === undefined) return { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, ...results };
     const totalBytes = pass.verifiedBytes + this.#bytesLeft(pass);
-    return { passBegan: timestampOf(pass.beganMs), verifiedBytes: pass.verifiedBytes, totalBytes, lastEnded, damaged };
+    return { passBegan: timestampOf(pass.beganMs), verifiedBytes: pass.verifiedBytes, totalBytes, ...results };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -125,7 +135,9 @@ export class Scrubber implements AsyncDisposable {
     const upTo = this.#options.source.segments().at(-1)?.segment ?? 0;
     const beganMs = wallMs(this.#options.clock);
     this.#lastBeganMs = beganMs;
-    this.#pass = { beganMs, upTo, hurried, through: 0, verifiedBytes: 0 };
+    this.#pass = { beganMs, upTo, hurried, damagedBefore: this.#options.damagedFound(), through: 0, verifiedBytes: 0 };
+    // A restart shall not forget what somebody asked for.
+    if (hurried) this.#savedMs = Number.NEGATIVE_INFINITY;
     this.#options.log.info({ bytes: this.#bytesLeft(this.#pass), hurried }, 'scrub began');
   }
 
@@ -136,6 +148,10 @@ export class Scrubber implements AsyncDisposable {
     if (next === undefined) {
       this.#pass = undefined;
       this.#lastEndedMs = wallMs(clock);
+      this.#last = {
+        beganMs: pass.beganMs,
+        damaged: Math.max(0, this.#options.damagedFound() - pass.damagedBefore),
+      };
       log.info({ bytes: pass.verifiedBytes, damaged: this.#options.damagedFound() }, 'scrub ended');
       await this.#save();
       return;
@@ -204,14 +220,17 @@ export class Scrubber implements AsyncDisposable {
       await saveScrubState(disk, {
         ...(this.#lastBeganMs === undefined ? {} : { beganMs: this.#lastBeganMs }),
         ...(this.#lastEndedMs === undefined ? {} : { endedMs: this.#lastEndedMs }),
-        ...(pass === undefined
-          ? {}
-          : { position: { through: pass.through, upTo: pass.upTo, verifiedBytes: pass.verifiedBytes } }),
+        ...(this.#last === undefined ? {} : { last: this.#last }),
+        ...(pass === undefined ? {} : { position: positionOf(pass) }),
       });
     } catch (error) {
       log.warn({ err: error }, 'position of the scrub not kept');
     }
   }
+}
+
+function positionOf({ through, upTo, verifiedBytes, hurried, damagedBefore }: Pass): ScrubState['position'] {
+  return { through, upTo, verifiedBytes, hurried, damagedBefore };
 }
 
 function timestampOf(ms: number | undefined): Timestamp | undefined {

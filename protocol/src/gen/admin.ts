@@ -140,6 +140,37 @@ export interface NodeStatus {
   leftBytes: number;
   /** those of them that cannot move now */
   waiting: WaitingChunks[];
+  /** unset: the node has not reported since the coordinator's start */
+  scrub: NodeScrub | undefined;
+}
+
+/** How far a node is with reading all that it holds. Times are by the node's clock. */
+export interface NodeScrub {
+  /** of the pass under way; unset: none is */
+  passBegan:
+    | Time
+    | undefined;
+  /** by it */
+  verifiedBytes: number;
+  totalBytes: number;
+  /** of the last whole pass; unset: none yet */
+  lastBegan: Time | undefined;
+  lastEnded:
+    | Time
+    | undefined;
+  /** chunks that were found damaged while it went */
+  lastDamaged: number;
+  /** since the disk was first used */
+  damagedFound: number;
+  /** and not repaired yet; counted up to 1,000 */
+  damagedNow: number;
+}
+
+export interface ScrubNodeRequest {
+  name: string;
+}
+
+export interface ScrubBegun {
 }
 
 export interface SetNodeDutyRequest {
@@ -1798,6 +1829,7 @@ function createBaseNodeStatus(): NodeStatus {
     leftChunks: 0,
     leftBytes: 0,
     waiting: [],
+    scrub: undefined,
   };
 }
 
@@ -1853,6 +1885,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     for (const v of message.waiting) {
       WaitingChunks.encode(v!, writer.uint32(138).fork()).join();
+    }
+    if (message.scrub !== undefined) {
+      NodeScrub.encode(message.scrub, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -2006,6 +2041,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.waiting.push(WaitingChunks.decode(reader, reader.uint32()));
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.scrub = NodeScrub.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2071,6 +2114,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     if (message.waiting?.length) {
       obj.waiting = message.waiting.map((e) => WaitingChunks.toJSON(e));
     }
+    if (message.scrub !== undefined) {
+      obj.scrub = NodeScrub.toJSON(message.scrub);
+    }
     return obj;
   },
 
@@ -2100,6 +2146,303 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.leftChunks = object.leftChunks ?? 0;
     message.leftBytes = object.leftBytes ?? 0;
     message.waiting = object.waiting?.map((e) => WaitingChunks.fromPartial(e)) || [];
+    message.scrub = (object.scrub !== undefined && object.scrub !== null)
+      ? NodeScrub.fromPartial(object.scrub)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseNodeScrub(): NodeScrub {
+  return {
+    passBegan: undefined,
+    verifiedBytes: 0,
+    totalBytes: 0,
+    lastBegan: undefined,
+    lastEnded: undefined,
+    lastDamaged: 0,
+    damagedFound: 0,
+    damagedNow: 0,
+  };
+}
+
+export const NodeScrub: MessageFns<NodeScrub> = {
+  encode(message: NodeScrub, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.passBegan !== undefined) {
+      Time.encode(message.passBegan, writer.uint32(10).fork()).join();
+    }
+    if (message.verifiedBytes !== 0) {
+      writer.uint32(16).uint64(message.verifiedBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(24).uint64(message.totalBytes);
+    }
+    if (message.lastBegan !== undefined) {
+      Time.encode(message.lastBegan, writer.uint32(34).fork()).join();
+    }
+    if (message.lastEnded !== undefined) {
+      Time.encode(message.lastEnded, writer.uint32(42).fork()).join();
+    }
+    if (message.lastDamaged !== 0) {
+      writer.uint32(48).uint64(message.lastDamaged);
+    }
+    if (message.damagedFound !== 0) {
+      writer.uint32(56).uint64(message.damagedFound);
+    }
+    if (message.damagedNow !== 0) {
+      writer.uint32(64).uint32(message.damagedNow);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeScrub {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeScrub();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.passBegan = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.verifiedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lastBegan = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.lastEnded = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.lastDamaged = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.damagedFound = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.damagedNow = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: NodeScrub): unknown {
+    const obj: any = {};
+    if (message.passBegan !== undefined) {
+      obj.passBegan = Time.toJSON(message.passBegan);
+    }
+    if (message.verifiedBytes !== 0) {
+      obj.verifiedBytes = Math.round(message.verifiedBytes);
+    }
+    if (message.totalBytes !== 0) {
+      obj.totalBytes = Math.round(message.totalBytes);
+    }
+    if (message.lastBegan !== undefined) {
+      obj.lastBegan = Time.toJSON(message.lastBegan);
+    }
+    if (message.lastEnded !== undefined) {
+      obj.lastEnded = Time.toJSON(message.lastEnded);
+    }
+    if (message.lastDamaged !== 0) {
+      obj.lastDamaged = Math.round(message.lastDamaged);
+    }
+    if (message.damagedFound !== 0) {
+      obj.damagedFound = Math.round(message.damagedFound);
+    }
+    if (message.damagedNow !== 0) {
+      obj.damagedNow = Math.round(message.damagedNow);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeScrub>): NodeScrub {
+    return NodeScrub.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeScrub>): NodeScrub {
+    const message = createBaseNodeScrub();
+    message.passBegan = (object.passBegan !== undefined && object.passBegan !== null)
+      ? Time.fromPartial(object.passBegan)
+      : undefined;
+    message.verifiedBytes = object.verifiedBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    message.lastBegan = (object.lastBegan !== undefined && object.lastBegan !== null)
+      ? Time.fromPartial(object.lastBegan)
+      : undefined;
+    message.lastEnded = (object.lastEnded !== undefined && object.lastEnded !== null)
+      ? Time.fromPartial(object.lastEnded)
+      : undefined;
+    message.lastDamaged = object.lastDamaged ?? 0;
+    message.damagedFound = object.damagedFound ?? 0;
+    message.damagedNow = object.damagedNow ?? 0;
+    return message;
+  },
+};
+
+function createBaseScrubNodeRequest(): ScrubNodeRequest {
+  return { name: "" };
+}
+
+export const ScrubNodeRequest: MessageFns<ScrubNodeRequest> = {
+  encode(message: ScrubNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScrubNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScrubNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ScrubNodeRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ScrubNodeRequest>): ScrubNodeRequest {
+    return ScrubNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ScrubNodeRequest>): ScrubNodeRequest {
+    const message = createBaseScrubNodeRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseScrubBegun(): ScrubBegun {
+  return {};
+}
+
+export const ScrubBegun: MessageFns<ScrubBegun> = {
+  encode(_: ScrubBegun, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScrubBegun {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScrubBegun();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: ScrubBegun): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ScrubBegun>): ScrubBegun {
+    return ScrubBegun.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ScrubBegun>): ScrubBegun {
+    const message = createBaseScrubBegun();
     return message;
   },
 };
@@ -7210,6 +7553,16 @@ export const AdminService = {
     responseSerialize: (value: NodeHolding): Buffer => Buffer.from(NodeHolding.encode(value).finish()),
     responseDeserialize: (value: Buffer): NodeHolding => NodeHolding.decode(value),
   },
+  /** Begins a pass over all that the node holds, at full speed. NodeStatus says how far it is. */
+  scrubNode: {
+    path: "/collective.v1.Admin/ScrubNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ScrubNodeRequest): Buffer => Buffer.from(ScrubNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ScrubNodeRequest => ScrubNodeRequest.decode(value),
+    responseSerialize: (value: ScrubBegun): Buffer => Buffer.from(ScrubBegun.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ScrubBegun => ScrubBegun.decode(value),
+  },
   /** Newest first, page by page. */
   listEvents: {
     path: "/collective.v1.Admin/ListEvents" as const,
@@ -7342,6 +7695,8 @@ export interface AdminServer extends UntypedServiceImplementation {
   getNodeHolding: handleUnaryCall<GetNodeHoldingRequest, NodeHolding>;
   /** Refused while chunks lie there. Answers what lay there. */
   removeNode: handleUnaryCall<RemoveNodeRequest, NodeHolding>;
+  /** Begins a pass over all that the node holds, at full speed. NodeStatus says how far it is. */
+  scrubNode: handleUnaryCall<ScrubNodeRequest, ScrubBegun>;
   /** Newest first, page by page. */
   listEvents: handleUnaryCall<ListEventsRequest, Events>;
   getMaintenance: handleUnaryCall<GetMaintenanceRequest, Maintenance>;
@@ -7507,6 +7862,22 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: NodeHolding) => void,
+  ): ClientUnaryCall;
+  /** Begins a pass over all that the node holds, at full speed. NodeStatus says how far it is. */
+  scrubNode(
+    request: ScrubNodeRequest,
+    callback: (error: ServiceError | null, response: ScrubBegun) => void,
+  ): ClientUnaryCall;
+  scrubNode(
+    request: ScrubNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ScrubBegun) => void,
+  ): ClientUnaryCall;
+  scrubNode(
+    request: ScrubNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ScrubBegun) => void,
   ): ClientUnaryCall;
   /** Newest first, page by page. */
   listEvents(

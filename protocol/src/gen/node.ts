@@ -107,6 +107,12 @@ export interface ScrubReport {
     | undefined;
   /** found since the disk was first used */
   damaged: number;
+  /** when the last whole pass had begun */
+  lastBegan:
+    | Time
+    | undefined;
+  /** found while it went */
+  lastDamaged: number;
 }
 
 export interface CoordinatorMessage {
@@ -928,7 +934,15 @@ export const NodeReport: MessageFns<NodeReport> = {
 };
 
 function createBaseScrubReport(): ScrubReport {
-  return { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, lastEnded: undefined, damaged: 0 };
+  return {
+    passBegan: undefined,
+    verifiedBytes: 0,
+    totalBytes: 0,
+    lastEnded: undefined,
+    damaged: 0,
+    lastBegan: undefined,
+    lastDamaged: 0,
+  };
 }
 
 export const ScrubReport: MessageFns<ScrubReport> = {
@@ -947,6 +961,12 @@ export const ScrubReport: MessageFns<ScrubReport> = {
     }
     if (message.damaged !== 0) {
       writer.uint32(40).uint64(message.damaged);
+    }
+    if (message.lastBegan !== undefined) {
+      Time.encode(message.lastBegan, writer.uint32(50).fork()).join();
+    }
+    if (message.lastDamaged !== 0) {
+      writer.uint32(56).uint64(message.lastDamaged);
     }
     return writer;
   },
@@ -1004,6 +1024,22 @@ export const ScrubReport: MessageFns<ScrubReport> = {
             message.damaged = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.lastBegan = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.lastDamaged = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1033,6 +1069,12 @@ export const ScrubReport: MessageFns<ScrubReport> = {
     if (message.damaged !== 0) {
       obj.damaged = Math.round(message.damaged);
     }
+    if (message.lastBegan !== undefined) {
+      obj.lastBegan = Time.toJSON(message.lastBegan);
+    }
+    if (message.lastDamaged !== 0) {
+      obj.lastDamaged = Math.round(message.lastDamaged);
+    }
     return obj;
   },
 
@@ -1050,6 +1092,10 @@ export const ScrubReport: MessageFns<ScrubReport> = {
       ? Time.fromPartial(object.lastEnded)
       : undefined;
     message.damaged = object.damaged ?? 0;
+    message.lastBegan = (object.lastBegan !== undefined && object.lastBegan !== null)
+      ? Time.fromPartial(object.lastBegan)
+      : undefined;
+    message.lastDamaged = object.lastDamaged ?? 0;
     return message;
   },
 };
