@@ -13,7 +13,7 @@ import {
   type Subjects,
   type GarbageCollection as WireCollection,
   type Events as WireEvents,
-  type GarbageStatus as WireGarbage,
+  GarbageStatus as WireGarbage,
   type GarbagePage as WireGarbagePage,
   type NodeHolding as WireHolding,
   type Identity as WireIdentity,
@@ -333,6 +333,7 @@ function statusOf(wire: WireStatus): MemberStatus {
     epoch: wire.epoch ?? { generation: 0, start: 0 },
     nodes: wire.nodes.map(nodeOf),
     replication: wire.replication ?? ReplicationHealth.fromPartial({}),
+    garbage: garbageOf(wire.garbage ?? WireGarbage.fromPartial({})),
   };
 }
 

@@ -465,6 +465,7 @@ export interface MemberStatus {
     /** Of the last copy that failed; empty: none did. */
     readonly failure: string;
   };
+  readonly garbage: GarbageStatus;
   /** What the member does by itself. */
   readonly jobs: readonly JobStatus[];
   readonly certificates: readonly {
@@ -653,7 +654,7 @@ export interface GarbageStatus {
   readonly waits: boolean;
   /** When garbage was last counted as a whole; unset: not since the coordinator's start. */
   readonly walkedAt?: Timestamp;
-  /** Kept for the grace time, or for a node that is away. */
+  /** Kept for the grace time, or for a node that is away: as counted then, and what became garbage since. */
   readonly chunks: number;
   /** Of them, on all nodes together. */
   readonly storedBytes: number;

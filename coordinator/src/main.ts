@@ -85,22 +85,23 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
   await letFirstUserIn({ dataFolder, engine, enrolment, log });
 
   const started = clock.now();
+  const garbage = new GarbageAdmin({
+    clock,
+    engine,
+    background: state.background,
+    settings: () => state.maintenance.current,
+  });
   const admin = new AdminService({
     engine,
     enrolment,
-    status: () => gatherStatus({ clock, state, trust, member, trustDomain, version, started }),
+    status: () => gatherStatus({ clock, state, garbage, trust, member, trustDomain, version, started }),
     createRealm: (request) => state.core.createRealm(request),
     setRealm: (request) => state.core.setRealm(request),
     listRealms: () => state.core.listRealms(),
     events: state.events,
     maintenance: state.maintenance,
     duties: state.duties,
-    garbage: new GarbageAdmin({
-      clock,
-      engine,
-      background: state.background,
-      settings: () => state.maintenance.current,
-    }),
+    garbage,
     createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(

@@ -114,6 +114,17 @@ test(
       assert.match(scrub.lastEnded, /^20\d\d-/);
       assert.deepEqual([scrub.lastDamaged, scrub.passBegan], [0, undefined]);
     }
+    await world.ok(['rm', '--permanent', 'collective:/program']);
+    let said = '';
+    await until(
+      async () => {
+        said = await world.ok(['status']);
+        return /Garbage: +\d\d+ chunks with [\d.]+ MiB, kept for 1d, 0 orphans/.test(said);
+      },
+      'what was removed is garbage',
+      30_000,
+      () => said,
+    );
     assert.match(await world.ok(['status']), /Scrub: +the oldest whole pass ended \S+ ago, 0 found damaged/);
     const asked = JSON.parse(await world.ok(['events', '--kind', 'scrub-asked', '--json'])) as unknown[];
     assert.equal(asked.length, 2);

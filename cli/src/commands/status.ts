@@ -8,6 +8,7 @@ import type { MemberStatus, NodeScrub, NodeStatus } from '@collective/client';
 import type { Command } from 'commander';
 import { withAdmin } from '../member-session.ts';
 import { counted } from '../output/counted.ts';
+import { garbageText } from '../output/garbage-view.ts';
 import { nodeObject, nodeView } from '../output/node-view.ts';
 import { JOBS_VIEW, replicationLines } from '../output/replication-view.ts';
 import { printOne, printRows } from '../output/table.ts';
@@ -84,6 +85,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
       `${counted(status.files, 'file')}, ${counted(status.directories, 'directory', 'directories')}; in the trash ${status.trashFiles} with ${formatByteSize(status.trashBytes)}`,
     ],
     ...replicationLines(status),
+    ['Garbage', garbageText(status.garbage)],
     ['Scrub', scrubLine(status.nodes, now)],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
@@ -182,6 +184,11 @@ function statusObject(status: MemberStatus): object {
       notAfter: notAfter && isoTime(notAfter),
       ...more,
     })),
+    garbage: {
+      ...status.garbage,
+      walkedAt: status.garbage.walkedAt && isoTime(status.garbage.walkedAt),
+      inventories: status.garbage.inventories.map((one) => ({ ...one, ended: one.ended && isoTime(one.ended) })),
+    },
     events: status.events.map((one) => ({ ...one, time: one.time && isoTime(one.time) })),
   };
 }

@@ -8,7 +8,7 @@ import type { Random } from '@collective/base/random';
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
 import type { FoldingNode } from '../placement/plan-fold.ts';
-import { BLOCKS, DOOMED } from '../tables/tables.ts';
+import { BLOCKS, DOOMED, GARBAGE } from '../tables/tables.ts';
 import { type FoldFigures, FoldJob } from './fold.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
 import { type InventoriedStore, InventoryJob, type NodeInventory } from './inventory.ts';
@@ -97,6 +97,7 @@ export class Background implements AsyncDisposable {
       ownsChunk,
       releaseBlocks: (round) => release.work(round),
     });
+    engine.watch(GARBAGE, (key, row) => this.#garbage.noted(key, row));
     this.#collecting = this.#keep('garbage', GARBAGE_EVERY_MS, (round) => this.#garbage.work(round));
     this.#inventory = new InventoryJob({
       clock,

@@ -113,6 +113,25 @@ test('D8: garbage is kept for the grace time, then its nodes forget it and its r
   );
 });
 
+test('what becomes garbage after a walk is counted at once, and by the next walk once', async () => {
+  await using scene = await Scene.open();
+  scene.world.core.engine.watch(GARBAGE, (key, row) => scene.collector.noted(key, row));
+  const counts = (): number[] => [scene.collector.figures.chunks, scene.collector.figures.storedBytes];
+  await scene.round();
+  assert.deepEqual(counts(), [0, 0]);
+  await scene.overwrite([1, 2, 3]);
+  assert.deepEqual(counts(), [2, 40], 'no walk is due for the grace time');
+  await scene.later(GRACE_SECONDS / 2);
+  scene.collector.ask(GRACE_SECONDS);
+  await scene.round();
+  assert.deepEqual(counts(), [2, 40]);
+  await scene.overwrite([4]);
+  assert.deepEqual(counts(), [3, 60]);
+  await scene.later(GRACE_SECONDS / 2 + 10);
+  await scene.round();
+  assert.deepEqual(counts(), [1, 20], 'two were old enough');
+});
+
 test('D2: a node is told to forget only what is condemned, and that is stable by then', async () => {
   await using scene = await Scene.open();
   await scene.overwrite([1, 2]);

@@ -23,6 +23,8 @@ import {
 } from '../ops/garbage.ts';
 import { isDue } from '../ops/grace.ts';
 import { OwnedChunkIds } from '../ops/owned-chunk-ids.ts';
+import type { GarbageRow } from '../tables/gen/tables.ts';
+import { GARBAGE } from '../tables/tables.ts';
 import type { Round } from './keeper.ts';
 import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
 
@@ -42,9 +44,9 @@ export interface GarbageParts {
 }
 
 export interface GarbageFigures {
-  /** When the last whole walk ended; what follows is as it was then. */
+  /** When the last whole walk ended. */
   readonly walkedAt: Timestamp | undefined;
-  /** Kept for the grace time, or for a node that is away. */
+  /** Kept for the grace time, or for a node that is away: as it was then, and what became garbage since. */
   readonly chunks: number;
   /** On all nodes together. */
   readonly storedBytes: number;
@@ -69,6 +71,10 @@ export class GarbageCollector {
   #asked: Asked[] = [];
   /** Wall seconds since when the oldest is garbage that the last walk has left to its grace; undefined: look. */
   #oldest: number | undefined;
+  /** What became garbage since the last walk passed its place; a row that is written while its page is read may count twice. */
+  #fresh = { chunks: 0, storedBytes: 0 };
+  /** Of the walk under way: what is above is still to be counted. */
+  #walkedThrough: string | undefined;
   #figures: GarbageFigures = {
     walkedAt: undefined,
     chunks: 0,
@@ -86,7 +92,18 @@ export class GarbageCollector {
   }
 
   get figures(): GarbageFigures {
-    return this.#figures;
+    const { chunks, storedBytes } = this.#figures;
+    return {
+      ...this.#figures,
+      chunks: chunks + this.#fresh.chunks,
+      storedBytes: storedBytes + this.#fresh.storedBytes,
+    };
+  }
+
+  /** A row of garbage was written. In the turn of its commit: only counted. */
+  noted(key: string, { condemned, gone, storedBytes }: GarbageRow): void {
+    if (condemned || gone || (this.#walkedThrough !== undefined && key > this.#walkedThrough)) return;
+    this.#fresh = { chunks: this.#fresh.chunks + 1, storedBytes: this.#fresh.storedBytes + storedBytes };
   }
 
   /** All that is older than this goes in the next round, and nodes give the room back at once. Answers the number of the request. */
@@ -126,8 +143,16 @@ export class GarbageCollector {
     this.#figures = { ...this.#figures, finished: this.#figures.finished + asked.length };
   }
 
+  async #walk(graceSeconds: number, round: Round): Promise<Set<NodeName>> {
+    try {
+      return await this.#walkAll(graceSeconds, round);
+    } finally {
+      this.#walkedThrough = undefined;
+    }
+  }
+
   /** With a grace without end nothing is changed, only counted. Answers the nodes that were told to forget anything. */
-  async #walk(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
+  async #walkAll(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
     const { engine, clock } = this.#parts;
     const began = clock.now().seconds;
     const collects = Number.isFinite(graceSeconds);
@@ -139,8 +164,10 @@ export class GarbageCollector {
     let storedBytes = 0;
     let seen = 0;
     let after: ChunkId | undefined;
+    this.#fresh = { chunks: 0, storedBytes: 0 };
     for (;;) {
       const from = after;
+      this.#walkedThrough = from === undefined ? GARBAGE.prefix : GARBAGE.key(from);
       const page = await engine.run((tx) => garbagePage(tx, from, GARBAGE_PAGE), { signal });
       const now = clock.now();
       const due: ChunkId[] = [];

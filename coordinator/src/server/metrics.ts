@@ -47,7 +47,11 @@ export function coordinatorMetrics(state: MemberState): Registry {
   gauge('trash_bytes', 'Bytes in the trash of all realms, before replication', () => engine.totalUsage.trashBytes);
   gauge('trash_files', 'Files and directories in the trash of all realms', () => engine.totalUsage.trashInodes);
   gauge('used_bytes', 'Used on all nodes', () => nodes.space().usedBytes);
-  gauge('garbage_chunks', 'Chunks that nothing names, as last counted', () => background.garbage.chunks);
+  gauge(
+    'garbage_chunks',
+    'Chunks that nothing names, as last counted, and those since',
+    () => background.garbage.chunks,
+  );
   gauge('garbage_bytes', 'Of these, on all nodes together', () => background.garbage.storedBytes);
   gauge(
     'garbage_condemned_chunks',
@@ -56,6 +60,12 @@ export function coordinatorMetrics(state: MemberState): Registry {
   );
   gauge('garbage_collected_chunks_total', 'Collected since the start', () => background.garbage.collectedChunks);
   gauge('garbage_collected_bytes_total', 'The same, on all nodes together', () => background.garbage.collectedBytes);
+  gauge(
+    'garbage_waits_for_nodes',
+    'Nodes that could not be told yet to forget garbage',
+    () => background.garbage.waitsFor.size,
+  );
+  gauge('orphans_forgotten_total', 'Orphans that nodes forgot since the start', () => background.orphans.forgotten);
   gauge('orphan_chunks', 'Chunks on nodes that nothing names there, as last counted', () => background.orphans.chunks);
   gauge('blocks_folded_total', 'Blocks of many slices folded since the start', () => background.folds.folded);
   gauge('blocks_to_fold', 'Blocks noted to be folded', () => background.folds.candidates);
@@ -125,6 +135,14 @@ export function coordinatorMetrics(state: MemberState): Registry {
     state === 'failing' ? 1 : 0,
   );
   jobGauge(registry, 'job_rounds_total', 'Rounds since the start', background, ({ rounds }) => rounds);
+  jobGauge(
+    registry,
+    'job_done',
+    'How far the round under way is, or the last one came',
+    background,
+    ({ done }) => done,
+  );
+  jobGauge(registry, 'job_total', 'How far it is to go; 0: not known', background, ({ total = 0 }) => total);
   return registry;
 }
 

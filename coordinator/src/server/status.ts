@@ -4,11 +4,13 @@ import type { CertificateStatus, JobStatus, Status } from '@collective/protocol/
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import type { KeeperFigures } from '../jobs/keeper.ts';
 import type { MemberState } from '../member-state.ts';
+import type { GarbageAdmin } from './garbage-admin.ts';
 import { replicationHealth, withDrain } from './replication-health.ts';
 
 export interface StatusParts {
   readonly clock: Clock;
   readonly state: MemberState;
+  readonly garbage: Pick<GarbageAdmin, 'status'>;
   readonly trust: Trust;
   readonly member: string;
   readonly trustDomain: string;
@@ -43,6 +45,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     certificates: certificates(parts, nodes),
     time: clock.now(),
     events: state.events.latest.map((event) => ({ ...event, details: { ...event.details } })),
+    garbage: await parts.garbage.status(),
     jobs: state.background.figures.map((figures) => jobStatus(figures, clock.bootMs())),
   };
 }

@@ -47,6 +47,7 @@ export interface Status {
   /** and directories */
   trashFiles: number;
   jobs: JobStatus[];
+  garbage: GarbageStatus | undefined;
 }
 
 export interface ReplicationHealth {
@@ -459,7 +460,7 @@ export interface GarbageStatus {
   graceSeconds: number;
   /** after a restore, until a person confirms (D9) */
   waits: boolean;
-  /** As the last whole walk found it; unset: none has ended since the start. */
+  /** As the last whole walk found it, and what became garbage since; unset: none has ended since the start. */
   walkedAt:
     | Time
     | undefined;
@@ -660,6 +661,7 @@ function createBaseStatus(): Status {
     trashBytes: 0,
     trashFiles: 0,
     jobs: [],
+    garbage: undefined,
   };
 }
 
@@ -724,6 +726,9 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.jobs) {
       JobStatus.encode(v!, writer.uint32(162).fork()).join();
+    }
+    if (message.garbage !== undefined) {
+      GarbageStatus.encode(message.garbage, writer.uint32(170).fork()).join();
     }
     return writer;
   },
@@ -901,6 +906,14 @@ export const Status: MessageFns<Status> = {
             message.jobs.push(JobStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.garbage = GarbageStatus.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -975,6 +988,9 @@ export const Status: MessageFns<Status> = {
     if (message.jobs?.length) {
       obj.jobs = message.jobs.map((e) => JobStatus.toJSON(e));
     }
+    if (message.garbage !== undefined) {
+      obj.garbage = GarbageStatus.toJSON(message.garbage);
+    }
     return obj;
   },
 
@@ -1007,6 +1023,9 @@ export const Status: MessageFns<Status> = {
     message.trashBytes = object.trashBytes ?? 0;
     message.trashFiles = object.trashFiles ?? 0;
     message.jobs = object.jobs?.map((e) => JobStatus.fromPartial(e)) || [];
+    message.garbage = (object.garbage !== undefined && object.garbage !== null)
+      ? GarbageStatus.fromPartial(object.garbage)
+      : undefined;
     return message;
   },
 };
