@@ -637,7 +637,7 @@ export interface EventPage {
 export interface MaintenanceSettings {
   /** A node that is away for so long is given up: its replicas are made anew elsewhere. */
   readonly repairAfterSeconds: number;
-  /** Bytes that repair and drain move together in a second. */
+  /** Bytes that repair, drain and folds copy together in a second; as many may be read again before something goes. */
   readonly repairBytesPerSecond: number;
   /** Every chunk is read and verified once within it; 0: never. */
   readonly scrubPeriodSeconds: number;

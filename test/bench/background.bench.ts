@@ -15,6 +15,7 @@ import { type ChunkId, chunkIdOf, chunkIdToBytes, type InodeNumber, type NodeNam
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { Engine } from '@collective/coordinator/engine/engine';
+import { ByteRates } from '@collective/coordinator/jobs/byte-rates';
 import { FoldJob } from '@collective/coordinator/jobs/fold';
 import { GarbageCollector } from '@collective/coordinator/jobs/garbage';
 import { InventoryJob } from '@collective/coordinator/jobs/inventory';
@@ -59,12 +60,13 @@ export async function backgroundBench(figures: Figures): Promise<void> {
       foldBlock: () => Promise.reject(new Error('Fold a block: nothing here is to be folded')),
       fetchChunks: () => Promise.resolve([]),
     };
-    const pace = (): Promise<void> => Promise.resolve();
+    const nothing = (): Promise<void> => Promise.resolve();
+    const rates = new ByteRates({ clock, bytesPerSecond: () => 2 ** 40 });
     const inventory = new InventoryJob({
       clock,
       engine,
       orders,
-      pace,
+      rates,
       stores: () => [{ node: 'n1' as NodeName, disk: 'disk-n1', incarnation: 1, stableSequence: CHUNKS_COUNT }],
       onMissing: () => undefined,
     });
@@ -73,10 +75,10 @@ export async function backgroundBench(figures: Figures): Promise<void> {
       clock,
       engine,
       orders,
-      pace,
+      rates,
       candidates: () => [],
       drawChunkId: () => id(0),
-      recallData: pace,
+      recallData: nothing,
     });
     await measure(figures, engine, 'survey all blocks for folds', () => fold.work(round));
     const release = new BlockRelease(engine);
@@ -88,8 +90,8 @@ export async function backgroundBench(figures: Figures): Promise<void> {
       orders,
       settings: () => settings,
       diskOf: (node) => `disk-${node}`,
-      releaseBlocks: pace,
-      replaysOver: pace,
+      releaseBlocks: nothing,
+      replaysOver: nothing,
       ownsChunk: () => false,
     });
     await measure(figures, engine, 'walk over garbage that is young', () => collector.work(round));

@@ -30,7 +30,7 @@ const SETTINGS: readonly Setting[] = [
   },
   {
     name: 'repair-rate',
-    says: 'bytes a second that repair and drain move together',
+    says: 'bytes a second that repair, drain and folds copy together, and that comparisons read again',
     show: ({ repairBytesPerSecond }) => `${formatByteSize(repairBytesPerSecond)}/s`,
     read: (text) => ({ repairBytesPerSecond: parseByteSize(text.replace(/\/s$/, ''), 'repair-rate') }),
   },

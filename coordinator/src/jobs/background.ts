@@ -9,6 +9,7 @@ import type { NodeReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
 import type { FoldingNode } from '../placement/plan-fold.ts';
 import { BLOCKS, DOOMED, GARBAGE } from '../tables/tables.ts';
+import { ByteRates } from './byte-rates.ts';
 import { type FoldFigures, FoldJob } from './fold.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
 import { type InventoriedStore, InventoryJob, type NodeInventory } from './inventory.ts';
@@ -83,7 +84,7 @@ export class Background implements AsyncDisposable {
     this.#parts = parts;
     const { clock, engine, orders, nodes, settings, replaysOver, drawChunkId, ownsChunk, recallData } = parts;
     const diskOf = (node: NodeName): string | undefined => nodes.get(node)?.row.disk;
-    const pace = (): Promise<void> => Promise.resolve();
+    const rates = new ByteRates({ clock, bytesPerSecond: () => settings().repairBytesPerSecond });
     const release = new BlockRelease(engine);
     const releasing = this.#keep('release', HOUR_MS, (round) => release.work(round));
     engine.watch(DOOMED, () => this.#pokeAfter(RELEASE_AFTER_MS, releasing));
@@ -103,18 +104,18 @@ export class Background implements AsyncDisposable {
       clock,
       engine,
       orders,
-      pace,
+      rates,
       stores: () => nodes.stores(),
       onMissing: (store, dropped, lost) => this.#tellMissing(store, dropped, lost),
     });
     this.#comparing = this.#keep('inventory', INVENTORY_LOOK_MS, (round) => this.#inventory.work(round));
-    this.#orphans = new OrphanJob({ clock, engine, orders, diskOf, settings, pace, replaysOver });
+    this.#orphans = new OrphanJob({ clock, engine, orders, diskOf, settings, rates, replaysOver });
     this.#lettingGo = this.#keep('orphans', ORPHANS_EVERY_MS, (round) => this.#orphans.work(round));
     this.#fold = new FoldJob({
       clock,
       engine,
       orders,
-      pace,
+      rates,
       drawChunkId,
       recallData,
       candidates: () => nodes.candidates(),
@@ -125,6 +126,7 @@ export class Background implements AsyncDisposable {
     });
     this.#replicas = new ReplicaKeeping({
       ...parts,
+      rates,
       keep: (name, everyMs, work) => this.#keep(name, everyMs, work),
       pokeAfter: (delayMs, keeper) => this.#pokeAfter(delayMs, keeper),
     });

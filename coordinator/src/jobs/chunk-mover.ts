@@ -3,10 +3,8 @@
  * again. Orders to nodes are gathered and bounded; bytes go at the member's rate; each end is a commit that looks again.
  * Repair, drain and rebalance share one mover, so their limits hold for all of them together.
  */
-import type { Clock } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { ChunkId, NodeName } from '@collective/base/ids';
-import { TokenBucket } from '@collective/base/token-bucket';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
 import type { Engine } from '../engine/engine.ts';
 import {
@@ -21,6 +19,7 @@ import {
 import { noteForgotten } from '../ops/orphan-chunks.ts';
 import type { CopyAction, DropAction, Place } from '../placement/plan-repair.ts';
 import type { ChunkRow } from '../tables/gen/tables.ts';
+import type { ByteRates } from './byte-rates.ts';
 import {
   type ChunkResult,
   FETCH_CHUNKS_MAX,
@@ -33,15 +32,13 @@ import { OrderLanes } from './order-lanes.ts';
 /** Orders of one kind that a node has at once: while one syncs, the next reads. */
 const ORDERS_PER_NODE = 2;
 const ORDERS_IN_ALL = 16;
-const BYTES_PER_ORDER_MAX = 32 * 1024 * 1024;
 
 export interface MoverParts {
-  readonly clock: Clock;
   readonly engine: Engine;
   readonly orders: Pick<NodeOrders, 'fetchChunks' | 'verifyChunks' | 'forgetChunks'>;
   readonly signal: AbortSignal;
   outlook(): Outlook;
-  bytesPerSecond(): number;
+  readonly rates: ByteRates;
   /** Bytes at these places are wrong or missing; the rows say so now. */
   onDamaged(found: readonly { readonly chunk: ChunkId; readonly row: ChunkRow; readonly place: Place }[]): void;
   /** A whole copy lies there, and the row says so. */
@@ -95,18 +92,14 @@ export class ChunkMover {
 
   constructor(parts: MoverParts) {
     this.#parts = parts;
-    const { clock, bytesPerSecond } = parts;
-    const moving = new TokenBucket({ clock, bytesPerSecond });
-    // To read a chunk again costs a node as much as to send it.
-    const reading = new TokenBucket({ clock, bytesPerSecond });
-    // What goes at once stays below what goes in a second, so that foreground work is held up shortly at most.
-    const bytesPerOrderMax = (): number => Math.min(BYTES_PER_ORDER_MAX, bytesPerSecond());
+    const { rates } = parts;
+    const bytesPerOrderMax = (): number => rates.bytesPerOrderMax;
     const limits = { perNodeMax: ORDERS_PER_NODE, inAllMax: ORDERS_IN_ALL, bytesPerOrderMax };
     this.#copies = new OrderLanes({
       ...limits,
       tasksPerOrderMax: FETCH_CHUNKS_MAX,
       order: async (node, tasks) => {
-        await moving.take(sumOf(tasks), parts.signal);
+        await rates.copying.take(sumOf(tasks), parts.signal);
         return await this.#fetch(node, tasks);
       },
     });
@@ -115,7 +108,7 @@ export class ChunkMover {
       tasksPerOrderMax: VERIFY_CHUNKS_MAX,
       order: async (node, tasks) => {
         const bytes = sumOf(tasks);
-        await reading.take(bytes, parts.signal);
+        await rates.reading.take(bytes, parts.signal);
         const chunks = tasks.map(({ chunk }) => chunk);
         const read = await parts.orders.verifyChunks(node, chunks, parts.signal);
         this.#count({ readBytes: bytes });

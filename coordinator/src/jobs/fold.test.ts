@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName, parseChunkId } from '@collective/base/ids';
+import { BLOCK_BYTES } from '@collective/base/limits';
 import { BLOCK_SLICES_MAX } from '../ops/block-slices.ts';
 import { DATA } from '../ops/context.ts';
 import { blocks, commit, count, start, usedBytes } from '../ops/one-file.ts';
@@ -9,6 +10,7 @@ import { chunkOf, code, commitOp, type Piece, ROOT, replicaOf, testChunk } from 
 import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, GARBAGE } from '../tables/tables.ts';
+import { ByteRates } from './byte-rates.ts';
 import { FOLD_HOT_SLICES, FOLD_QUIET_MS, FoldJob } from './fold.ts';
 import { ScriptedOrders } from './scripted-orders.ts';
 
@@ -21,6 +23,7 @@ class Scene implements AsyncDisposable {
   readonly inode: number;
   readonly orders: ScriptedOrders;
   readonly recalled: number[] = [];
+  bytesPerSecond = 2 ** 40;
   fold: FoldJob;
 
   static async open(options: WorldOptions = {}): Promise<Scene> {
@@ -45,7 +48,7 @@ class Scene implements AsyncDisposable {
       candidates: () =>
         [...this.orders.nodes].flatMap(([name, { isUp }]) => (isUp ? [{ name, zone: '', freeBytes: 1e12 }] : [])),
       drawChunkId: () => core.drawChunkId(),
-      pace: () => Promise.resolve(),
+      rates: new ByteRates({ clock, bytesPerSecond: () => this.bytesPerSecond }),
       recallData: async (inode) => {
         this.recalled.push(inode);
         await core.recallFromAll(inode, DATA);
@@ -262,6 +265,20 @@ test('D8: with fewer nodes than its realm wants a block is left as it is, and fo
   assert.equal((await scene.slices()).length, 1);
 });
 
+test('D8: folds keep to the rate of background work, all replicas counted', async () => {
+  await using scene = await Scene.open();
+  for (const block of [0, 1, 2])
+    await scene.write(row(40, 1 + block * 40).map((piece, i) => ({ ...piece, offset: block * BLOCK_BYTES + i * 10 })));
+  scene.bytesPerSecond = 100;
+  await scene.world.clock.advance(FOLD_QUIET_MS);
+  const beganMs = scene.world.clock.bootMs();
+  await scene.round();
+  const tookMs = scene.world.clock.bootMs() - beganMs;
+  assert.equal(scene.fold.figures.folded, 3);
+  // 800 bytes each: the first goes at once and owes 700, the last need not wait for its own.
+  assert.ok(tookMs >= 14_000 && tookMs <= 17_000, `${tookMs} ms`);
+});
+
 test('what an earlier start has left is found by a survey', async () => {
   await using scene = await Scene.open();
   await scene.write(row(40));
@@ -326,7 +343,7 @@ test('M9: gaps are not filled with zeros for which the quota has no room', async
       orders,
       candidates: () => ['n1', 'n2'].map((name) => ({ name, zone: '', freeBytes: 1e12 })),
       drawChunkId: () => world.core.drawChunkId(),
-      pace: () => Promise.resolve(),
+      rates: new ByteRates({ clock: world.clock, bytesPerSecond: () => 2 ** 40 }),
       recallData: () => Promise.resolve(),
     });
     world.core.engine.watch(BLOCKS, (key, blockRow) => void fold.noted(key, blockRow));

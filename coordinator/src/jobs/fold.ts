@@ -13,6 +13,7 @@ import { FOLD_SLICES_MIN, type FoldingNode, placeFold } from '../placement/plan-
 import type { BlockRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
 import { BLOCKS, INODES } from '../tables/tables.ts';
+import type { ByteRates } from './byte-rates.ts';
 import type { Round } from './keeper.ts';
 import type { ChunkResult, NodeOrders } from './node-orders.ts';
 
@@ -23,7 +24,7 @@ export interface FoldParts {
   /** Nodes that take new chunks. */
   candidates(): readonly FoldingNode[];
   drawChunkId(): ChunkId;
-  pace(bytes: number, signal: AbortSignal): Promise<void>;
+  readonly rates: Pick<ByteRates, 'copying'>;
   /** The block map of the inode is another one: what sessions cache of it is called back (M7). */
   recallData(inode: InodeNumber): Promise<void>;
 }
@@ -142,10 +143,10 @@ export class FoldJob {
 
   /** False: it could not be done now. */
   async #fold(order: FoldOrder, signal: AbortSignal): Promise<boolean> {
-    const { engine, pace, recallData } = this.#parts;
+    const { engine, rates, recallData } = this.#parts;
     let made: NewChunk | undefined;
     if (order.plan.length > 0) {
-      await pace(order.plan.length * order.rule.wanted, signal);
+      await rates.copying.take(order.plan.length * order.rule.wanted, signal);
       made = await this.#make(order, signal);
       if (made === undefined) return false;
     }

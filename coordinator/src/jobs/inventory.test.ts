@@ -10,6 +10,7 @@ import type { ScriptedClient, SessionWorld } from '../session/session-harness.ts
 import type { ChunkRow } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
 import { CHUNKS, GARBAGE, ORPHAN_CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
+import { ByteRates } from './byte-rates.ts';
 import { INVENTORY_EVERY_MS, InventoryJob } from './inventory.ts';
 import { OrphanJob } from './orphans.ts';
 import { ScriptedOrders } from './scripted-orders.ts';
@@ -26,7 +27,7 @@ class Scene implements AsyncDisposable {
   readonly inode: number;
   readonly orders: ScriptedOrders;
   readonly missing: string[] = [];
-  readonly read: number[] = [];
+  bytesPerSecond = 2 ** 40;
   inventory: InventoryJob;
   orphans: OrphanJob;
 
@@ -46,14 +47,12 @@ class Scene implements AsyncDisposable {
   jobs(): [InventoryJob, OrphanJob] {
     const { orders } = this;
     const { clock, core } = this.world;
-    const pace = async (bytes: number): Promise<void> => {
-      this.read.push(bytes);
-    };
+    const rates = new ByteRates({ clock, bytesPerSecond: () => this.bytesPerSecond });
     const inventory = new InventoryJob({
       clock,
       engine: core.engine,
       orders,
-      pace,
+      rates,
       stores: () =>
         [...orders.nodes].flatMap(([node, { disk, incarnation, sequence, isUp }]) =>
           isUp ? [{ node: node as NodeName, disk, incarnation, stableSequence: sequence }] : [],
@@ -64,7 +63,7 @@ class Scene implements AsyncDisposable {
       clock,
       engine: core.engine,
       orders,
-      pace,
+      rates,
       diskOf: (node) => orders.nodes.get(node)?.disk,
       settings: () => ({ garbageGraceSeconds: 0, garbageWaits: false }),
       replaysOver: () => Promise.resolve(),
@@ -229,8 +228,23 @@ test('D8: a copy that no row names becomes a replica where one is missing, after
   await scene.compare();
   assert.deepEqual(await scene.places(1), ['n1', 'n2', 'n3']);
   assert.deepEqual(await scene.places(2), ['n1'], 'a damaged copy is none');
-  assert.ok(scene.read.length > 0 && scene.read.every((bytes) => bytes > 0), 'reading is paced');
   assert.deepEqual(await scene.noted(), ['n2 2']);
+});
+
+test('D8: what is read again keeps to the rate, in orders that are no more than a second of it', async () => {
+  await using scene = await Scene.open();
+  const numbers = Array.from({ length: 40 }, (_, i) => i + 1);
+  for (const number of numbers) await scene.commit(number, ['n1', 'n2'], ['n1']);
+  const [row] = await scene.run((tx) => numbers.map((number) => tx.get(CHUNKS, idOf(number))));
+  const bytes = row?.storedLength ?? assert.fail();
+  scene.bytesPerSecond = 2 * bytes;
+  const beganMs = scene.world.clock.bootMs();
+  await scene.compare();
+  assert.deepEqual(await scene.places(40), ['n1', 'n2']);
+  const tookMs = scene.world.clock.bootMs() - beganMs;
+  assert.ok(tookMs >= 17_000 && tookMs <= 21_000, `${tookMs} ms for 40 chunks at two a second`);
+  const orders = scene.orders.record.filter((line) => line.startsWith('verify'));
+  assert.ok(orders.length >= 20, `${orders.length} orders`);
 });
 
 test('D3: a copy that is not stable yet does not become a replica', async () => {

@@ -10,6 +10,7 @@ import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
 import { adoptCopies, compareStep, LAST_CHUNK, noteFindings } from '../ops/orphan-chunks.ts';
 import type { NamedChunk } from '../placement/plan-inventory.ts';
+import { type ByteRates, inOrders } from './byte-rates.ts';
 import type { Round } from './keeper.ts';
 import { type ChunkPage, type NodeOrders, VERIFY_CHUNKS_MAX } from './node-orders.ts';
 
@@ -26,8 +27,7 @@ export interface InventoryParts {
   readonly engine: Engine;
   readonly orders: Pick<NodeOrders, 'listChunks' | 'verifyChunks'>;
   stores(): readonly InventoriedStore[];
-  /** Before so many bytes are read on a node. */
-  pace(bytes: number, signal: AbortSignal): Promise<void>;
+  readonly rates: Pick<ByteRates, 'reading' | 'bytesPerOrderMax'>;
   /** Replicas were missing on a node; of `lost` no other is known. */
   onMissing(store: InventoriedStore, dropped: number, lost: readonly ChunkId[]): void;
 }
@@ -151,11 +151,11 @@ export class InventoryJob {
 
   /** A copy is taken only after it was read: nobody has looked at it since nothing named it. */
   async #adopt(store: InventoriedStore, needed: readonly NamedChunk[], signal: AbortSignal): Promise<number> {
-    const { engine, orders, pace, stores } = this.#parts;
+    const { engine, orders, rates, stores } = this.#parts;
+    const bytesOf = ({ row }: NamedChunk): number => row.storedLength;
     let adopted = 0;
-    for (let at = 0; at < needed.length; at += VERIFY_CHUNKS_MAX) {
-      const some = needed.slice(at, at + VERIFY_CHUNKS_MAX);
-      await pace(
+    for (const some of inOrders(needed, { tasksMax: VERIFY_CHUNKS_MAX, bytesMax: rates.bytesPerOrderMax, bytesOf })) {
+      await rates.reading.take(
         some.reduce((sum, { row }) => sum + row.storedLength, 0),
         signal,
       );

@@ -10,7 +10,7 @@ import { MAINTENANCE } from '../tables/tables.ts';
 export interface MaintenanceSettings {
   /** A node that is away for so long is given up: its replicas are made anew elsewhere (D8). */
   readonly repairAfterSeconds: number;
-  /** Bytes that repair, drain and rebalance move together in a second. */
+  /** Bytes that repair, drain, rebalance and folds copy together in a second; as many may be read again (`byte-rates.ts`). */
   readonly repairBytesPerSecond: number;
   /** Every chunk is read and verified once within it; 0: never. */
   readonly scrubPeriodSeconds: number;

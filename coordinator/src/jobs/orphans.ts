@@ -21,6 +21,7 @@ import {
   orphanPage,
 } from '../ops/orphan-chunks.ts';
 import type { NamedChunk } from '../placement/plan-inventory.ts';
+import { type ByteRates, inOrders } from './byte-rates.ts';
 import type { Round } from './keeper.ts';
 import { type NodeOrders, VERIFY_CHUNKS_MAX } from './node-orders.ts';
 
@@ -34,7 +35,7 @@ export interface OrphanParts {
   /** The disk that the node has now; undefined for a node that the member does not have. */
   diskOf(node: NodeName): string | undefined;
   settings(): { readonly garbageGraceSeconds: number; readonly garbageWaits: boolean };
-  pace(bytes: number, signal: AbortSignal): Promise<void>;
+  readonly rates: Pick<ByteRates, 'reading' | 'bytesPerOrderMax'>;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
   /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
@@ -124,17 +125,19 @@ export class OrphanJob {
       for (const { node, damaged } of named.row.replicas)
         if (!damaged && node !== place.node)
           byNode.set(node as NodeName, [...(byNode.get(node as NodeName) ?? []), named]);
+    const tasksMax = VERIFY_CHUNKS_MAX;
+    const bytesMax = this.#parts.rates.bytesPerOrderMax;
+    const bytesOf = ({ row }: NamedChunk): number => row.storedLength;
     for (const [node, chunks] of byNode)
-      for (let at = 0; at < chunks.length; at += VERIFY_CHUNKS_MAX)
-        for (const chunk of await this.#readWhole(node, chunks.slice(at, at + VERIFY_CHUNKS_MAX), signal))
-          whole.set(chunk, (whole.get(chunk) ?? 0) + 1);
+      for (const some of inOrders(chunks, { tasksMax, bytesMax, bytesOf }))
+        for (const chunk of await this.#readWhole(node, some, signal)) whole.set(chunk, (whole.get(chunk) ?? 0) + 1);
     return tooMany.filter(({ chunk, row }) => (whole.get(chunk) ?? 0) >= row.wanted);
   }
 
   /** Those that the node has, whole and as their rows say. */
   async #readWhole(node: NodeName, chunks: readonly NamedChunk[], signal: AbortSignal): Promise<ChunkId[]> {
-    const { orders, pace } = this.#parts;
-    await pace(
+    const { orders, rates } = this.#parts;
+    await rates.reading.take(
       chunks.reduce((sum, { row }) => sum + row.storedLength, 0),
       signal,
     );

@@ -12,6 +12,7 @@ import type { NodePicture } from '../placement/node-picture.ts';
 import type { ChunkRow } from '../tables/gen/tables.ts';
 import { REALMS, REPAIR_ORDER } from '../tables/tables.ts';
 import { Backoffs } from './backoffs.ts';
+import type { ByteRates } from './byte-rates.ts';
 import { ChunkMover, type MoverFigures } from './chunk-mover.ts';
 import { type DamagedCopy, DamageReports } from './damage-reports.ts';
 import type { Keeper, Round } from './keeper.ts';
@@ -28,6 +29,7 @@ export interface ReplicaKeepingParts {
   readonly engine: Engine;
   readonly orders: NodeOrders;
   readonly nodes: PicturedNodes;
+  readonly rates: ByteRates;
   settings(): MaintenanceSettings;
   event(kind: string, message: string, details: Readonly<Record<string, string>>): void;
   onFailure(job: string, error: unknown): void;
@@ -96,12 +98,11 @@ export class ReplicaKeeping implements Disposable {
       onFailure: (error) => onFailure('damage reports', error),
     });
     this.#mover = new ChunkMover({
-      clock,
       engine,
       orders,
       outlook,
       signal: this.#stop.signal,
-      bytesPerSecond: () => settings().repairBytesPerSecond,
+      rates: parts.rates,
       onDamaged: (found) => this.#tellDamaged(found),
       onCopied: (node, chunk) => {
         this.#nodeBackoffs.succeeded(node);
