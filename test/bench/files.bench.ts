@@ -13,6 +13,7 @@ import { bareTlsCopy, plainFileCopy } from './reference-copies.ts';
 const MiB = 1024 * 1024;
 const FILE_BYTES = 1024 * MiB;
 const BLOCK_BYTES = 64 * MiB;
+const READ_ROUNDS = 3;
 /** Of the Go prototype that this system follows, published for 200-500 MB of real data. */
 const PROTOTYPE_UP_MB_S = 63;
 const PROTOTYPE_DOWN_MB_S = 250;
@@ -30,9 +31,15 @@ export async function filesBench(figures: Figures): Promise<void> {
   const disk = await rate(() => plainFileCopy(random, FILE_BYTES));
   const once = await rate(() => store(client, '/once/random', random, FILE_BYTES));
   const twice = await rate(() => store(client, '/twice/random', random, FILE_BYTES));
-  const tlsDown = await rate(() => bareTlsCopy('receive', random, FILE_BYTES));
-  const down = await rate(() => drain(client, '/once/random'));
-  const downTwice = await rate(() => drain(client, '/twice/random'));
+  await drain(client, '/twice/warm', { bytes: 256 * MiB });
+  // The machine is rarely alone: each round measures ours and the bare copy close together, and the best of each counts.
+  let [tlsDown, down, borrowed, downTwice] = [0, 0, 0, 0];
+  for (let round = 0; round < READ_ROUNDS; round++) {
+    tlsDown = Math.max(tlsDown, await rate(() => bareTlsCopy('receive', random, FILE_BYTES)));
+    down = Math.max(down, await rate(() => drain(client, '/once/random')));
+    borrowed = Math.max(borrowed, await rate(() => drain(client, '/once/random', { borrow: true })));
+    downTwice = Math.max(downTwice, await rate(() => drain(client, '/twice/random')));
+  }
 
   figures.add({ name: 'bare TLS, sent', value: tlsUp, unit: 'MB/s' });
   figures.add({ name: 'bare TLS, received', value: tlsDown, unit: 'MB/s' });
@@ -65,6 +72,8 @@ export async function filesBench(figures: Figures): Promise<void> {
     note: 'goal: 2 x the prototype',
   });
   figures.add({ name: 'get / bare TLS', value: down / tlsDown, unit: '', goal: 0.7 });
+  figures.add({ name: 'get as `cp` reads (borrowed pieces)', value: borrowed, unit: 'MB/s' });
+  figures.add({ name: 'get as `cp` reads / bare TLS', value: borrowed / tlsDown, unit: '', goal: 0.7 });
   figures.add({ name: 'get, replication 2 / bare TLS', value: downTwice / tlsDown, unit: '' });
 
   const text = Buffer.from(
@@ -86,8 +95,13 @@ async function* repeat(block: Buffer, bytes: number): AsyncIterable<Buffer> {
   for (let sent = 0; sent < bytes; sent += MiB) yield block.subarray(sent % block.length, (sent % block.length) + MiB);
 }
 
-async function drain(client: Member, path: string): Promise<void> {
+/** Looks at all bytes and keeps none, as the bare copy does. */
+async function drain(
+  client: Member,
+  path: string,
+  { bytes: wanted = FILE_BYTES, borrow = false }: { bytes?: number; borrow?: boolean } = {},
+): Promise<void> {
   let bytes = 0;
-  for await (const piece of client.files.read(path)) bytes += piece.length;
-  if (bytes !== FILE_BYTES) throw new Error(`${bytes} of ${FILE_BYTES} bytes came`);
+  for await (const piece of client.files.read(path, { borrow })) bytes += piece.length;
+  if (bytes !== wanted) throw new Error(`${bytes} of ${wanted} bytes came`);
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { FakeClock } from '@collective/base/fake-clock';
 import { chunkIdOf } from '@collective/base/ids';
-import { FRAME_BYTES } from '@collective/base/limits';
+import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
 import { SeededRandom } from '@collective/base/random';
 import { encodeChunk } from '@collective/protocol/bulk/encode-chunk';
 import { FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
@@ -13,7 +13,7 @@ import type { Session } from '../session/session.ts';
 import { AccessTokens } from './access-tokens.ts';
 import { BulkPool } from './bulk-pool.ts';
 import { ByteBudget } from './byte-budget.ts';
-import { readWhole } from './download.ts';
+import { type DownloadPorts, READ_AHEAD_BYTES_MAX, readBorrowed, readWhole } from './download.ts';
 import { ReplicaReader } from './replica-reader.ts';
 import { accessToken, ScriptedNodes } from './scripted-nodes.ts';
 
@@ -62,10 +62,14 @@ class World implements AsyncDisposable {
   }
 
   read(end: number): Promise<Buffer> {
+    const range = { inode: INODE, offset: 0, end };
+    return this.clock.finish(readWhole(this.ports(1 << 24), range, new AbortController().signal));
+  }
+
+  ports(aheadBytes: number): DownloadPorts {
     const { clock, session, pool } = this;
     const reader = new ReplicaReader({ clock, session, pool, tokens: this.#tokens });
-    const ports = { session, reader, ahead: new ByteBudget(1 << 24) };
-    return clock.finish(readWhole(ports, { inode: INODE, offset: 0, end }, new AbortController().signal));
+    return { session, reader, ahead: new ByteBudget(aheadBytes) };
   }
 
   #page(): BlockPage {
@@ -74,11 +78,14 @@ class World implements AsyncDisposable {
     const named = map.slices.filter(({ chunk }) => chunk.length > 0);
     const expires = { seconds: this.clock.now().seconds + 300, nanos: 0 };
     const replicas = ['a', 'b'].map((node) => ({ node, ticket: Buffer.alloc(16), expires }));
+    const blockCount = Math.ceil(map.size / BLOCK_BYTES);
+    const slicesOf = (index: number): Slice[] =>
+      map.slices.filter(({ offset }) => Math.floor(offset / BLOCK_BYTES) === index);
     return {
-      blocks: [{ index: 0, version: 1, slices: [...map.slices] }],
+      blocks: Array.from({ length: blockCount }, (_unused, index) => ({ index, version: 1, slices: slicesOf(index) })),
       chunks: named.map(({ chunk, length }) => ({ chunk, length, replicas })),
       attributes: { inode: INODE, type: InodeType.FILE, size: map.size } as BlockPage['attributes'],
-      next: 1,
+      next: blockCount,
     };
   }
 
@@ -152,4 +159,24 @@ test('a file that was cut short under its reader is stale, and no zeros are made
   world.maps.push({ slices: [], size: 10 });
   world.forget(chunk);
   await assert.rejects(world.read(LENGTH), (error) => error instanceof CollectiveError && error.code === 'stale');
+});
+
+test('a reader asks for few blocks ahead of the one it wants, however much memory all readers have', async () => {
+  await using world = await World.create();
+  const blocks = 10;
+  const chunks = Array.from({ length: blocks }, (_unused, i) => world.chunk(i + 1, content));
+  world.maps.push({
+    slices: chunks.map((chunk, i) => slice(chunk, i * BLOCK_BYTES, BLOCK_BYTES)),
+    size: blocks * BLOCK_BYTES,
+  });
+  for (const node of world.nodes.nodes.values()) node.get = 'silent';
+  const stop = new AbortController();
+  const range = { inode: INODE, offset: 0, end: blocks * BLOCK_BYTES };
+  const pieces = readBorrowed(world.ports(1 << 30), range, stop.signal);
+  const first = pieces.next();
+  const asked = (): number => [...world.nodes.nodes.values()].reduce((sum, { gets }) => sum + gets.length, 0);
+  await world.clock.settle();
+  assert.equal(asked(), 1 + READ_AHEAD_BYTES_MAX / BLOCK_BYTES);
+  stop.abort(new CollectiveError('interrupted', 'Enough'));
+  await assert.rejects(world.clock.finish(first), { code: 'interrupted' });
 });
