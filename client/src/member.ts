@@ -128,6 +128,7 @@ export class ConnectedMember implements Member {
         buffers: new ChunkBuffers(Math.ceil((2 * uploadBytesMax) / BLOCK_BYTES)),
       },
       download: {
+        clock,
         session,
         reader: new ReplicaReader({ clock, session, pool, tokens }),
         ahead: new ByteBudget(settings.downloadBytesMax ?? DOWNLOAD_BYTES_MAX),

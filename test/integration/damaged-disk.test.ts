@@ -10,6 +10,7 @@ import { seededFile } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
 const MiB = 1024 * 1024;
+const FLIPS = 100;
 /** A test that hangs shall fail and show the logs. */
 const ENDS = { timeout: 180_000 };
 
@@ -156,6 +157,31 @@ describe('bits that flip on a disk', () => {
     assert.deepEqual((await session.files.verify('/beside.raw')).bad, []);
   });
 
+  test(
+    'D5, D8: bits flipped in a hundred places are found by one scrub, each is mended, and the next finds none',
+    ENDS,
+    async () => {
+      await session.files.mkdir('/many');
+      const contents = Array.from({ length: FLIPS }, (_, i) =>
+        seededFile(1_000 + i, 1_000 + ((i * 48_271) % (300 * 1024))),
+      );
+      await Promise.all(contents.map((content, i) => session.files.write(`/many/${i}`, content)));
+      const { scrub: before } = await session.admin.scrubNode('node-1', { wait: true });
+      await flipBits(
+        'node-1',
+        contents.map((content, i) => ({ content, offset: (i * 7_919) % content.length })),
+      );
+      const { scrub } = await session.admin.scrubNode('node-1', { wait: true });
+      assert.deepEqual([scrub?.lastDamaged, (scrub?.damagedFound ?? 0) - (before?.damagedFound ?? 0)], [FLIPS, FLIPS]);
+      for (const [i, content] of contents.entries()) {
+        await untilSound(`/many/${i}`);
+        assert.ok((await session.files.readAll(`/many/${i}`)).equals(content));
+      }
+      const { scrub: after } = await session.admin.scrubNode('node-1', { wait: true });
+      assert.equal(after?.lastDamaged, 0);
+    },
+  );
+
   /** All that the realm wants is there and whole. */
   async function untilSound(path: string): Promise<void> {
     let seen: unknown;
@@ -171,28 +197,39 @@ describe('bits that flip on a disk', () => {
     );
   }
 
-  /** Flips one bit of a node's copy of `content`, whose frames lie uncompressed on its disk since they are random. */
-  async function flipBit(node: string, content: Buffer, offset: number): Promise<void> {
+  function flipBit(node: string, content: Buffer, offset: number): Promise<void> {
+    return flipBits(node, [{ content, offset }]);
+  }
+
+  /** Flips one bit of a node's copy of each content, whose frames lie uncompressed on its disk since they are random. */
+  async function flipBits(
+    node: string,
+    flips: readonly { readonly content: Buffer; readonly offset: number }[],
+  ): Promise<void> {
     const folder = join(member.folder, node, 'store');
-    const from = Math.floor(offset / FRAME_BYTES) * FRAME_BYTES;
-    const wanted = content.subarray(from, from + 64);
+    let left = flips;
     for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
       if (!entry.isFile()) continue;
       const path = join(entry.parentPath, entry.name);
-      const found = (await readFile(path)).indexOf(wanted);
-      if (found < 0) continue;
-      const at = found + offset - from;
-      const file = await open(path, 'r+');
-      try {
-        const byte = Buffer.alloc(1);
-        await file.read(byte, 0, 1, at);
-        assert.equal(byte[0], content[offset]);
-        await file.write(Buffer.of((byte[0] ?? 0) ^ 0x10), 0, 1, at);
-      } finally {
-        await file.close();
+      const bytes = await readFile(path);
+      await using file = await open(path, 'r+');
+      const missing = [];
+      for (const flip of left) {
+        const from = Math.floor(flip.offset / FRAME_BYTES) * FRAME_BYTES;
+        const found = bytes.indexOf(flip.content.subarray(from, from + 64));
+        if (found < 0) missing.push(flip);
+        else {
+          const at = found + flip.offset - from;
+          assert.equal(bytes[at], flip.content[flip.offset]);
+          await file.write(Buffer.of((bytes[at] ?? 0) ^ 0x10), 0, 1, at);
+        }
       }
-      return;
+      left = missing;
     }
-    assert.fail(`${node} holds the bytes in none of its files in ${folder}`);
+    assert.equal(
+      left.length,
+      0,
+      `${node} holds the bytes of ${left.length} contents in none of its files in ${folder}`,
+    );
   }
 });

@@ -13,7 +13,7 @@ import type { Session } from '../session/session.ts';
 import { AccessTokens } from './access-tokens.ts';
 import { BulkPool } from './bulk-pool.ts';
 import { ByteBudget } from './byte-budget.ts';
-import { type DownloadPorts, READ_AHEAD_BYTES_MAX, readBorrowed, readWhole } from './download.ts';
+import { type DownloadPorts, READ_AHEAD_BYTES_MAX, READ_PATIENCE_MS, readBorrowed, readWhole } from './download.ts';
 import { ReplicaReader } from './replica-reader.ts';
 import { accessToken, ScriptedNodes } from './scripted-nodes.ts';
 
@@ -69,7 +69,7 @@ class World implements AsyncDisposable {
   ports(aheadBytes: number): DownloadPorts {
     const { clock, session, pool } = this;
     const reader = new ReplicaReader({ clock, session, pool, tokens: this.#tokens });
-    return { session, reader, ahead: new ByteBudget(aheadBytes) };
+    return { clock, session, reader, ahead: new ByteBudget(aheadBytes) };
   }
 
   #page(): BlockPage {
@@ -150,6 +150,43 @@ test('a chunk that is still named and nowhere is missing, after one fresh look',
     (error) => error instanceof CollectiveError && error.code === 'chunk_missing',
   );
   assert.equal(world.mapsRead, 2);
+});
+
+test('a read waits for nodes that are all away, and goes on where it stopped when one is back', async () => {
+  await using world = await World.create();
+  const chunk = world.chunk(1, content);
+  world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
+  for (const node of world.nodes.nodes.values()) node.breakAfterFrames = 1;
+  const pieces = readBorrowed(
+    world.ports(1 << 24),
+    { inode: INODE, offset: 0, end: LENGTH },
+    new AbortController().signal,
+  );
+  const first = await world.clock.finish(pieces.next());
+  // Lent until the next one is asked for.
+  const arrived = [Buffer.from(first.value ?? [])];
+  for (const node of world.nodes.nodes.values()) node.isUp = false;
+  const rest = (async () => {
+    for await (const piece of pieces) arrived.push(Buffer.from(piece));
+  })();
+  await world.clock.advance(READ_PATIENCE_MS / 2);
+  for (const node of world.nodes.nodes.values()) {
+    node.isUp = true;
+    node.breakAfterFrames = undefined;
+  }
+  await world.clock.finish(rest);
+  assert.ok(Buffer.concat(arrived).equals(content));
+});
+
+test('a read whose nodes stay away ends with unavailable after its patience', async () => {
+  await using world = await World.create();
+  const chunk = world.chunk(1, content);
+  world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
+  for (const node of world.nodes.nodes.values()) node.isUp = false;
+  const beganMs = world.clock.bootMs();
+  await assert.rejects(world.read(LENGTH), (error) => error instanceof CollectiveError && error.code === 'unavailable');
+  const tookMs = world.clock.bootMs() - beganMs;
+  assert.ok(tookMs >= READ_PATIENCE_MS && tookMs < 2 * READ_PATIENCE_MS, `${tookMs} ms`);
 });
 
 test('a file that was cut short under its reader is stale, and no zeros are made up for it', async () => {

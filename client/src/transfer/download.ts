@@ -2,6 +2,7 @@
  * The bytes of a file in order. Block maps are read ahead in pages, chunks are read ahead within a byte budget, holes give
  * zeros. The extent that is wanted next never waits for the budget, so readers that take turns cannot block each other.
  */
+import { type Clock, sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { BLOCK_BYTES, BLOCK_PAGE_MAX } from '@collective/base/limits';
 import type { BlockPage, ChunkLocation } from '@collective/protocol/gen/session';
@@ -19,10 +20,14 @@ const READ_AHEAD_EXTENTS_MAX = 16;
  * dearer. It is still 160 MB/s at a round trip of 100 ms.
  */
 export const READ_AHEAD_BYTES_MAX = 3 * BLOCK_BYTES;
+/** How long a read waits for one of its replicas while all of them are away: as long as a restart takes on a slow machine. */
+export const READ_PATIENCE_MS = 10_000;
+const READ_AGAIN_MS = 250;
 const HOLE_PIECE_BYTES = 1024 * 1024;
 const NO_LONGER_WANTED = new CollectiveError('interrupted', 'Read a file: no longer wanted');
 
 export interface DownloadPorts {
+  readonly clock: Clock;
   readonly session: Session;
   readonly reader: ReplicaReader;
   /** Bytes read ahead by all readers. */
@@ -138,6 +143,7 @@ class Fetch {
   readonly paidBytes: number;
   readonly #ports: DownloadPorts;
   readonly #arrived: ReadPiece[] = [];
+  #arrivedBytes = 0;
   #finished = false;
   #released = false;
   #error: unknown;
@@ -174,36 +180,36 @@ class Fetch {
   }
 
   async #run(extent: LocatedExtent, inode: number, signal: AbortSignal): Promise<void> {
-    const progress = { done: 0 };
-    try {
-      await this.#read(extent, progress, signal);
-    } catch {
-      signal.throwIfAborted();
-      // The map may be old: a ticket ran out, a replica moved, the chunk was folded into another one or is garbage by now.
-      // One fresh look, then it is the truth.
-      const from = extent.offset + progress.done;
-      for (const fresh of await freshExtents(this.#ports.session, inode, from, extent.offset + extent.length, signal))
-        await this.#read(fresh, { done: 0 }, signal);
+    const { session, clock } = this.#ports;
+    const end = extent.offset + extent.length;
+    const patientUntilMs = clock.bootMs() + READ_PATIENCE_MS;
+    let parts = [extent];
+    for (let looks = 0; ; looks++) {
+      try {
+        for (const part of parts) await this.#read(part, signal);
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        // The map may be old: a ticket ran out, a replica moved, the chunk was folded into another one or is garbage by now.
+        // One fresh look, then it is the truth; but nodes that are away may be back in a moment.
+        if (looks > 0 && !(isAway(error) && clock.bootMs() < patientUntilMs)) throw error;
+        if (looks > 0) await sleep(clock, READ_AGAIN_MS, signal);
+      }
+      parts = await freshExtents(session, inode, extent.offset + this.#arrivedBytes, end, signal);
     }
   }
 
-  async #read(extent: LocatedExtent, progress: { done: number }, signal: AbortSignal): Promise<void> {
-    if (extent.location === undefined) {
-      for (let done = 0; done < extent.length; done += HOLE_PIECE_BYTES)
-        this.#arrive({
-          bytes: Buffer.alloc(Math.min(HOLE_PIECE_BYTES, extent.length - done)),
-          release: nothingToRelease,
-        });
+  async #read({ location, chunkOffset, length }: LocatedExtent, signal: AbortSignal): Promise<void> {
+    if (location === undefined) {
+      for (let done = 0; done < length; done += HOLE_PIECE_BYTES)
+        this.#arrive({ bytes: Buffer.alloc(Math.min(HOLE_PIECE_BYTES, length - done)), release: nothingToRelease });
       return;
     }
-    const { location, chunkOffset, length } = extent;
-    for await (const piece of this.#ports.reader.read(location, chunkOffset, length, signal)) {
-      progress.done += piece.bytes.length;
-      this.#arrive(piece);
-    }
+    for await (const piece of this.#ports.reader.read(location, chunkOffset, length, signal)) this.#arrive(piece);
   }
 
   #arrive(piece: ReadPiece): void {
+    this.#arrivedBytes += piece.bytes.length;
     this.#arrived.push(piece);
     this.#wake?.();
   }
@@ -213,6 +219,11 @@ class Fetch {
     this.#error = error;
     this.#wake?.();
   }
+}
+
+/** None of its replicas could be reached, which may pass. */
+function isAway(error: unknown): boolean {
+  return error instanceof CollectiveError && ['unavailable', 'deadline_exceeded'].includes(error.code);
 }
 
 /** The extents of a range with their chunks' places; the next page of the map is under way while one is used. */
