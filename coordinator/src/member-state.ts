@@ -195,6 +195,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
         events,
         orders,
         isConnected: (node) => links.isConnected(node),
+        onDuty: () => background.dutyChanged(),
       }),
       orders,
       background,

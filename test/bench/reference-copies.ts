@@ -1,5 +1,5 @@
 /** What our copies are measured against, in the same run: the same bytes through a bare TLS socket, and to a plain file that is synced. */
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -52,15 +52,51 @@ export async function bareTlsCopy(direction: 'send' | 'receive', block: Buffer, 
   }
 }
 
+/** Copies a file of `bytes` from one process to another through mutual TLS, and syncs it there. Answers how long it took. */
+export async function bareNodeCopy(block: Buffer, bytes: number): Promise<number> {
+  const authority = await ScratchAuthority.create('bench.home' as TrustDomain);
+  const folder = await mkdtemp(join(tmpdir(), 'collective-bench-copy-'));
+  const children: ChildProcess[] = [];
+  const startEnd = async (name: string, end: { end: 'source' } | { end: 'target'; port: number; bytes: number }) => {
+    const { certificatePem, keyPem, bundlePem } = await authority.peer('node', name);
+    const child = fork(new URL('./bare-node-copy.ts', import.meta.url));
+    children.push(child);
+    child.send({ ...end, pems: { certificatePem, keyPem, bundlePem }, path: join(folder, end.end) });
+    return child;
+  };
+  try {
+    await writeSynced(join(folder, 'source'), block, bytes);
+    const [port] = (await once(await startEnd('from', { end: 'source' }), 'message')) as [number];
+    const target = await startEnd('to', { end: 'target', port, bytes });
+    await once(target, 'message');
+    const began = performance.now();
+    await once(target, 'message');
+    return (performance.now() - began) / 1000;
+  } finally {
+    for (const child of children) {
+      child.kill();
+      await once(child, 'exit');
+    }
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
 /** Writes `bytes` to a plain file beside which the member has its data, and syncs it. */
 export async function plainFileCopy(block: Buffer, bytes: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'collective-bench-plain-'));
-  const file = await open(join(folder, 'copy'), 'wx');
+  try {
+    await writeSynced(join(folder, 'copy'), block, bytes);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writeSynced(path: string, block: Buffer, bytes: number): Promise<void> {
+  const file = await open(path, 'wx');
   try {
     for (let written = 0; written < bytes; written += block.length) await file.write(block);
     await file.datasync();
   } finally {
     await file.close();
-    await rm(folder, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,6 @@
 /**
  * What the care of chunks costs and reaches, through the product's own commands: a drain at full speed beside a bare copy of
- * the same bytes in the same run, and how long a small read and write take while one runs at its default limit.
+ * a file between two processes in the same run, and how long a small write and read take while one runs at its default limit.
  *
  *   npm run bench -- repair
  */
@@ -9,47 +9,60 @@ import { sleep } from '@collective/base/clock';
 import { SystemClock } from '@collective/base/system-clock';
 import type { Member } from '@collective/client';
 import { BenchMember } from './bench-member.ts';
-import { type Figures, secondsOf } from './figures.ts';
-import { bareTlsCopy, plainFileCopy } from './reference-copies.ts';
+import type { Figures } from './figures.ts';
+import { bareNodeCopy } from './reference-copies.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
-const BYTES = 1024 * MiB;
-const NODE = 'node-1';
+/** A third of it lies on each node. */
+const BYTES = 3 * 1024 * MiB;
+const COPY_BYTES = 1024 * MiB;
 const UNTHROTTLED = 2 ** 40;
-const DEFAULT_RATE = 64 * MiB;
-const FOREGROUND_MS = 12_000;
+const FOREGROUND_ROUNDS = 3;
+const FOREGROUND_MS = 6_000;
 const clock = new SystemClock();
 
 export async function repairBench(figures: Figures): Promise<void> {
   await using member = await BenchMember.start({ nodes: 3 });
   await using client = await member.connect();
+  const { repairBytesPerSecond: defaultRate } = await client.admin.maintenance();
   const block = randomBytes(64 * MiB);
   await client.admin.createRealm({ path: '/once', replicas: 1, minReplicas: 1 });
   await client.files.write('/once/data', pieces(block, BYTES), { sizeHintBytes: BYTES });
   await client.files.mkdir('/small');
 
-  // A bare copy between two nodes: read, one TLS connection, a synced file. The slower of the two is what it can reach.
-  const rate = async (act: () => Promise<unknown>): Promise<number> => BYTES / 1e6 / (await secondsOf(act));
-  const tls = await rate(() => bareTlsCopy('send', block, BYTES));
-  const disk = await rate(() => plainFileCopy(block, BYTES));
   await client.admin.setMaintenance({ repairBytesPerSecond: UNTHROTTLED });
-  const drained = await drain(client, NODE);
-  figures.add({ name: 'bare copy: TLS', value: tls, unit: 'MB/s' });
-  figures.add({ name: 'bare copy: synced file', value: disk, unit: 'MB/s' });
+  // The machine is rarely alone: the bare copy is made before and after, and the better one counts.
+  const bare = [await bareCopy(block)];
+  const drained = await drain(client, 'node-1');
+  bare.push(await bareCopy(block));
+  figures.add({ name: 'bare copy between two processes, synced', value: Math.max(...bare), unit: 'MB/s' });
   figures.add({ name: 'drain, unthrottled', value: drained, unit: 'MB/s' });
-  figures.add({ name: 'drain / smaller of the two', value: drained / Math.min(tls, disk), unit: '', goal: 0.5 });
+  figures.add({ name: 'drain / bare copy', value: drained / Math.max(...bare), unit: '', goal: 0.5 });
+  await client.admin.setNodeDuty('node-1', 'active');
 
-  await client.admin.setNodeDuty(NODE, 'active');
-  await client.admin.setMaintenance({ repairBytesPerSecond: DEFAULT_RATE });
-  const quiet = await foreground(client, 'quiet');
-  const [busy] = await Promise.all([foreground(client, 'busy'), drain(client, 'node-2')]);
-  figures.add({ name: 'small write and read, p99, nothing else runs', value: quiet, unit: 'ms' });
-  figures.add({ name: 'the same beside a drain at the default limit', value: busy, unit: 'ms' });
-  figures.add({ name: 'p99 beside a drain / without', value: busy / quiet, unit: '', atMost: 2 });
+  await client.admin.setMaintenance({ repairBytesPerSecond: defaultRate });
+  const [quiet, busy]: [number[], number[]] = [[], []];
+  for (let round = 0; round < FOREGROUND_ROUNDS; round++) {
+    quiet.push(...(await foreground(client, `quiet-${round}`)));
+    await client.admin.setNodeDuty('node-2', 'draining');
+    const before = await moving(client, 'node-2');
+    busy.push(...(await foreground(client, `busy-${round}`)));
+    const moved = before - (await client.admin.nodeHolding('node-2')).bytes;
+    figures.add({ name: 'drained beside it', value: moved / 1e3 / FOREGROUND_MS, unit: 'MB/s' });
+    await client.admin.setNodeDuty('node-2', 'active');
+    await still(client, 'node-2');
+  }
+  figures.add({ name: 'small write and read, p99, nothing else runs', value: p99(quiet), unit: 'ms' });
+  figures.add({ name: 'the same beside a drain at the default limit', value: p99(busy), unit: 'ms' });
+  figures.add({ name: 'p99 beside a drain / without', value: p99(busy) / p99(quiet), unit: '', atMost: 2 });
 }
 
-/** MB/s until nothing is left there. */
+async function bareCopy(block: Buffer): Promise<number> {
+  return COPY_BYTES / 1e6 / (await bareNodeCopy(block, COPY_BYTES));
+}
+
+/** MB/s from the order until nothing is left there. */
 async function drain(client: Member, node: string): Promise<number> {
   const began = performance.now();
   const { bytes } = await client.admin.setNodeDuty(node, 'draining');
@@ -60,8 +73,28 @@ async function drain(client: Member, node: string): Promise<number> {
   return bytes / 1e6 / ((performance.now() - began) / 1000);
 }
 
-/** 99th percentile, in ms, of storing 4 KiB and reading them back, one after the other. */
-async function foreground(client: Member, name: string): Promise<number> {
+/** Resolves when something has left the node, with what is there then. */
+async function moving(client: Member, node: string): Promise<number> {
+  const { bytes } = await client.admin.nodeHolding(node);
+  for (;;) {
+    await sleep(clock, 20);
+    const now = (await client.admin.nodeHolding(node)).bytes;
+    if (now < bytes) return now;
+  }
+}
+
+/** Resolves when nothing leaves the node any more. */
+async function still(client: Member, node: string): Promise<void> {
+  for (let before = -1; ; ) {
+    const { bytes } = await client.admin.nodeHolding(node);
+    if (bytes === before) return;
+    before = bytes;
+    await sleep(clock, 2_000);
+  }
+}
+
+/** How long storing 4 KiB and reading them back took each time, in ms, one after the other. */
+async function foreground(client: Member, name: string): Promise<number[]> {
   const took: number[] = [];
   const bytes = randomBytes(4 * KiB);
   const endsAt = performance.now() + FOREGROUND_MS;
@@ -72,8 +105,12 @@ async function foreground(client: Member, name: string): Promise<number> {
     if (!read.equals(bytes)) throw new Error(`${name}-${i} came back with other bytes`);
     took.push(performance.now() - began);
   }
-  took.sort((a, b) => a - b);
-  return took[Math.floor(took.length * 0.99)] ?? Number.NaN;
+  return took;
+}
+
+function p99(samples: readonly number[]): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * 0.99)] ?? Number.NaN;
 }
 
 async function* pieces(block: Buffer, bytes: number): AsyncIterable<Buffer> {

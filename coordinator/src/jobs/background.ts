@@ -171,6 +171,11 @@ export class Background implements AsyncDisposable {
     if (this.#garbage.figures.waitsFor.has(node)) this.#collecting.poke();
   }
 
+  /** An administrator has given a node another duty, and waits for what comes of it. */
+  dutyChanged(): void {
+    this.#replicas.dutyChanged();
+  }
+
   /** Compares all nodes that are there, and looks which orphans are due. */
   compareInventories(): void {
     this.#inventory.askAll();

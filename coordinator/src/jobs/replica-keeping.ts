@@ -170,6 +170,12 @@ export class ReplicaKeeping implements Disposable {
     this.#stop.abort();
   }
 
+  /** Nobody waits for the next look, nor for further changes: somebody has said what is to be done. */
+  dutyChanged(): void {
+    this.#watch.look();
+    this.#parts.pokeAfter(0, this.#surveying);
+  }
+
   /** A node has registered or reported. */
   nodeReported(node: NodeName, disk: string, damaged: readonly ChunkId[]): void {
     this.#damage.reported(node, disk, damaged);

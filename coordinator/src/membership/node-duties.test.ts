@@ -23,11 +23,13 @@ async function open() {
   await commit(client, inode, [{ offset: 10, length: 10, chunk: 2 }], { replicas: [replicaOf('n2')] });
   const told: string[] = [];
   const scrubbed: string[] = [];
+  const dutyChanges: number[] = [];
   const connected = new Set<string>();
   const duties = new NodeDuties({
     engine,
     nodes,
     isConnected: (node) => connected.has(node),
+    onDuty: () => dutyChanges.push(world.clock.bootMs()),
     orders: {
       scrub: async (node) => {
         if (!connected.has(node)) throw new CollectiveError('unavailable', `Order node ${node}: it has no link`);
@@ -37,12 +39,12 @@ async function open() {
     events: { record: (kind, message) => told.push(`${kind}: ${message}`) },
   });
   const run = <T>(act: Promise<T>): Promise<T> => world.finish(act);
-  return { ...parts, nodes, duties, told, run, connected, scrubbed };
+  return { ...parts, nodes, duties, told, run, connected, scrubbed, dutyChanges };
 }
 
 test('D8: a cordoned node takes no new chunks and is told as such; an active one again does', async () => {
   await using world = await open();
-  const { duties, nodes, told, run } = world;
+  const { duties, nodes, told, run, dutyChanges } = world;
   const cordoned = await run(duties.set('n2', 'cordoned', 'ann'));
   assert.deepEqual([cordoned.duty, cordoned.state, cordoned.chunks], ['cordoned', NodeState.READY, 2]);
   assert.deepEqual(
@@ -60,6 +62,7 @@ test('D8: a cordoned node takes no new chunks and is told as such; an active one
     'node-duty: Node n2 is cordoned now, it was active',
     'node-duty: Node n2 is active now, it was cordoned',
   ]);
+  assert.equal(dutyChanges.length, 2, 'whoever acts on duties is told of changes alone');
 });
 
 test('D8: what lies on a node is counted from the rows, without what nobody names any more', async () => {

@@ -24,6 +24,8 @@ export interface NodeDutyParts {
   readonly orders: Pick<NodeOrders, 'scrub'>;
   /** The node's link stands. */
   isConnected(node: NodeName): boolean;
+  /** A node has another duty now, stable. */
+  onDuty(): void;
 }
 
 export class NodeDuties {
@@ -44,12 +46,14 @@ export class NodeDuties {
       );
     const before = this.#dutyOf(node);
     await this.#parts.nodes.setDuty(node, wanted);
-    if (before !== wanted)
+    if (before !== wanted) {
+      this.#parts.onDuty();
       this.#parts.events.record('node-duty', `Node ${name} is ${wanted} now, it was ${before}`, {
         node: name,
         duty: wanted,
         by,
       });
+    }
     return await this.holding(name);
   }
 

@@ -9,7 +9,7 @@
 import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { OperationRun } from '../engine/operation-run.ts';
-import type { NodePicture } from '../placement/node-picture.ts';
+import type { NodePicture, PicturedNode } from '../placement/node-picture.ts';
 import {
   type DropAction,
   mayDrop,
@@ -121,12 +121,43 @@ export function judgeChunks(tx: OperationRun, chunks: readonly ChunkId[], outloo
     const row = tx.get(CHUNKS, chunk);
     return row === undefined ? [] : [{ chunk, row }];
   });
-  const judged = judgeRows(tx, rows, outlook);
+  const judged = passOverLeaving(tx, judgeRows(tx, rows, outlook), outlook);
   const gone = chunks.filter((chunk) => tx.get(CHUNKS, chunk) === undefined);
   tx.need(gone.flatMap(notesOf));
   for (const chunk of gone) forgetNotes(tx, chunk);
   noteJudged(tx, judged);
   return judged;
+}
+
+/**
+ * A node that has just given a copy up takes none for a while (`orphan-chunks.ts`): one that was drained and is active again is
+ * such a one for many chunks. It is no target, since a copy there would be made for nothing.
+ */
+function passOverLeaving(
+  tx: OperationRun,
+  judged: readonly JudgedChunk[],
+  { picture, random }: Outlook,
+): JudgedChunk[] {
+  const copies = judged.filter(
+    ({ row, plan }) => row.references > 0 && plan.actions.some(({ kind }) => kind === 'copy'),
+  );
+  const nodes = [...picture.values()].filter(({ duty }) => duty === 'active');
+  const key = (chunk: ChunkId, { name, disk }: PicturedNode): string =>
+    ORPHAN_CHUNKS.key(name as NodeName, disk, chunk);
+  tx.need(copies.flatMap(({ chunk }) => nodes.map((node) => key(chunk, node))));
+  const leavingOf = new Map<ChunkId, ReadonlySet<string>>();
+  for (const { chunk } of copies) {
+    const leaving = nodes.filter(({ name, disk }) => tx.get(ORPHAN_CHUNKS, name as NodeName, disk, chunk)?.leaving);
+    if (leaving.length > 0) leavingOf.set(chunk, new Set(leaving.map(({ name }) => name)));
+  }
+  return judged.map((each) => {
+    const leaving = leavingOf.get(each.chunk);
+    if (leaving === undefined) return each;
+    const seen = [...picture].map(([name, node]): [string, PicturedNode] =>
+      leaving.has(name) ? [name, { ...node, heard: node.heard === 'ready' ? 'full' : node.heard }] : [name, node],
+    );
+    return { ...each, plan: planRepair(each.row, each.wanted, new Map(seen), random) };
+  });
 }
 
 /** Nothing is to be done, now or later. */

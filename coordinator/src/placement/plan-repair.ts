@@ -42,7 +42,7 @@ export type RepairAction = CopyAction | DropAction;
 export const BLOCKED_REASONS = {
   'no-copy': 'no sound copy is left on any disk that the member has',
   'no-source': 'the nodes that have a copy are away',
-  'no-target': 'no further node is ready, takes new chunks and has room',
+  'no-target': 'no further node is ready, takes new chunks, has room and has not just given the chunk up',
   'node-away': 'a node that has one of its copies is away',
 } as const;
 

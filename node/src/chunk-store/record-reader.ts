@@ -13,7 +13,7 @@ import { FRAME_BYTES } from '@collective/base/limits';
 import { FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
 import type { ChunkIndex, ChunkPlace } from './chunk-index.ts';
 import { READ_FRAMES_MAX, type StoredChunk } from './chunk-store.ts';
-import { type ChunkHeader, plainStoredLength, recordBytesOf, recordHeaderBytes } from './record.ts';
+import { type ChunkHeader, plainStoredLength, RECORD_BYTES_MAX, recordBytesOf, recordHeaderBytes } from './record.ts';
 import type { SegmentReaders } from './segment-readers.ts';
 import { verifyFrameAt, verifyHeader, verifyRecord } from './verify-record.ts';
 
@@ -30,6 +30,11 @@ export interface RecordReaderOptions {
   onDamaged(chunk: ChunkId): void;
 }
 
+/** Memory of whole records for the next ones: fresh memory for each 4 MiB costs as much as to read and compare them. */
+const WHOLE_KEPT_MAX = 2;
+/** Smaller records get memory of their own. */
+const WHOLE_FROM_BYTES = RECORD_BYTES_MAX / 2;
+
 /** A header that was compared, and where. */
 interface Proof {
   readonly place: ChunkPlace;
@@ -38,6 +43,7 @@ interface Proof {
 
 export class RecordReader {
   readonly #options: RecordReaderOptions;
+  readonly #wholeKept: Buffer[] = [];
 
   constructor(options: RecordReaderOptions) {
     this.#options = options;
@@ -49,9 +55,18 @@ export class RecordReader {
 
   async verify(chunk: ChunkId): Promise<StoredChunk> {
     return await this.#atRecord(chunk, async (file, place) => {
-      const record = Buffer.allocUnsafe(recordBytesOf(place));
-      await this.#fill(file, chunk, place.offset, record);
-      return this.#judge(chunk, 'its record is damaged', () => verifyRecord(record, { chunk, ...place }));
+      const bytes = recordBytesOf(place);
+      const isLarge = bytes >= WHOLE_FROM_BYTES;
+      const memory = isLarge
+        ? (this.#wholeKept.pop() ?? Buffer.allocUnsafeSlow(RECORD_BYTES_MAX))
+        : Buffer.allocUnsafe(bytes);
+      try {
+        const record = memory.subarray(0, bytes);
+        await this.#fill(file, chunk, place.offset, record);
+        return this.#judge(chunk, 'its record is damaged', () => verifyRecord(record, { chunk, ...place }));
+      } finally {
+        if (isLarge && this.#wholeKept.length < WHOLE_KEPT_MAX) this.#wholeKept.push(memory);
+      }
     });
   }
 
