@@ -3,14 +3,16 @@
  * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
  */
 import { type Clock, sleep } from '@collective/base/clock';
-import { type ChunkId, type InodeNumber, ROOT_INODE, type SessionId } from '@collective/base/ids';
+import type { ChunkId, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm, SetRealmRequest } from '@collective/protocol/gen/admin';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
-import { ATTRIBUTES, type Caller, ENTRIES, OPEN, OperationContext } from './ops/context.ts';
-import { changeRealm } from './ops/realm-settings.ts';
-import { createRealm, listRealms, makeRoot, realmOnWire } from './ops/realms.ts';
+import { type Caller, OPEN, OperationContext } from './ops/context.ts';
+import { makeRealm } from './ops/make-realm.ts';
+import { beginToDissolve } from './ops/realm-moves.ts';
+import { changeRealm, realmAt } from './ops/realm-settings.ts';
+import { listRealms, makeRoot, realmOnWire } from './ops/realms.ts';
 import { ChunkIds } from './session/chunk-ids.ts';
 import type { DataAccess } from './session/data-access.ts';
 import { LockWaiters } from './session/lock-waiters.ts';
@@ -18,6 +20,7 @@ import { OperationRunner } from './session/operation-runner.ts';
 import { Negotiation, PromiseKeeping } from './session/promise-keeping.ts';
 import { PromiseTable } from './session/promises.ts';
 import { RealmBook } from './session/realm-book.ts';
+import { type SharedRights, THE_MEMBER } from './session/realm-rights.ts';
 import { Recalls } from './session/recalls.ts';
 import { SessionOperations } from './session/session-operations.ts';
 import { SessionRegistry } from './session/session-registry.ts';
@@ -25,7 +28,6 @@ import { type SessionLink, type StreamParts, serveSession } from './session/sess
 import { SpaceGrants } from './session/space-grants.ts';
 import { StableContent } from './session/stable-content.ts';
 import type { Store } from './store/store.ts';
-import { INODES } from './tables/tables.ts';
 
 export interface CoreOptions {
   readonly clock: Clock;
@@ -102,6 +104,7 @@ export class CoordinatorCore {
       locks,
       space,
       chunkIds,
+      shared: book,
       onEnded: (session) => runner?.ended(session.id),
     });
     const operations = new SessionOperations({
@@ -155,6 +158,11 @@ export class CoordinatorCore {
     return new CoordinatorCore(engine, parts, stable, chunkIds);
   }
 
+  /** What is known of rights that realms share (M9). */
+  get shared(): SharedRights {
+    return this.#parts.book;
+  }
+
   /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
   serveSession(link: SessionLink, subject: string): Promise<void> {
     const served = serveSession(link, subject, this.#parts, this.#stop.signal).finally(() =>
@@ -200,7 +208,11 @@ export class CoordinatorCore {
   }
 
   /** A change that no session asks for: it waits after a restart (M6), and what sessions cache of it is called back (M7). */
-  async change<T>(caller: Caller, operation: (context: OperationContext) => T): Promise<T> {
+  async change<T>(
+    caller: Caller,
+    operation: (context: OperationContext) => T,
+    options: { readonly durability?: 'written' | 'stable' } = {},
+  ): Promise<T> {
     const { registry, keeping, promises } = this.#parts;
     await registry.gate.passed(this.#stop.signal);
     let recalled: Promise<unknown> = Promise.resolve();
@@ -211,26 +223,25 @@ export class CoordinatorCore {
       recalled = keeping.recallChanged(context.changes);
       for (const { inode, session } of context.reopened) promises.grant(session, inode, OPEN);
       return done;
-    });
+    }, options);
     await recalled;
     return value;
   }
 
-  /** A change like any other: it waits after a restart (M6), and what sessions cache of it is called back (M7). */
-  async createRealm(request: CreateRealmRequest): Promise<Realm> {
-    const { registry, keeping } = this.#parts;
-    await registry.gate.passed(this.#stop.signal);
-    let recalled: Promise<unknown> = Promise.resolve();
-    const realm = await this.engine.run((tx) => {
-      const made = createRealm(tx, request);
-      const root = made.root as InodeNumber;
-      const parent = (tx.get(INODES, root)?.parent ?? ROOT_INODE) as InodeNumber;
-      const kinds = ENTRIES | ATTRIBUTES;
-      recalled = keeping.recallChanged([root, parent].map((inode) => ({ inode, kinds, names: [] })));
-      return made;
+  /** Done when it answers, or with a job that goes on if there is something in the directory. */
+  createRealm(request: CreateRealmRequest, caller: Caller = THE_MEMBER): Promise<Realm> {
+    return this.change(caller, (context) => {
+      const { realm, row } = makeRealm(context, request);
+      return realmOnWire(context.tx, realm, row);
     });
-    await recalled;
-    return realm;
+  }
+
+  /** Answers the job that goes on. */
+  dissolveRealm(path: string, caller: Caller = THE_MEMBER): Promise<number> {
+    return this.change(caller, (context) => {
+      const { realm, row } = realmAt(context.tx, path);
+      return beginToDissolve(context, realm, row, path);
+    });
   }
 
   /** Sessions learn it with their next renewal or the next room that they ask for. */
@@ -240,6 +251,11 @@ export class CoordinatorCore {
       const { realm, row } = changeRealm(tx, request);
       return realmOnWire(tx, realm, row);
     });
+  }
+
+  /** Bytes of the realm that are granted to sessions and not yet used (M10). */
+  grantedBytes(realm: RealmId): number {
+    return this.#parts.space.outstanding(realm);
   }
 
   listRealms(): Promise<Realm[]> {

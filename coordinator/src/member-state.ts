@@ -174,7 +174,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       onCrowded: (told) => core.onCrowded(told),
       recallData: (inode) => core.recallFromAll(inode, DATA),
       event: (kind, message, details) => events.record(kind, message, { ...details }),
-      change: (caller, operation) => core.change(caller, operation),
+      change: (caller, operation, options) => core.change(caller, operation, options),
       onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
     });
     parts.background = background;

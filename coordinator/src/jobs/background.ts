@@ -7,8 +7,9 @@ import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName } from 
 import type { Random } from '@collective/base/random';
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
+import { hasEnded } from '../ops/realm-moves.ts';
 import type { FoldingNode } from '../placement/plan-fold.ts';
-import { BLOCKS, DOOMED, GARBAGE } from '../tables/tables.ts';
+import { BLOCKS, DOOMED, GARBAGE, JOBS } from '../tables/tables.ts';
 import { ByteRates } from './byte-rates.ts';
 import { type FoldFigures, FoldJob } from './fold.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
@@ -17,9 +18,10 @@ import { Keeper, type KeeperFigures, type Round } from './keeper.ts';
 import type { MaintenanceSettings } from './maintenance.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { type OrphanFigures, OrphanJob } from './orphans.ts';
+import { RealmMover, type RealmMoverParts } from './realm-moves.ts';
 import { BlockRelease } from './release-blocks.ts';
 import { type PicturedNodes, ReplicaKeeping } from './replica-keeping.ts';
-import { TrashCollector, type TrashParts } from './trash.ts';
+import { TrashCollector } from './trash.ts';
 
 export interface BackgroundParts {
   readonly clock: Clock;
@@ -28,7 +30,7 @@ export interface BackgroundParts {
   readonly orders: NodeOrders;
   readonly nodes: KnownNodes;
   /** A change of the namespace that no session asks for. */
-  change: TrashParts['change'];
+  change: RealmMoverParts['change'];
   settings(): MaintenanceSettings;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
@@ -145,8 +147,17 @@ export class Background implements AsyncDisposable {
         ),
     });
     this.#keep('trash', TRASH_EVERY_MS, (round) => trash.work(round));
+    const mover = new RealmMover({
+      engine,
+      change: parts.change,
+      event: (kind, message, details) => parts.event(kind, message, details),
+    });
+    const moving = this.#keep('realms', HOUR_MS, (round) => mover.work(round));
+    engine.watch(JOBS, (_key, row) => {
+      if (!hasEnded(row)) this.#pokeAfter(0, moving);
+    });
     // What an earlier start has left.
-    for (const keeper of [releasing, this.#collecting, this.#lettingGo]) keeper.poke();
+    for (const keeper of [releasing, this.#collecting, this.#lettingGo, moving]) keeper.poke();
   }
 
   /** A node has registered or reported. */

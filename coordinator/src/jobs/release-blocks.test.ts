@@ -187,7 +187,7 @@ test('a removal pokes the release, and a start finishes what the one before has 
         picture: () => new Map(),
         wasDeaf: () => undefined,
       },
-      change: (caller, operation) => world.core.change(caller, operation),
+      change: (caller, operation, options) => world.core.change(caller, operation, options),
       settings: () => MAINTENANCE_DEFAULTS,
       replaysOver: () => Promise.resolve(),
       event: () => undefined,

@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { SystemRandom } from '@collective/base/random';
-import type { CreateTokenRequest, IssuedCertificate } from '@collective/protocol/gen/admin';
+import { CreateRealmRequest, type CreateTokenRequest, type IssuedCertificate } from '@collective/protocol/gen/admin';
 import { makeCsr } from '@collective/protocol/tls/make-csr';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import { type PeerRole, spiffeId } from '@collective/protocol/tls/spiffe-id';
-import { createRealm } from '../ops/realms.ts';
+import { NO_ONE_ELSE, OperationContext } from '../ops/context.ts';
+import { makeRealm } from '../ops/make-realm.ts';
+import { THE_MEMBER } from '../session/realm-rights.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { SUBJECTS, TOKENS } from '../tables/tables.ts';
 import { ALICE, MovableClock, openScratchMember, type ScratchMember } from './scratch-member.ts';
@@ -151,16 +153,7 @@ test('T3a: a subject is squashed to a uid of its own, and keeps it when it enrol
 test('T3a: realms and rights are those of the token', async () => {
   await using member = await openScratchMember(ca);
   const realm = await member.engine.run((tx) =>
-    createRealm(tx, {
-      path: '/photos',
-      quotaBytes: 0,
-      quotaInodes: 0,
-      replicas: 0,
-      minReplicas: 0,
-      compressionOff: false,
-      trashSeconds: undefined,
-      trashYields: false,
-    }),
+    makeRealm(new OperationContext(tx, THE_MEMBER, NO_ONE_ELSE), CreateRealmRequest.fromPartial({ path: '/photos' })),
   );
   const ann = await enrolled(member, { ...wish('client', 'backup'), realms: [{ path: 'photos/', readOnly: true }] });
   assert.deepEqual(ann.realms, [{ realm: realm.realm, path: '/photos', readOnly: true }]);

@@ -130,6 +130,14 @@ export interface Elsewhere {
   isAway(session: SessionId): boolean;
 }
 
+/** Where no session is concerned. */
+export const NO_ONE_ELSE: Elsewhere = {
+  writesElsewhere: () => false,
+  openElsewhere: () => [],
+  grantedElsewhere: () => 0,
+  isAway: () => false,
+};
+
 export class OperationContext {
   readonly tx: OperationRun;
   readonly caller: Caller;

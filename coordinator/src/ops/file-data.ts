@@ -9,9 +9,10 @@ import type { ChunkCommit, ExpectedBlock, Slice } from '@collective/protocol/gen
 import type { BlockRow, InodeRow, SlicePiece } from '../tables/gen/tables.ts';
 import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
 import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
-import { ChunkCommits, realmRow, releaseChunk } from './chunks.ts';
+import { ChunkCommits, releaseChunk } from './chunks.ts';
 import { clearBlocks, releaseChunks } from './clear-blocks.ts';
 import type { OperationContext } from './context.ts';
+import { quotaOf } from './realm-border.ts';
 import { realmPath } from './realm-path.ts';
 import { addStoredBytes, trashHint, yieldTrash } from './trash.ts';
 
@@ -148,31 +149,31 @@ export function abandonBlocks(
 /** The bytes fit into the realm's quota. */
 export function requireQuota(context: OperationContext, realm: number, moreBytes: number): void {
   if (moreBytes <= 0) return;
-  const row = realmRow(context, realm);
-  const { quotaBytes } = row;
+  const { limits, realms } = quotaOf(context.tx, realm);
+  const { quotaBytes } = limits;
   if (quotaBytes === 0) return;
-  const granted = context.grantedElsewhere(realm);
-  const missing = (): number => context.tx.usageOf(realm).bytes + granted + moreBytes - quotaBytes;
+  const granted = realms.reduce((sum, each) => sum + context.grantedElsewhere(each), 0);
+  const missing = (): number => quotaOf(context.tx, realm).used.bytes + granted + moreBytes - quotaBytes;
   if (missing() > 0) yieldTrash(context, realm, { bytes: missing(), inodes: 0 });
   if (missing() <= 0) return;
-  const { bytes, trashBytes } = context.tx.usageOf(realm);
+  const { bytes, trashBytes } = quotaOf(context.tx, realm).used;
   throw new CollectiveError(
     'quota_exceeded',
-    `Store ${moreBytes} bytes in realm ${realmPath(context.tx, row)}: ${bytes} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others${trashHint(trashBytes)}`,
+    `Store ${moreBytes} bytes in realm ${realmPath(context.tx, limits)}: ${bytes} of its quota of ${quotaBytes} bytes are used, ${granted} are granted to others${trashHint(trashBytes)}`,
   );
 }
 
 export function requireInodeQuota(context: OperationContext, realm: number): void {
-  const row = realmRow(context, realm);
-  const { quotaInodes } = row;
+  const { limits } = quotaOf(context.tx, realm);
+  const { quotaInodes } = limits;
   if (quotaInodes === 0) return;
-  const missing = (): number => context.tx.usageOf(realm).inodes + 1 - quotaInodes;
+  const missing = (): number => quotaOf(context.tx, realm).used.inodes + 1 - quotaInodes;
   if (missing() > 0) yieldTrash(context, realm, { bytes: 0, inodes: missing() });
   if (missing() <= 0) return;
-  const { trashInodes } = context.tx.usageOf(realm);
+  const { trashInodes } = quotaOf(context.tx, realm).used;
   throw new CollectiveError(
     'quota_exceeded',
-    `Make a file in realm ${realmPath(context.tx, row)}: all ${quotaInodes} inodes of its quota are used${trashHint(trashInodes, 'files')}`,
+    `Make a file in realm ${realmPath(context.tx, limits)}: all ${quotaInodes} inodes of its quota are used${trashHint(trashInodes, 'files')}`,
   );
 }
 

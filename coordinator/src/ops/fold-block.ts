@@ -13,7 +13,9 @@ import { type FoldPlan, isStillThere, planFold } from '../placement/plan-fold.ts
 import type { BlockRow, ChunkRow, InodeRow, ReplicaPlace, SlicePiece } from '../tables/gen/tables.ts';
 import { BLOCKS, CHUNKS, type DataNumber, GARBAGE, INODES, REALMS, UNDER_REPLICATED } from '../tables/tables.ts';
 import { type ReplicaRule, releaseChunk, replicaRule } from './chunks.ts';
+import { quotaOf } from './realm-border.ts';
 import { noteIfShort, soundReplicas } from './replica-places.ts';
+import { addStoredBytes } from './trash.ts';
 
 /** Names a block of a file that may be emptied meanwhile: then nothing has this name any more. */
 export interface BlockName {
@@ -100,13 +102,14 @@ export function swapFolded(tx: OperationRun, order: FoldOrder, made: NewChunk | 
   const folded: BlockRow = { ...row, slices: [...slices, ...row.slices.slice(plan.replaced)] };
   tx.put(BLOCKS, folded, data, block);
   if (made !== undefined) {
-    const chunk = rowOf(order, made, slices.length);
+    // Its realm may be another one by now.
+    const chunk = { ...rowOf(order, made, slices.length), realm: owner.realm };
     tx.put(CHUNKS, chunk, made.chunk);
     noteIfShort(tx, made.chunk, chunk);
   }
   for (const piece of replaced) releaseChunk(tx, piece);
   if (plan.filledBytes > 0) {
-    tx.addUsage(owner.realm, { bytes: plan.filledBytes });
+    addStoredBytes(tx, owner, plan.filledBytes);
     tx.put(INODES, { ...owner, storedBytes: owner.storedBytes + plan.filledBytes }, inode);
   }
   return true;
@@ -140,8 +143,9 @@ function ownerOf(tx: OperationRun, inode: InodeNumber, data: DataNumber): InodeR
 }
 
 function hasRoom(tx: OperationRun, owner: InodeRow, moreBytes: number): boolean {
-  const quota = tx.get(REALMS, owner.realm as never)?.quotaBytes ?? 0;
-  return moreBytes === 0 || quota === 0 || tx.usageOf(owner.realm).bytes + moreBytes <= quota;
+  if (moreBytes === 0) return true;
+  const { limits, used } = quotaOf(tx, owner.realm);
+  return limits.quotaBytes === 0 || used.bytes + moreBytes <= limits.quotaBytes;
 }
 
 function shortOf(tx: OperationRun, chunks: readonly ChunkId[]): ChunkId[] {

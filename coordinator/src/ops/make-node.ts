@@ -56,7 +56,7 @@ export function makeNode(context: OperationContext, request: MakeNode): Attribut
   if (request.content !== undefined) requireStableChunks(context, parent.row.realm, request.content.chunks);
   context.coherent(old.inode);
   const without: Parent = { inode: parent.inode, row: dropEntry(context, parent, name, old.dentry) };
-  const lost = { inode: old.inode, row: old.row, parent: parent.inode, name };
+  const lost = { inode: old.inode, row: old.row, parent: parent.inode, name, cookie: old.dentry.cookie };
   dropLink(context, lost, { held: request.targetHeld, expectedInode: request.targetInode, permanent: false });
   // As a write into the old file would: mode and owner stay, set-id bits fall.
   const { uid } = context.caller.credential;
@@ -121,12 +121,13 @@ function newRow(context: OperationContext, request: MakeNode, parent: Parent): I
     version: 1,
     entries: 0,
     nextCookie: directory ? FIRST_COOKIE : 0,
-    parent: directory ? parent.inode : 0,
+    parent: parent.inode,
     name: directory ? request.name : NO_NAME,
     linkTarget: request.linkTarget,
     xattrs: 0,
     data: 0,
     trashed: 0,
+    walked: directory ? parent.row.walked : 0,
   };
 }
 

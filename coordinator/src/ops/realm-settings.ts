@@ -36,10 +36,22 @@ export function changeRealm(tx: OperationRun, request: SetRealmRequest): { realm
     compressionOff: request.compressionOff ?? before.compressionOff,
     trashSeconds: request.trashSeconds === undefined ? before.trashSeconds : storedTrashSeconds(request.trashSeconds),
     trashYields: request.trashYields ?? before.trashYields,
+    rightsOf: request.sharesRights === undefined ? before.rightsOf : rightsWith(tx, before, request.sharesRights),
   };
   requireRule(row);
   tx.put(REALMS, row, realm);
   return { realm, row };
+}
+
+/** The realm around it, whose rights it is to share; 0: rights of its own. */
+function rightsWith(tx: OperationRun, row: RealmRow, shares: boolean): number {
+  const root = row.root as InodeNumber;
+  if (root === ROOT_INODE) {
+    if (shares) throw new CollectiveError('invalid_argument', 'Share the rights of a realm around the root realm');
+    return 0;
+  }
+  const parent = tx.get(INODES, root)?.parent as InodeNumber | undefined;
+  return shares && parent !== undefined ? (tx.get(INODES, parent)?.realm ?? 0) : 0;
 }
 
 /** The realm whose root has this path. Throws `not_found`. */

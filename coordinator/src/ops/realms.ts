@@ -1,21 +1,20 @@
-/** Realms (M9): the roots of quota, rights and replication. A realm begins as an empty directory; to turn a populated one into a realm is a job. */
+/** Realms (M9): the roots of quota, rights and replication. */
 import { CollectiveError } from '@collective/base/errors';
 import { type InodeNumber, type RealmId, ROOT_INODE, ROOT_REALM } from '@collective/base/ids';
-import type { CreateRealmRequest, Realm } from '@collective/protocol/gen/admin';
+import type { Realm } from '@collective/protocol/gen/admin';
 import { InodeType } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { Transaction } from '../engine/transaction.ts';
 import type { InodeRow, RealmRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian } from '../tables/table.ts';
-import { COOKIES, DENTRIES, INODES, nameKey, REALMS } from '../tables/tables.ts';
+import { INODES, RANGES, REALMS } from '../tables/tables.ts';
 import { replicaRule } from './chunks.ts';
 import { FIRST_COOKIE } from './entries.ts';
-import { checkName } from './inode.ts';
 import { realmPath, realmPaths } from './realm-path.ts';
-import { requireRule } from './realm-settings.ts';
-import { storedTrashSeconds, trashSeconds } from './trash.ts';
+import { trashSeconds } from './trash.ts';
 
 const REALMS_MAX = 10_000;
+const DISSOLVED_KEPT_MAX = 100;
 
 /** The root directory and its realm, on the first start of a member. */
 export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }): void {
@@ -32,74 +31,18 @@ export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }):
       compressionOff: false,
       trashSeconds: 0,
       trashYields: false,
+      move: undefined,
+      rightsOf: 0,
+      mergedInto: 0,
     },
     ROOT_REALM,
   );
   tx.put(
     INODES,
-    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, uid: owner.uid, gid: owner.gid, parent: ROOT_INODE, name: '' }),
+    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, ...owner, parent: ROOT_INODE, name: Buffer.alloc(0) }),
     ROOT_INODE,
   );
   tx.addUsage(ROOT_REALM, { inodes: 1, directories: 1 });
-}
-
-/** Makes the directory if it is missing; an existing one must be empty. */
-export function createRealm(tx: OperationRun, request: CreateRealmRequest): Realm {
-  requireRule(request);
-  const names = request.path.split('/').filter((part) => part !== '');
-  const last = names.pop();
-  if (last === undefined) throw new CollectiveError('exists', "Create realm '/': the root realm exists");
-  let parent: InodeNumber = ROOT_INODE;
-  for (const name of names) parent = childDirectory(tx, parent, Buffer.from(name)) ?? missing(request.path, name);
-  const parentRow = tx.get(INODES, parent);
-  if (parentRow === undefined) throw new CollectiveError('not_found', `Create realm '${request.path}'`);
-  const realm = nextRealm(tx);
-  const path = `/${[...names, last].join('/')}`;
-  const existing = childDirectory(tx, parent, Buffer.from(last));
-  let root: InodeNumber;
-  if (existing !== undefined) {
-    const row = tx.get(INODES, existing);
-    if (row === undefined || row.entries > 0)
-      throw new CollectiveError('not_empty', `Create realm '${path}': the directory is not empty`);
-    if (tx.get(REALMS, row.realm as RealmId)?.root === existing)
-      throw new CollectiveError('exists', `Create realm '${path}': it is the root of a realm already`);
-    root = existing;
-    tx.put(INODES, { ...row, realm, ctime: tx.now }, root);
-    tx.addUsage(row.realm, { inodes: -1, directories: -1 });
-  } else {
-    root = tx.newInode();
-    const key = checkName(Buffer.from(last));
-    tx.put(DENTRIES, { inode: root, type: InodeType.DIRECTORY, cookie: parentRow.nextCookie }, parent, key);
-    tx.put(COOKIES, { name: Buffer.from(last), inode: root, type: InodeType.DIRECTORY }, parent, parentRow.nextCookie);
-    tx.put(
-      INODES,
-      {
-        ...parentRow,
-        entries: parentRow.entries + 1,
-        links: parentRow.links + 1,
-        nextCookie: parentRow.nextCookie + 1,
-        mtime: tx.now,
-        ctime: tx.now,
-      },
-      parent,
-    );
-    const { uid, gid } = parentRow;
-    tx.put(INODES, directoryRow(tx, { realm, mode: 0o755, uid, gid, parent, name: last }), root);
-  }
-  tx.addUsage(realm, { inodes: 1, directories: 1 });
-  const row: RealmRow = {
-    root,
-    path,
-    quotaBytes: request.quotaBytes,
-    quotaInodes: request.quotaInodes,
-    replicas: request.replicas,
-    minReplicas: request.minReplicas,
-    compressionOff: request.compressionOff,
-    trashSeconds: storedTrashSeconds(request.trashSeconds),
-    trashYields: request.trashYields,
-  };
-  tx.put(REALMS, row, realm);
-  return realmOnWire(tx, realm, row);
 }
 
 export function listRealms(tx: OperationRun): Realm[] {
@@ -111,10 +54,20 @@ export function listRealms(tx: OperationRun): Realm[] {
   return realms.map(({ realm, row }) => realmOnWire(tx, realm, row, paths.get(row.root)));
 }
 
-export function allRealms(tx: Transaction): { realm: RealmId; row: RealmRow }[] {
+/** Without those that were dissolved. */
+export function allRealms(tx: Transaction): RealmEntry[] {
+  return storedRealms(tx).filter(({ row }) => row.mergedInto === 0);
+}
+
+export function storedRealms(tx: Transaction): RealmEntry[] {
   return tx
-    .scan(REALMS, REALMS.prefix, prefixEnd(REALMS.prefix), REALMS_MAX)
+    .scan(REALMS, REALMS.prefix, prefixEnd(REALMS.prefix), REALMS_MAX + DISSOLVED_KEPT_MAX)
     .map(({ key, value }) => ({ realm: readBigEndian(key, 1, 6) as RealmId, row: value }));
+}
+
+export interface RealmEntry {
+  readonly realm: RealmId;
+  readonly row: RealmRow;
 }
 
 export function realmsWithTrash(tx: OperationRun): RealmId[] {
@@ -123,11 +76,32 @@ export function realmsWithTrash(tx: OperationRun): RealmId[] {
     .filter((realm) => tx.usageOf(realm).trashInodes > 0);
 }
 
-function nextRealm(tx: OperationRun): RealmId {
+/** A number that no realm ever had: rights may name one that is gone. */
+export function newRealm(tx: OperationRun): RealmId {
   const realms = allRealms(tx);
   if (realms.length >= REALMS_MAX)
     throw new CollectiveError('overloaded', `Create a realm: there are ${REALMS_MAX} already`);
-  return ((realms.at(-1)?.realm ?? 0) + 1) as RealmId;
+  const realm = Math.max((realms.at(-1)?.realm ?? 0) + 1, tx.get(RANGES, 'realm')?.reservedTo ?? 0);
+  tx.put(RANGES, { reservedTo: realm + 1 }, 'realm');
+  return realm as RealmId;
+}
+
+/** The realm itself, or the one that has what it had. Throws `stale` when it was dissolved long ago. */
+export function presentRealm(tx: Transaction, realm: RealmId): RealmId {
+  let at = realm;
+  for (;;) {
+    const row = tx.get(REALMS, at);
+    if (row === undefined) throw new CollectiveError('stale', `Use realm ${realm}: it does not exist any more`);
+    if (row.mergedInto === 0) return at;
+    at = row.mergedInto as RealmId;
+  }
+}
+
+/** Rows of dissolved realms lead those who still ask for them to the realm that has what they had. */
+export function forgetOldRealms(tx: OperationRun): void {
+  const dissolved = storedRealms(tx).filter(({ row }) => row.mergedInto !== 0);
+  for (const { realm } of dissolved.slice(0, Math.max(0, dissolved.length - DISSOLVED_KEPT_MAX)))
+    tx.remove(REALMS, realm);
 }
 
 export function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow, path = realmPath(tx, row)): Realm {
@@ -148,25 +122,14 @@ export function realmOnWire(tx: OperationRun, realm: RealmId, row: RealmRow, pat
     trashInodes: Math.max(trashInodes, 0),
     trashSeconds: trashSeconds(row),
     trashYields: row.trashYields,
+    job: row.move?.inner === realm ? row.move.job : 0,
+    sharesRights: row.rightsOf !== 0,
   };
 }
 
-function childDirectory(tx: OperationRun, parent: InodeNumber, name: Uint8Array): InodeNumber | undefined {
-  checkName(name);
-  const dentry = tx.get(DENTRIES, parent, nameKey(name));
-  if (dentry === undefined) return undefined;
-  if (dentry.type !== InodeType.DIRECTORY)
-    throw new CollectiveError('not_directory', `Use '${Buffer.from(name)}' as a directory`);
-  return dentry.inode as InodeNumber;
-}
-
-function missing(path: string, name: string): never {
-  throw new CollectiveError('not_found', `Create realm '${path}': there is no directory '${name}'`);
-}
-
-function directoryRow(
+export function directoryRow(
   tx: OperationRun,
-  from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber; name: string },
+  from: { realm: RealmId; mode: number; uid: number; gid: number; parent: InodeNumber; name: Buffer },
 ): InodeRow {
   return {
     realm: from.realm,
@@ -188,7 +151,8 @@ function directoryRow(
     linkTarget: Buffer.alloc(0),
     xattrs: 0,
     data: 0,
-    name: Buffer.from(from.name),
+    name: from.name,
     trashed: 0,
+    walked: 0,
   };
 }

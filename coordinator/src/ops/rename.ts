@@ -3,13 +3,14 @@
  * goes in the same batch; whoever has it open keeps it (M8). What takes a file's name is stable before (D3).
  */
 import { CollectiveError } from '@collective/base/errors';
-import { type InodeNumber, type RealmId, ROOT_INODE } from '@collective/base/ids';
+import { type InodeNumber, ROOT_INODE } from '@collective/base/ids';
 import { type Empty, InodeType, type Rename, RenameMode } from '@collective/protocol/gen/session';
 import type { DentryRow, InodeRow } from '../tables/gen/tables.ts';
-import { DENTRIES, INODES, type NameKey, nameBytes, REALMS } from '../tables/tables.ts';
+import { DENTRIES, INODES, type NameKey, nameBytes } from '../tables/tables.ts';
 import { ATTRIBUTES, type Held, type OperationContext } from './context.ts';
 import { addEntry, dropEntry, type Parent, requireEntry } from './entries.ts';
 import { checkName, loadDirectory, MAY_WRITE, requireAccess, requireEntryChange, requireRemovable } from './inode.ts';
+import { isRealmRoot, joined, leaves, requireSameRealm } from './realm-border.ts';
 import { requireStableFile } from './stable-content.ts';
 import { dropLink, requireEmptyDirectory } from './unlink.ts';
 
@@ -60,11 +61,11 @@ export function rename(context: OperationContext, request: Rename): Empty {
 
 function checkMove(context: OperationContext, from: Side, to: Side, source: Found): void {
   requireRemovable(context, from.parent.row, source.row);
-  if (source.inode === ROOT_INODE || context.tx.get(REALMS, source.row.realm as RealmId)?.root === source.inode) {
+  if (isRealmRoot(context.tx, source.inode, source.row)) {
     if (from.parent.inode !== to.parent.inode)
       throw new CollectiveError('cross_realm', `Move inode ${source.inode}: it is the root of a realm`);
-  } else if (source.row.realm !== to.parent.row.realm) {
-    throw new CollectiveError('cross_realm', `Move inode ${source.inode} into another realm`);
+  } else {
+    requireSameRealm(context, source.row, from.parent.inode, to.parent, `Move inode ${source.inode}`);
   }
   if (source.row.type !== InodeType.DIRECTORY || from.parent.inode === to.parent.inode) return;
   // Its '..' changes, which needs the right to write into it.
@@ -106,43 +107,57 @@ function move(
   said: Held,
 ): void {
   const { tx } = context;
+  leaves(context, source.inode, source.row.realm, from.parent.inode, source.dentry.cookie);
   tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
   let parent: Parent = { inode: to.parent.inode, row: requireRow(context, to.parent.inode) };
   if (target !== undefined) {
     parent = { inode: parent.inode, row: dropEntry(context, parent, to.name, target.dentry) };
-    const lost = { inode: target.inode, row: target.row, parent: to.parent.inode, name: to.name };
+    const lost = {
+      inode: target.inode,
+      row: target.row,
+      parent: to.parent.inode,
+      name: to.name,
+      cookie: target.dentry.cookie,
+    };
     dropLink(context, lost, { ...said, permanent: false });
   }
   tx.put(INODES, addEntry(context, parent, to.name, { inode: source.inode, type: source.row.type }), parent.inode);
-  settle(context, source, to);
+  settle(context, source, from, to);
 }
 
 function exchange(context: OperationContext, from: Side, to: Side, source: Found, target: Found): Empty {
   const { tx } = context;
   if (source.inode === target.inode) return {};
+  leaves(context, source.inode, source.row.realm, from.parent.inode, source.dentry.cookie);
+  leaves(context, target.inode, target.row.realm, to.parent.inode, target.dentry.cookie);
   tx.put(INODES, dropEntry(context, from.parent, from.name, source.dentry), from.parent.inode);
   tx.put(
     INODES,
     dropEntry(context, { inode: to.parent.inode, row: requireRow(context, to.parent.inode) }, to.name, target.dentry),
     to.parent.inode,
   );
-  for (const [side, found] of [
-    [from, target],
-    [to, source],
+  for (const [side, other, found] of [
+    [from, to, target],
+    [to, from, source],
   ] as const) {
     const parent = { inode: side.parent.inode, row: requireRow(context, side.parent.inode) };
     tx.put(INODES, addEntry(context, parent, side.name, { inode: found.inode, type: found.row.type }), parent.inode);
-    settle(context, found, side);
+    settle(context, found, other, side);
   }
   return {};
 }
 
-/** The moved inode itself: its change time and, for a directory, where it is. */
-function settle(context: OperationContext, moved: Found, to: Side): void {
+/** The moved inode itself: its change time, and where it is. */
+function settle(context: OperationContext, moved: Found, from: Side, to: Side): void {
   const row = { ...requireRow(context, moved.inode), ctime: context.tx.now };
-  const place = { parent: to.parent.inode, name: nameBytes(to.name) };
-  context.tx.put(INODES, row.type === InodeType.DIRECTORY ? { ...row, ...place } : row, moved.inode);
+  const parent = to.parent.inode;
+  // Of a file with several names one is known.
+  const knows = row.links === 1 || row.parent === from.parent.inode;
+  if (row.type === InodeType.DIRECTORY)
+    context.tx.put(INODES, { ...row, parent, name: nameBytes(to.name) }, moved.inode);
+  else context.tx.put(INODES, knows ? { ...row, parent } : row, moved.inode);
   context.changed(moved.inode, ATTRIBUTES);
+  joined(context, moved.inode, parent);
 }
 
 function requireRow(context: OperationContext, inode: InodeNumber): InodeRow {

@@ -24,6 +24,7 @@ import type { OperationContext } from './context.ts';
 import { MAY_EXECUTE, MAY_WRITE, mayAccess } from './inode.ts';
 import { childPath, pathOf } from './path-of.ts';
 import { entriesAfter } from './read-directory.ts';
+import { moveOf } from './realm-border.ts';
 import { mayTouch } from './trash-listing.ts';
 import { giveName } from './trash-restore.ts';
 import { afterName, chosen, type TrashedName, trashedName, versionsOf } from './trash-search.ts';
@@ -112,8 +113,9 @@ function restoreName(
   const found = chosen(tx, versions, { at, accept: () => true });
   if (found === undefined) return;
   const taken = tx.get(DENTRIES, directory, name) !== undefined;
-  const realm = tx.get(INODES, directory)?.realm;
-  if (taken || !mayChange || !mayTouch(caller, found) || found.realm !== realm) {
+  const realm = tx.get(INODES, directory)?.realm ?? 0;
+  const elsewhere = found.realm !== realm && moveOf(tx, realm) === undefined;
+  if (taken || !mayChange || !mayTouch(caller, found) || elsewhere) {
     step.skipped += 1;
     if (step.skippedPaths.length < SKIPPED_NAMED_MAX)
       step.skippedPaths.push(childPath(pathOf(tx, directory) ?? '', nameBytes(name).toString('utf8')));

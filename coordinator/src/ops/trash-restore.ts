@@ -15,6 +15,7 @@ import { ATTRIBUTES, type OperationContext } from './context.ts';
 import { addEntry, type Parent } from './entries.ts';
 import { MAY_EXECUTE, requireAccess, requireEntryChange } from './inode.ts';
 import { childPath, pathOf } from './path-of.ts';
+import { joined, requireSameRealm } from './realm-border.ts';
 import { takeFromTrash } from './trash.ts';
 import { mayTouch, type Trashed, trashedByNumber } from './trash-listing.ts';
 import { splitPath, trashedAt } from './trash-search.ts';
@@ -73,16 +74,19 @@ export function giveName(
       'exists',
       `Restore '${shown}': the name is taken; restore it under another with --to PATH`,
     );
-  if (trashed.realm !== parentRow.realm)
-    throw new CollectiveError('cross_realm', `Restore '${shown}' into another realm than the one it was in`);
+  const to = { inode: parent, row: parentRow };
+  requireSameRealm(context, trashed, entry.parent as InodeNumber, to, `Restore '${shown}'`);
   const out = { ...takeFromTrash(tx, trashed), ctime: tx.now };
   const row: InodeRow =
-    out.type === InodeType.DIRECTORY ? { ...out, links: 2, parent, name: nameBytes(name) } : { ...out, links: 1 };
+    out.type === InodeType.DIRECTORY
+      ? { ...out, links: 2, parent, name: nameBytes(name) }
+      : { ...out, links: 1, parent };
   tx.put(INODES, row, inode);
   const holders = tx.get(ORPHANS, inode)?.holders ?? [];
   if (holders.length > 0) tx.remove(ORPHANS, inode);
   for (const session of holders) context.reopened.push({ inode, session: session as never });
   tx.put(INODES, addEntry(context, { inode: parent, row: parentRow }, name, { inode, type: row.type }), parent);
+  joined(context, inode, parent);
   context.changed(inode, ATTRIBUTES);
   return row;
 }

@@ -121,6 +121,7 @@ export class TrashWorld {
     const { core } = this.world;
     return new TrashService({
       engine: core.engine,
+      shared: core.shared,
       change: (caller, operation) => core.change(caller, operation),
     });
   }

@@ -3,15 +3,15 @@
  * it open: then the sessions that have are recorded as holders in the same batch (M8), and it ends with the last of them.
  */
 import { CollectiveError } from '@collective/base/errors';
-import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
-import { ROOT_INODE } from '@collective/base/ids';
+import type { InodeNumber, SessionId } from '@collective/base/ids';
 import { type Empty, InodeType, type Release, type Unlink, type Unlinked } from '@collective/protocol/gen/session';
 import type { InodeRow } from '../tables/gen/tables.ts';
-import { INODES, ORPHANS, REALMS } from '../tables/tables.ts';
+import { INODES, ORPHANS } from '../tables/tables.ts';
 import { ATTRIBUTES, type Held, type OperationContext } from './context.ts';
 import { destroyInode } from './destroy-inode.ts';
 import { dropEntry, requireEntry } from './entries.ts';
 import { attributesOf, checkName, inodeNumber, loadDirectory, requireEntryChange, requireRemovable } from './inode.ts';
+import { isRealmRoot, leaves } from './realm-border.ts';
 import { moveToTrash, type Place } from './trash.ts';
 
 export function unlink(context: OperationContext, request: Unlink): Unlinked {
@@ -29,7 +29,8 @@ export function unlink(context: OperationContext, request: Unlink): Unlinked {
   else if (row.type === InodeType.DIRECTORY)
     throw new CollectiveError('is_directory', `Remove '${request.name}' as a file`);
   context.tx.put(INODES, dropEntry(context, parent, name, dentry), parent.inode);
-  const left = dropLink(context, { inode, row, parent: parent.inode, name }, request);
+  const { cookie } = dentry;
+  const left = dropLink(context, { inode, row, parent: parent.inode, name, cookie }, request);
   return { inode, attributes: left === undefined ? undefined : attributesOf(inode, left) };
 }
 
@@ -38,12 +39,13 @@ export function requireEmptyDirectory(context: OperationContext, inode: InodeNum
     throw new CollectiveError('not_directory', `Remove inode ${inode} as a directory`);
   if (row.entries > 0)
     throw new CollectiveError('not_empty', `Remove directory ${inode}: it has ${row.entries} entries`);
-  if (inode === ROOT_INODE || context.tx.get(REALMS, row.realm as RealmId)?.root === inode)
+  if (isRealmRoot(context.tx, inode, row))
     throw new CollectiveError('busy', `Remove directory ${inode}: it is the root of a realm`);
 }
 
 /** A name that is taken away, and the inode that it led to. */
 export interface LostName extends Place {
+  readonly cookie: number;
   readonly inode: InodeNumber;
   readonly row: InodeRow;
 }
@@ -60,11 +62,14 @@ export function dropLink(
   const { tx } = context;
   const { inode, row } = lost;
   context.changed(inode, ATTRIBUTES);
+  leaves(context, inode, row.realm, lost.parent, lost.cookie);
   const links = row.type === InodeType.DIRECTORY ? 0 : row.links - 1;
   const left: InodeRow = { ...row, links, ctime: tx.now };
   if (links > 0) {
-    tx.put(INODES, left, inode);
-    return left;
+    // Where its other names are is known only while this was none of them.
+    const named = { ...left, parent: row.parent === lost.parent ? 0 : row.parent };
+    tx.put(INODES, named, inode);
+    return named;
   }
   const holders = context.holders(inode, how);
   const trashed = how.permanent ? undefined : moveToTrash(context, inode, left, lost);

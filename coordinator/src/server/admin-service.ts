@@ -1,10 +1,12 @@
 /** Unary calls for people and tools (M1): checks who may, asks the parts that know, translates nothing but shapes. */
+import { CollectiveError } from '@collective/base/errors';
 import type {
   BackupPiece,
   CollectGarbageRequest,
   CreatedToken,
   CreateRealmRequest,
   CreateTokenRequest,
+  DeleteRealmRequest,
   Events,
   GarbageCollection,
   GarbagePage,
@@ -12,6 +14,8 @@ import type {
   GetNodeHoldingRequest,
   Identity,
   IssuedCertificate,
+  Job,
+  Jobs,
   ListEventsRequest,
   ListGarbageRequest,
   ListOrphansRequest,
@@ -37,6 +41,9 @@ import type { Maintenance } from '../jobs/maintenance.ts';
 import type { Enrolment } from '../membership/enrolment.ts';
 import type { NodeDuties } from '../membership/node-duties.ts';
 import { allSubjects, identityOf, requireAdmin, wireIdentity } from '../membership/subjects.ts';
+import type { Caller } from '../ops/context.ts';
+import { allJobs, jobOnWire } from '../ops/realm-moves.ts';
+import { THE_MEMBER } from '../session/realm-rights.ts';
 import { SUBJECTS } from '../tables/tables.ts';
 import type { GarbageAdmin } from './garbage-admin.ts';
 
@@ -44,7 +51,9 @@ export interface AdminParts {
   readonly engine: Engine;
   readonly enrolment: Enrolment;
   status(): Promise<Status>;
-  createRealm(request: CreateRealmRequest): Promise<Realm>;
+  createRealm(request: CreateRealmRequest, caller: Caller): Promise<Realm>;
+  /** Answers the number of the job. */
+  dissolveRealm(path: string, caller: Caller): Promise<number>;
   setRealm(request: SetRealmRequest): Promise<Realm>;
   listRealms(): Promise<Realm[]>;
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
@@ -82,7 +91,7 @@ export class AdminService {
 
   async createRealm(request: CreateRealmRequest, peer: PeerIdentity): Promise<Realm> {
     await this.#parts.engine.run((tx) => requireAdmin(tx, peer, `Create realm '${request.path}'`));
-    return await this.#parts.createRealm(request);
+    return await this.#parts.createRealm(request, asMember(peer));
   }
 
   async setRealm(request: SetRealmRequest, peer: PeerIdentity): Promise<Realm> {
@@ -93,6 +102,23 @@ export class AdminService {
       by: peer.uri,
     });
     return realm;
+  }
+
+  async deleteRealm({ path }: DeleteRealmRequest, peer: PeerIdentity): Promise<Job> {
+    await this.#parts.engine.run((tx) => requireAdmin(tx, peer, `Dissolve realm '${path}'`));
+    const job = await this.#parts.dissolveRealm(path, asMember(peer));
+    const found = (await this.#jobs()).find(({ id }) => id === job);
+    if (found === undefined) throw new CollectiveError('internal', `Dissolve realm '${path}': its job is not there`);
+    return found;
+  }
+
+  async listJobs(peer: PeerIdentity): Promise<Jobs> {
+    await this.#parts.engine.run((tx) => requireAdmin(tx, peer, 'List jobs'));
+    return { jobs: await this.#jobs() };
+  }
+
+  #jobs(): Promise<Job[]> {
+    return this.#parts.engine.run((tx) => allJobs({ tx }).map(jobOnWire));
   }
 
   /** An administrator sees all realms, others those that they were given. */
@@ -186,4 +212,9 @@ export class AdminService {
   #requireAdmin(peer: PeerIdentity, whatFor: string): Promise<void> {
     return this.#parts.engine.run((tx) => requireAdmin(tx, peer, whatFor));
   }
+}
+
+/** What an administrator asks of the member as a whole is done with its rights, and told to be asked by them. */
+function asMember({ uri }: PeerIdentity): Caller {
+  return { ...THE_MEMBER, subject: uri };
 }

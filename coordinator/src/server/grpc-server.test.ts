@@ -195,6 +195,8 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         answer,
       ),
     'Admin/SetRealm': () => client.setRealm(SetRealmRequest.fromPartial({ path: '/x' }), answer),
+    'Admin/DeleteRealm': () => client.deleteRealm({ path: '/x' }, answer),
+    'Admin/ListJobs': () => client.listJobs({}, answer),
     'Admin/ListRealms': () => client.listRealms({}, answer),
     'Admin/SetNodeDuty': () => client.setNodeDuty({ name: 'node-1', duty: 'draining' }, answer),
     'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
@@ -273,6 +275,9 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/RemoveNode':
     case 'Admin/ScrubNode':
       return mayAdminister ? 'not_found' : 'permission_denied';
+    case 'Admin/ListJobs':
+      return mayAdminister ? 'ok' : 'permission_denied';
+    case 'Admin/DeleteRealm':
     case 'Admin/SetRealm':
       return mayAdminister ? 'not_found' : 'permission_denied';
     case 'Admin/CreateRealm':

@@ -112,6 +112,8 @@ export class GrpcServer implements AsyncDisposable {
       listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
       createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
       setRealm: this.#unary('Admin/SetRealm', (request, peer) => admin.setRealm(request, peer)),
+      deleteRealm: this.#unary('Admin/DeleteRealm', (request, peer) => admin.deleteRealm(request, peer)),
+      listJobs: this.#unary('Admin/ListJobs', (_request, peer) => admin.listJobs(peer)),
       listRealms: this.#unary('Admin/ListRealms', (_request, peer) => admin.listRealms(peer)),
       setNodeDuty: this.#unary('Admin/SetNodeDuty', (request, peer) => admin.setNodeDuty(request, peer)),
       getNodeHolding: this.#unary('Admin/GetNodeHolding', (request, peer) => admin.getNodeHolding(request, peer)),

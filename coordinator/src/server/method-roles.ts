@@ -18,6 +18,8 @@ export const METHOD_ROLES = {
   'Admin/ListSubjects': PEOPLE,
   'Admin/CreateRealm': PEOPLE,
   'Admin/SetRealm': PEOPLE,
+  'Admin/DeleteRealm': PEOPLE,
+  'Admin/ListJobs': PEOPLE,
   'Admin/ListRealms': PEOPLE,
   'Admin/SetNodeDuty': PEOPLE,
   'Admin/GetNodeHolding': PEOPLE,

@@ -11,6 +11,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     ...member,
     status: async () => Status.fromPartial({ member: 'alice' }),
     createRealm: () => Promise.reject(new Error('Create a realm: this member makes none')),
+    dissolveRealm: () => Promise.reject(new CollectiveError('not_found', 'Dissolve a realm: this member has none')),
     setRealm: () => Promise.reject(new CollectiveError('not_found', 'Change a realm: this member has none')),
     listRealms: async () => [],
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
@@ -33,6 +34,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
 export function scratchTrash({ engine }: ScratchMember): TrashService {
   return new TrashService({
     engine,
+    shared: { sharesRightsWith: () => undefined },
     change: () => Promise.reject(new CollectiveError('not_found', 'Change the trash: it is empty')),
   });
 }

@@ -33,12 +33,13 @@ import {
 } from '../ops/trash-listing.ts';
 import { restore } from '../ops/trash-restore.ts';
 import { splitPath } from '../ops/trash-search.ts';
-import { callerOf } from '../session/realm-rights.ts';
+import { callerOf, type SharedRights } from '../session/realm-rights.ts';
 import { readBigEndian } from '../tables/table.ts';
 import { nameBytes, SUBJECTS } from '../tables/tables.ts';
 
 export interface TrashServiceParts {
   readonly engine: Engine;
+  readonly shared: SharedRights;
   change<T>(caller: Caller, operation: (context: OperationContext) => T): Promise<T>;
 }
 
@@ -147,7 +148,7 @@ export class TrashService {
         'permission_denied',
         `Use the trash as ${peer.uri}: this member does not know that identity; enrol it with a token`,
       );
-    return callerOf(row);
+    return callerOf(row, this.#parts.shared);
   }
 }
 

@@ -16,7 +16,7 @@ import type { Engine, Outcome } from '../engine/engine.ts';
 import type { Draws, OperationRun } from '../engine/operation-run.ts';
 import { OperationContext, RecallFirst, StableFirst, StepsFirst, WaitForLock } from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
-import { ANSWERS } from '../tables/tables.ts';
+import { ANSWERS, REALMS } from '../tables/tables.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import { OperationOrder, type Turn } from './operation-order.ts';
 import { Negotiation, type PromiseKeeping } from './promise-keeping.ts';
@@ -316,9 +316,13 @@ export class OperationRunner {
       session.keepAnswer(operation.number, { step: operation.step, reply: bytes });
       session.dropAcknowledged(acknowledged.length);
     }
+    const stored = storedBy(tx, op);
     pending.ran = true;
-    const stored = bytesStoredBy(op);
-    for (const [realm, change] of tx.usage) space.used(session, realm as RealmId, Math.max(change.bytes, stored));
+    for (const { realm, before, bytes } of stored) {
+      const ungranted = space.used(session, realm, bytes);
+      // A client that does not know yet that the file is in another realm has its grant in the one that it was in (M9).
+      if (before !== undefined) space.used(session, before, ungranted);
+    }
     const { grants, recalls } = keeping.carryOut(session, context, consequences, pending.negotiation);
     reply.promises = grants;
     if (op.$case === 'setLock') this.#parts.locks.changed(op.value.inode as InodeNumber);
@@ -431,8 +435,29 @@ function failureReply(operation: Operation, error: CollectiveError): Reply {
   };
 }
 
+interface Stored {
+  readonly realm: RealmId;
+  /** The realm that its inodes come from, or go to, if there is such a one. */
+  readonly before: RealmId | undefined;
+  readonly bytes: number;
+}
+
 /** What a client takes from its grants for an operation: all bytes that it stored, also where they replace others (M10). */
-function bytesStoredBy(op: Case): number {
+function storedBy(tx: OperationRun, op: Case): Stored[] {
+  const bytes = bytesOfChunks(op);
+  if (bytes === 0) return [];
+  return [...tx.usage].map(([realm, change]) => {
+    const row = tx.get(REALMS, realm as RealmId);
+    const other = row?.move === undefined ? row?.rightsOf : row.move.inner + row.move.outer - realm;
+    return {
+      realm: realm as RealmId,
+      before: (other as RealmId | undefined) || undefined,
+      bytes: Math.max(change.bytes, bytes),
+    };
+  });
+}
+
+function bytesOfChunks(op: Case): number {
   const chunks =
     op.$case === 'commitSlices' ? op.value.chunks : op.$case === 'makeNode' ? (op.value.content?.chunks ?? []) : [];
   return chunks.reduce((sum, { length }) => sum + length, 0);

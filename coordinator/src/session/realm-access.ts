@@ -25,7 +25,8 @@ export function realmAccesses(tx: OperationRun, session: Session): RealmAccess[]
         replicas: wanted,
         minReplicas: needed,
         compression: !row.compressionOff,
-        within: false,
+        // Paths lead to it through the realm whose rights it shares.
+        within: row.rightsOf !== 0 && !session.rights.realms.some((each) => each.realm === realm),
       },
     ];
   });

@@ -4,7 +4,7 @@
  */
 import type { RealmId } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
-import { allRealms } from '../ops/realms.ts';
+import { storedRealms } from '../ops/realms.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
 import { readBigEndian } from '../tables/table.ts';
 import { REALMS } from '../tables/tables.ts';
@@ -14,7 +14,7 @@ export class RealmBook {
   #version = 1;
 
   static async load(engine: Engine): Promise<RealmBook> {
-    const book = new RealmBook(await engine.run((tx) => allRealms(tx)));
+    const book = new RealmBook(await engine.run((tx) => storedRealms(tx)));
     engine.watch(REALMS, (key, row) => book.#put(readBigEndian(key, REALMS.prefix.length, 6) as RealmId, row));
     return book;
   }
@@ -28,8 +28,10 @@ export class RealmBook {
     return this.#version;
   }
 
-  get all(): Iterable<[RealmId, RealmRow]> {
-    return this.#rows;
+  /** The realm whose rights count for this one as well; a dissolved one is the realm that has what it had. */
+  sharesRightsWith(realm: RealmId): RealmId | undefined {
+    const row = this.#rows.get(realm);
+    return ((row?.mergedInto || row?.rightsOf) as RealmId | undefined) || undefined;
   }
 
   #put(realm: RealmId, row: RealmRow): void {

@@ -19,7 +19,9 @@ import { attributesOf, loadInode, MAY_WRITE, requireAccess, requireWritableRealm
 import { setLock } from '../ops/locks.ts';
 import type { Result, SessionOperationName } from '../ops/operations.ts';
 import { readBlocks } from '../ops/read-blocks.ts';
+import { quotaOf } from '../ops/realm-border.ts';
 import { realmPath } from '../ops/realm-path.ts';
+import { presentRealm } from '../ops/realms.ts';
 import { requireStableFile } from '../ops/stable-content.ts';
 import { yieldTrash } from '../ops/trash.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
@@ -124,7 +126,7 @@ export class SessionOperations {
   }
 
   #replenish(context: OperationContext, session: Session, request: Replenish): Replenished {
-    const realm = request.realm as RealmId;
+    const realm = presentRealm(context.tx, request.realm as RealmId);
     const right = context.caller.realmRight(realm);
     if (right === undefined)
       throw new CollectiveError(
@@ -170,7 +172,13 @@ export class SessionOperations {
   #room(context: OperationContext, realm: RealmId, row: RealmRow, wantedBytes: number): Room {
     const { tx } = context;
     const { freeBytes } = this.#parts.data.freeBytes();
-    const quotaLeft = (): number => (row.quotaBytes === 0 ? NO_QUOTA : row.quotaBytes - tx.usageOf(realm).bytes);
+    const { limits, realms } = quotaOf(tx, realm);
+    const grantedBeside = realms.reduce(
+      (sum, each) => sum + (each === realm ? 0 : this.#parts.space.outstanding(each)),
+      0,
+    );
+    const quotaLeft = (): number =>
+      limits.quotaBytes === 0 ? NO_QUOTA : limits.quotaBytes - quotaOf(tx, realm).used.bytes - grantedBeside;
     const missing = Math.min(wantedBytes, YIELD_FOR_BYTES_MAX) - (quotaLeft() - this.#parts.space.outstanding(realm));
     if (missing > 0) yieldTrash(context, realm, { bytes: missing, inodes: 0 });
     return {
@@ -185,12 +193,12 @@ export class SessionOperations {
     const { row } = loadInode(context, value);
     const realm = realmRow(context, row.realm);
     const { wanted } = replicaRule(realm);
-    const used = context.tx.usageOf(row.realm);
+    const { limits, used } = quotaOf(context.tx, row.realm);
     const nodes = this.#parts.data.freeBytes();
     const free = Math.floor(nodes.freeBytes / wanted);
-    const totalBytes = realm.quotaBytes === 0 ? Math.floor(nodes.capacityBytes / wanted) : realm.quotaBytes;
-    const freeBytes = Math.max(0, realm.quotaBytes === 0 ? free : Math.min(free, realm.quotaBytes - used.bytes));
-    const totalInodes = realm.quotaInodes === 0 ? 2 ** 32 : realm.quotaInodes;
+    const totalBytes = limits.quotaBytes === 0 ? Math.floor(nodes.capacityBytes / wanted) : limits.quotaBytes;
+    const freeBytes = Math.max(0, limits.quotaBytes === 0 ? free : Math.min(free, limits.quotaBytes - used.bytes));
+    const totalInodes = limits.quotaInodes === 0 ? 2 ** 32 : limits.quotaInodes;
     return {
       totalBytes: Math.max(totalBytes, used.bytes),
       freeBytes,

@@ -16,6 +16,7 @@ import { SESSIONS, SUBJECTS } from '../tables/tables.ts';
 import type { ChunkIds } from './chunk-ids.ts';
 import type { LockWaiters } from './lock-waiters.ts';
 import type { PromiseTable } from './promises.ts';
+import type { SharedRights } from './realm-rights.ts';
 import type { Recalls } from './recalls.ts';
 import { RestartGate } from './restart-gate.ts';
 import { Session } from './session.ts';
@@ -33,6 +34,7 @@ export interface RegistryParts {
   readonly locks: LockWaiters;
   readonly space: SpaceGrants;
   readonly chunkIds: ChunkIds;
+  readonly shared: SharedRights;
   /** A session has ended: requests of it that wait are given up. */
   readonly onEnded: (session: Session) => void;
 }
@@ -192,15 +194,8 @@ export class SessionRegistry {
     if (!row.clientId.equals(attach.clientId) || row.subject !== subject)
       throw new CollectiveError('permission_denied', `Take up session ${id}: it belongs to another client`);
     if (live !== undefined) return live;
-    const session = new Session(id, row, {
-      uri: subject,
-      admin: false,
-      trusted: false,
-      uid: 0,
-      gid: 0,
-      realms: [],
-      created: undefined,
-    });
+    const noRights = { uri: subject, admin: false, trusted: false, uid: 0, gid: 0, realms: [], created: undefined };
+    const session = new Session(id, row, noRights, this.#parts.shared);
     await this.#remains.readAnswers(id, (number, answer) => session.keepAnswer(number, answer));
     // Somebody else may have taken it up while its answers were read.
     const raced = this.#live.get(id);
@@ -231,6 +226,7 @@ export class SessionRegistry {
         chunkIds: [],
       },
       rights,
+      this.#parts.shared,
     );
     this.#live.set(id, session);
     return session;

@@ -5,7 +5,7 @@
 import type { InodeNumber, SessionId } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
 import type { OperationRun } from '../engine/operation-run.ts';
-import { OperationContext } from '../ops/context.ts';
+import { NO_ONE_ELSE, OperationContext } from '../ops/context.ts';
 import { dropLocks } from '../ops/locks.ts';
 import { dropHolder } from '../ops/unlink.ts';
 import type { LockRow, OrphanRow } from '../tables/gen/tables.ts';
@@ -95,10 +95,3 @@ export class SessionRemains {
 function answersOf(session: SessionId): string {
   return ANSWERS.key(session, 0, 0).slice(0, -12);
 }
-
-const NO_ONE_ELSE = {
-  writesElsewhere: () => false,
-  openElsewhere: () => [],
-  grantedElsewhere: () => 0,
-  isAway: () => false,
-};

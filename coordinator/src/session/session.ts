@@ -8,7 +8,7 @@ import { Reply as ReplyType } from '@collective/protocol/gen/session';
 import type { Caller, Credential } from '../ops/context.ts';
 import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
 import { SessionChunkIds } from './chunk-ids.ts';
-import { realmRight } from './realm-rights.ts';
+import { realmRight, type SharedRights } from './realm-rights.ts';
 
 export interface KeptAnswer {
   readonly step: number;
@@ -49,10 +49,12 @@ export class Session {
   readonly space = new Map<RealmId, number>();
   readonly openInodes = new Set<InodeNumber>();
   defaultCredential: Credential;
+  readonly #shared: SharedRights;
   readonly #answers = new Map<number, KeptAnswer[]>();
   #acknowledged: { number: number; step: number }[] = [];
 
-  constructor(id: SessionId, row: SessionRow, rights: SubjectRow) {
+  constructor(id: SessionId, row: SessionRow, rights: SubjectRow, shared: SharedRights) {
+    this.#shared = shared;
     this.id = id;
     this.clientId = row.clientId;
     this.subject = row.subject;
@@ -119,7 +121,7 @@ export class Session {
   }
 
   realmRight(realm: RealmId): 'rw' | 'ro' | undefined {
-    return realmRight(this.rights, realm);
+    return realmRight(this.rights, realm, this.#shared);
   }
 
   /** The uid rule (T3a): a trusted session is believed, any other runs as its own uid. */

@@ -61,10 +61,12 @@ export class SpaceGrants {
     this.#add(session, realm, Math.max(0, Math.min(bytes, GRANT_BYTES_MAX) - (session.space.get(realm) ?? 0)));
   }
 
-  /** Bytes became used: they leave the grant. */
-  used(session: Session, realm: RealmId, bytes: number): void {
+  /** Bytes became used: they leave the grant. Answers how many of them it did not hold. */
+  used(session: Session, realm: RealmId, bytes: number): number {
     const held = session.space.get(realm) ?? 0;
-    this.#add(session, realm, -Math.min(held, Math.max(0, bytes)));
+    const taken = Math.min(held, Math.max(0, bytes));
+    this.#add(session, realm, -taken);
+    return bytes - taken;
   }
 
   drop(session: Session): void {

@@ -21,6 +21,9 @@ import {
   EventRow,
   GarbageRow,
   InodeRow,
+  JobLinksRow,
+  JobRow,
+  JobVisitRow,
   LockRow,
   MaintenanceRow,
   MemberRow,
@@ -142,6 +145,19 @@ export function diskPrefix(node: NodeName, disk: string): string {
 // Who
 export const REALMS = defineTable('realm', 'R', RealmRow, (realm: RealmId) => bigEndian(realm, 6));
 export const USAGE = defineTable('usage', 'Q', UsageRow, (realm: RealmId) => bigEndian(realm, 6));
+export const JOBS = defineTable('job', 'J', JobRow, (job: number) => bigEndian(job, 6));
+export const JOB_VISITS = defineTable(
+  'job-visit',
+  'j',
+  JobVisitRow,
+  (job: number, inode: InodeNumber) => bigEndian(job, 6) + ino(inode),
+);
+export const JOB_LINKS = defineTable(
+  'job-links',
+  'k',
+  JobLinksRow,
+  (job: number, inode: InodeNumber) => bigEndian(job, 6) + ino(inode),
+);
 export const SUBJECTS = defineTable('subject', 'P', SubjectRow, (uri: string) => utf8(uri));
 export const TOKENS = defineTable('token', 'T', TokenRow, (sha256Hex: string) => sha256Hex);
 export const SESSIONS = defineTable('session', 'S', SessionRow, (session: SessionId) => bigEndian(session, 6));

@@ -255,7 +255,7 @@ export interface Subjects {
 }
 
 export interface CreateRealmRequest {
-  /** an empty directory, or one to be made */
+  /** a directory, or one to be made; one with something in it becomes a realm by a job */
   path: string;
   /** 0: none */
   quotaBytes: number;
@@ -269,6 +269,8 @@ export interface CreateRealmRequest {
   /** 0: no trash; unset: the default of 7 days */
   trashSeconds?: number | undefined;
   trashYields: boolean;
+  /** Who may use the realm around it may use this one; unset: if there is something in the directory. */
+  sharesRights?: boolean | undefined;
 }
 
 export interface Realm {
@@ -289,6 +291,10 @@ export interface Realm {
   trashSeconds: number;
   /** the oldest goes early when there is no room */
   trashYields: boolean;
+  /** that is making or dissolving it; 0: none */
+  job: number;
+  /** who may use the realm around it may use this one */
+  sharesRights: boolean;
 }
 
 /** What is not set stays as it is. */
@@ -314,6 +320,39 @@ export interface SetRealmRequest {
   /** 0: no trash */
   trashSeconds?: number | undefined;
   trashYields?: boolean | undefined;
+  sharesRights?: boolean | undefined;
+}
+
+export interface DeleteRealmRequest {
+  path: string;
+}
+
+export interface ListJobsRequest {
+}
+
+/** Work in bounded steps that a person asked for; ended ones are kept for a while. */
+export interface Job {
+  id: number;
+  /** "make-realm", "dissolve-realm" */
+  kind: string;
+  /** "working", "taking back", "done", "failed" */
+  state: string;
+  path: string;
+  /** who asked */
+  subject: string;
+  began: Time | undefined;
+  ended:
+    | Time
+    | undefined;
+  /** files and directories so far */
+  moved: number;
+  passes: number;
+  failure: string;
+}
+
+export interface Jobs {
+  /** newest last */
+  jobs: Job[];
 }
 
 export interface ListRealmsRequest {
@@ -3605,6 +3644,7 @@ function createBaseCreateRealmRequest(): CreateRealmRequest {
     compressionOff: false,
     trashSeconds: undefined,
     trashYields: false,
+    sharesRights: undefined,
   };
 }
 
@@ -3633,6 +3673,9 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     }
     if (message.trashYields !== false) {
       writer.uint32(64).bool(message.trashYields);
+    }
+    if (message.sharesRights !== undefined) {
+      writer.uint32(72).bool(message.sharesRights);
     }
     return writer;
   },
@@ -3714,6 +3757,14 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
             message.trashYields = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.sharesRights = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3752,6 +3803,9 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     if (message.trashYields !== false) {
       obj.trashYields = message.trashYields;
     }
+    if (message.sharesRights !== undefined) {
+      obj.sharesRights = message.sharesRights;
+    }
     return obj;
   },
 
@@ -3768,6 +3822,7 @@ export const CreateRealmRequest: MessageFns<CreateRealmRequest> = {
     message.compressionOff = object.compressionOff ?? false;
     message.trashSeconds = object.trashSeconds ?? undefined;
     message.trashYields = object.trashYields ?? false;
+    message.sharesRights = object.sharesRights ?? undefined;
     return message;
   },
 };
@@ -3788,6 +3843,8 @@ function createBaseRealm(): Realm {
     trashInodes: 0,
     trashSeconds: 0,
     trashYields: false,
+    job: 0,
+    sharesRights: false,
   };
 }
 
@@ -3834,6 +3891,12 @@ export const Realm: MessageFns<Realm> = {
     }
     if (message.trashYields !== false) {
       writer.uint32(112).bool(message.trashYields);
+    }
+    if (message.job !== 0) {
+      writer.uint32(120).uint64(message.job);
+    }
+    if (message.sharesRights !== false) {
+      writer.uint32(128).bool(message.sharesRights);
     }
     return writer;
   },
@@ -3963,6 +4026,22 @@ export const Realm: MessageFns<Realm> = {
             message.trashYields = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.job = longToNumber(reader.uint64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.sharesRights = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4019,6 +4098,12 @@ export const Realm: MessageFns<Realm> = {
     if (message.trashYields !== false) {
       obj.trashYields = message.trashYields;
     }
+    if (message.job !== 0) {
+      obj.job = Math.round(message.job);
+    }
+    if (message.sharesRights !== false) {
+      obj.sharesRights = message.sharesRights;
+    }
     return obj;
   },
 
@@ -4041,6 +4126,8 @@ export const Realm: MessageFns<Realm> = {
     message.trashInodes = object.trashInodes ?? 0;
     message.trashSeconds = object.trashSeconds ?? 0;
     message.trashYields = object.trashYields ?? false;
+    message.job = object.job ?? 0;
+    message.sharesRights = object.sharesRights ?? false;
     return message;
   },
 };
@@ -4055,6 +4142,7 @@ function createBaseSetRealmRequest(): SetRealmRequest {
     compressionOff: undefined,
     trashSeconds: undefined,
     trashYields: undefined,
+    sharesRights: undefined,
   };
 }
 
@@ -4083,6 +4171,9 @@ export const SetRealmRequest: MessageFns<SetRealmRequest> = {
     }
     if (message.trashYields !== undefined) {
       writer.uint32(64).bool(message.trashYields);
+    }
+    if (message.sharesRights !== undefined) {
+      writer.uint32(72).bool(message.sharesRights);
     }
     return writer;
   },
@@ -4164,6 +4255,14 @@ export const SetRealmRequest: MessageFns<SetRealmRequest> = {
             message.trashYields = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.sharesRights = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4202,6 +4301,9 @@ export const SetRealmRequest: MessageFns<SetRealmRequest> = {
     if (message.trashYields !== undefined) {
       obj.trashYields = message.trashYields;
     }
+    if (message.sharesRights !== undefined) {
+      obj.sharesRights = message.sharesRights;
+    }
     return obj;
   },
 
@@ -4218,6 +4320,390 @@ export const SetRealmRequest: MessageFns<SetRealmRequest> = {
     message.compressionOff = object.compressionOff ?? undefined;
     message.trashSeconds = object.trashSeconds ?? undefined;
     message.trashYields = object.trashYields ?? undefined;
+    message.sharesRights = object.sharesRights ?? undefined;
+    return message;
+  },
+};
+
+function createBaseDeleteRealmRequest(): DeleteRealmRequest {
+  return { path: "" };
+}
+
+export const DeleteRealmRequest: MessageFns<DeleteRealmRequest> = {
+  encode(message: DeleteRealmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteRealmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteRealmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: DeleteRealmRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteRealmRequest>): DeleteRealmRequest {
+    return DeleteRealmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteRealmRequest>): DeleteRealmRequest {
+    const message = createBaseDeleteRealmRequest();
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
+function createBaseListJobsRequest(): ListJobsRequest {
+  return {};
+}
+
+export const ListJobsRequest: MessageFns<ListJobsRequest> = {
+  encode(_: ListJobsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListJobsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListJobsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: ListJobsRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListJobsRequest>): ListJobsRequest {
+    return ListJobsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListJobsRequest>): ListJobsRequest {
+    const message = createBaseListJobsRequest();
+    return message;
+  },
+};
+
+function createBaseJob(): Job {
+  return {
+    id: 0,
+    kind: "",
+    state: "",
+    path: "",
+    subject: "",
+    began: undefined,
+    ended: undefined,
+    moved: 0,
+    passes: 0,
+    failure: "",
+  };
+}
+
+export const Job: MessageFns<Job> = {
+  encode(message: Job, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.kind !== "") {
+      writer.uint32(18).string(message.kind);
+    }
+    if (message.state !== "") {
+      writer.uint32(26).string(message.state);
+    }
+    if (message.path !== "") {
+      writer.uint32(34).string(message.path);
+    }
+    if (message.subject !== "") {
+      writer.uint32(42).string(message.subject);
+    }
+    if (message.began !== undefined) {
+      Time.encode(message.began, writer.uint32(50).fork()).join();
+    }
+    if (message.ended !== undefined) {
+      Time.encode(message.ended, writer.uint32(58).fork()).join();
+    }
+    if (message.moved !== 0) {
+      writer.uint32(64).uint64(message.moved);
+    }
+    if (message.passes !== 0) {
+      writer.uint32(72).uint32(message.passes);
+    }
+    if (message.failure !== "") {
+      writer.uint32(82).string(message.failure);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Job {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJob();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.began = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.ended = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.moved = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.passes = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.failure = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Job): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.began !== undefined) {
+      obj.began = Time.toJSON(message.began);
+    }
+    if (message.ended !== undefined) {
+      obj.ended = Time.toJSON(message.ended);
+    }
+    if (message.moved !== 0) {
+      obj.moved = Math.round(message.moved);
+    }
+    if (message.passes !== 0) {
+      obj.passes = Math.round(message.passes);
+    }
+    if (message.failure !== "") {
+      obj.failure = message.failure;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Job>): Job {
+    return Job.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Job>): Job {
+    const message = createBaseJob();
+    message.id = object.id ?? 0;
+    message.kind = object.kind ?? "";
+    message.state = object.state ?? "";
+    message.path = object.path ?? "";
+    message.subject = object.subject ?? "";
+    message.began = (object.began !== undefined && object.began !== null) ? Time.fromPartial(object.began) : undefined;
+    message.ended = (object.ended !== undefined && object.ended !== null) ? Time.fromPartial(object.ended) : undefined;
+    message.moved = object.moved ?? 0;
+    message.passes = object.passes ?? 0;
+    message.failure = object.failure ?? "";
+    return message;
+  },
+};
+
+function createBaseJobs(): Jobs {
+  return { jobs: [] };
+}
+
+export const Jobs: MessageFns<Jobs> = {
+  encode(message: Jobs, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.jobs) {
+      Job.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Jobs {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobs();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobs.push(Job.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Jobs): unknown {
+    const obj: any = {};
+    if (message.jobs?.length) {
+      obj.jobs = message.jobs.map((e) => Job.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Jobs>): Jobs {
+    return Jobs.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Jobs>): Jobs {
+    const message = createBaseJobs();
+    message.jobs = object.jobs?.map((e) => Job.fromPartial(e)) || [];
     return message;
   },
 };
@@ -7542,6 +8028,25 @@ export const AdminService = {
     responseSerialize: (value: Realm): Buffer => Buffer.from(Realm.encode(value).finish()),
     responseDeserialize: (value: Buffer): Realm => Realm.decode(value),
   },
+  /** Dissolves it into the realm around it; nothing is removed. */
+  deleteRealm: {
+    path: "/collective.v1.Admin/DeleteRealm" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteRealmRequest): Buffer => Buffer.from(DeleteRealmRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteRealmRequest => DeleteRealmRequest.decode(value),
+    responseSerialize: (value: Job): Buffer => Buffer.from(Job.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Job => Job.decode(value),
+  },
+  listJobs: {
+    path: "/collective.v1.Admin/ListJobs" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListJobsRequest): Buffer => Buffer.from(ListJobsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListJobsRequest => ListJobsRequest.decode(value),
+    responseSerialize: (value: Jobs): Buffer => Buffer.from(Jobs.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Jobs => Jobs.decode(value),
+  },
   setNodeDuty: {
     path: "/collective.v1.Admin/SetNodeDuty" as const,
     requestStream: false as const,
@@ -7709,6 +8214,9 @@ export interface AdminServer extends UntypedServiceImplementation {
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
   setRealm: handleUnaryCall<SetRealmRequest, Realm>;
+  /** Dissolves it into the realm around it; nothing is removed. */
+  deleteRealm: handleUnaryCall<DeleteRealmRequest, Job>;
+  listJobs: handleUnaryCall<ListJobsRequest, Jobs>;
   setNodeDuty: handleUnaryCall<SetNodeDutyRequest, NodeHolding>;
   /** What lies on a node, counted over all chunks when it is asked. */
   getNodeHolding: handleUnaryCall<GetNodeHoldingRequest, NodeHolding>;
@@ -7834,6 +8342,34 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Realm) => void,
+  ): ClientUnaryCall;
+  /** Dissolves it into the realm around it; nothing is removed. */
+  deleteRealm(
+    request: DeleteRealmRequest,
+    callback: (error: ServiceError | null, response: Job) => void,
+  ): ClientUnaryCall;
+  deleteRealm(
+    request: DeleteRealmRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Job) => void,
+  ): ClientUnaryCall;
+  deleteRealm(
+    request: DeleteRealmRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Job) => void,
+  ): ClientUnaryCall;
+  listJobs(request: ListJobsRequest, callback: (error: ServiceError | null, response: Jobs) => void): ClientUnaryCall;
+  listJobs(
+    request: ListJobsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Jobs) => void,
+  ): ClientUnaryCall;
+  listJobs(
+    request: ListJobsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Jobs) => void,
   ): ClientUnaryCall;
   setNodeDuty(
     request: SetNodeDutyRequest,

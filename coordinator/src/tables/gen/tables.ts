@@ -28,7 +28,7 @@ export interface InodeRow {
   entries: number;
   /** directory: creation sequence of the next entry (M8) */
   nextCookie: number;
-  /** directory */
+  /** directory: where it is; else a directory in which it has a name, 0: not known */
   parent: number;
   linkTarget: Buffer;
   /** how many, so that none costs no look */
@@ -39,6 +39,8 @@ export interface InodeRow {
   name: Buffer;
   /** number of its row in the trash; 0: not there */
   trashed: number;
+  /** directory: the last pass of a move between realms that has entered it */
+  walked: number;
 }
 
 export interface DentryRow {
@@ -147,6 +149,29 @@ export interface RealmRow {
   trashSeconds: number;
   /** the oldest goes early when there is no room */
   trashYields: boolean;
+  /** set while inodes move between it and another one */
+  move:
+    | RealmMove
+    | undefined;
+  /** it shares the rights to that realm; 0: it has rights of its own */
+  rightsOf: number;
+  /** dissolved: that realm has what it had */
+  mergedInto: number;
+}
+
+/** Inodes below a directory move from one realm into another (M9). The rows of both realms hold it. */
+export interface RealmMove {
+  /** the realm that begins at the border */
+  inner: number;
+  /** the realm around it */
+  outer: number;
+  /** the directory */
+  border: number;
+  /** the one of both into which they move */
+  to: number;
+  /** number of the walk that is under way */
+  pass: number;
+  job: number;
 }
 
 export interface UsageRow {
@@ -182,6 +207,47 @@ export interface TrashNameRow {
   realm: number;
   inode: number;
   type: number;
+}
+
+/** Work in bounded steps that a person asked for; it outlives restarts and is kept for a while when it has ended. */
+export interface JobRow {
+  /** 'make-realm', 'dissolve-realm' */
+  kind: string;
+  /** 1: at work; 2: taking back what it did; 3: done; 4: failed, and all is as before */
+  state: number;
+  /** that was asked for */
+  path: string;
+  /** who asked */
+  subject: string;
+  began: Stamp | undefined;
+  ended: Stamp | undefined;
+  inner: number;
+  outer: number;
+  border: number;
+  passes: number;
+  /** inodes */
+  moved: number;
+  movedInPass: number;
+  failure: string;
+}
+
+/** What a job has yet to visit: a directory, or a file whose chunks follow it. */
+export interface JobVisitRow {
+  phase: number;
+  afterCookie: number;
+  afterKey: Buffer;
+  block: number;
+}
+
+/** A file with several names that a job met: it moves when all of them lie below the border. */
+export interface JobLinksRow {
+  /** that the walk has passed */
+  names: number;
+  /** known to have no name outside */
+  inside: boolean;
+  /** where the walk saw it last */
+  parent: number;
+  name: Buffer;
 }
 
 export interface SubjectRow {
@@ -431,6 +497,7 @@ function createBaseInodeRow(): InodeRow {
     data: 0,
     name: Buffer.alloc(0),
     trashed: 0,
+    walked: 0,
   };
 }
 
@@ -498,6 +565,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     }
     if (message.trashed !== 0) {
       writer.uint32(168).uint64(message.trashed);
+    }
+    if (message.walked !== 0) {
+      writer.uint32(176).uint64(message.walked);
     }
     return writer;
   },
@@ -683,6 +753,14 @@ export const InodeRow: MessageFns<InodeRow> = {
             message.trashed = longToNumber(reader.uint64());
             continue;
           }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.walked = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -760,6 +838,9 @@ export const InodeRow: MessageFns<InodeRow> = {
     if (message.trashed !== 0) {
       obj.trashed = Math.round(message.trashed);
     }
+    if (message.walked !== 0) {
+      obj.walked = Math.round(message.walked);
+    }
     return obj;
   },
 
@@ -789,6 +870,7 @@ export const InodeRow: MessageFns<InodeRow> = {
     message.data = object.data ?? 0;
     message.name = object.name ?? Buffer.alloc(0);
     message.trashed = object.trashed ?? 0;
+    message.walked = object.walked ?? 0;
     return message;
   },
 };
@@ -1929,6 +2011,9 @@ function createBaseRealmRow(): RealmRow {
     compressionOff: false,
     trashSeconds: 0,
     trashYields: false,
+    move: undefined,
+    rightsOf: 0,
+    mergedInto: 0,
   };
 }
 
@@ -1960,6 +2045,15 @@ export const RealmRow: MessageFns<RealmRow> = {
     }
     if (message.trashYields !== false) {
       writer.uint32(72).bool(message.trashYields);
+    }
+    if (message.move !== undefined) {
+      RealmMove.encode(message.move, writer.uint32(82).fork()).join();
+    }
+    if (message.rightsOf !== 0) {
+      writer.uint32(88).uint64(message.rightsOf);
+    }
+    if (message.mergedInto !== 0) {
+      writer.uint32(96).uint64(message.mergedInto);
     }
     return writer;
   },
@@ -2049,6 +2143,30 @@ export const RealmRow: MessageFns<RealmRow> = {
             message.trashYields = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.move = RealmMove.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.rightsOf = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.mergedInto = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2090,6 +2208,15 @@ export const RealmRow: MessageFns<RealmRow> = {
     if (message.trashYields !== false) {
       obj.trashYields = message.trashYields;
     }
+    if (message.move !== undefined) {
+      obj.move = RealmMove.toJSON(message.move);
+    }
+    if (message.rightsOf !== 0) {
+      obj.rightsOf = Math.round(message.rightsOf);
+    }
+    if (message.mergedInto !== 0) {
+      obj.mergedInto = Math.round(message.mergedInto);
+    }
     return obj;
   },
 
@@ -2107,6 +2234,147 @@ export const RealmRow: MessageFns<RealmRow> = {
     message.compressionOff = object.compressionOff ?? false;
     message.trashSeconds = object.trashSeconds ?? 0;
     message.trashYields = object.trashYields ?? false;
+    message.move = (object.move !== undefined && object.move !== null) ? RealmMove.fromPartial(object.move) : undefined;
+    message.rightsOf = object.rightsOf ?? 0;
+    message.mergedInto = object.mergedInto ?? 0;
+    return message;
+  },
+};
+
+function createBaseRealmMove(): RealmMove {
+  return { inner: 0, outer: 0, border: 0, to: 0, pass: 0, job: 0 };
+}
+
+export const RealmMove: MessageFns<RealmMove> = {
+  encode(message: RealmMove, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.inner !== 0) {
+      writer.uint32(8).uint64(message.inner);
+    }
+    if (message.outer !== 0) {
+      writer.uint32(16).uint64(message.outer);
+    }
+    if (message.border !== 0) {
+      writer.uint32(24).uint64(message.border);
+    }
+    if (message.to !== 0) {
+      writer.uint32(32).uint64(message.to);
+    }
+    if (message.pass !== 0) {
+      writer.uint32(40).uint64(message.pass);
+    }
+    if (message.job !== 0) {
+      writer.uint32(48).uint64(message.job);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RealmMove {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRealmMove();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.inner = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outer = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.border = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.to = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pass = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.job = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RealmMove): unknown {
+    const obj: any = {};
+    if (message.inner !== 0) {
+      obj.inner = Math.round(message.inner);
+    }
+    if (message.outer !== 0) {
+      obj.outer = Math.round(message.outer);
+    }
+    if (message.border !== 0) {
+      obj.border = Math.round(message.border);
+    }
+    if (message.to !== 0) {
+      obj.to = Math.round(message.to);
+    }
+    if (message.pass !== 0) {
+      obj.pass = Math.round(message.pass);
+    }
+    if (message.job !== 0) {
+      obj.job = Math.round(message.job);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RealmMove>): RealmMove {
+    return RealmMove.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RealmMove>): RealmMove {
+    const message = createBaseRealmMove();
+    message.inner = object.inner ?? 0;
+    message.outer = object.outer ?? 0;
+    message.border = object.border ?? 0;
+    message.to = object.to ?? 0;
+    message.pass = object.pass ?? 0;
+    message.job = object.job ?? 0;
     return message;
   },
 };
@@ -2493,6 +2761,479 @@ export const TrashNameRow: MessageFns<TrashNameRow> = {
     message.realm = object.realm ?? 0;
     message.inode = object.inode ?? 0;
     message.type = object.type ?? 0;
+    return message;
+  },
+};
+
+function createBaseJobRow(): JobRow {
+  return {
+    kind: "",
+    state: 0,
+    path: "",
+    subject: "",
+    began: undefined,
+    ended: undefined,
+    inner: 0,
+    outer: 0,
+    border: 0,
+    passes: 0,
+    moved: 0,
+    movedInPass: 0,
+    failure: "",
+  };
+}
+
+export const JobRow: MessageFns<JobRow> = {
+  encode(message: JobRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).uint32(message.state);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.subject !== "") {
+      writer.uint32(34).string(message.subject);
+    }
+    if (message.began !== undefined) {
+      Stamp.encode(message.began, writer.uint32(42).fork()).join();
+    }
+    if (message.ended !== undefined) {
+      Stamp.encode(message.ended, writer.uint32(50).fork()).join();
+    }
+    if (message.inner !== 0) {
+      writer.uint32(56).uint64(message.inner);
+    }
+    if (message.outer !== 0) {
+      writer.uint32(64).uint64(message.outer);
+    }
+    if (message.border !== 0) {
+      writer.uint32(72).uint64(message.border);
+    }
+    if (message.passes !== 0) {
+      writer.uint32(80).uint32(message.passes);
+    }
+    if (message.moved !== 0) {
+      writer.uint32(88).uint64(message.moved);
+    }
+    if (message.movedInPass !== 0) {
+      writer.uint32(96).uint64(message.movedInPass);
+    }
+    if (message.failure !== "") {
+      writer.uint32(106).string(message.failure);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.began = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.ended = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.inner = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.outer = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.border = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.passes = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.moved = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.movedInPass = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.failure = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: JobRow): unknown {
+    const obj: any = {};
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.state !== 0) {
+      obj.state = Math.round(message.state);
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.began !== undefined) {
+      obj.began = Stamp.toJSON(message.began);
+    }
+    if (message.ended !== undefined) {
+      obj.ended = Stamp.toJSON(message.ended);
+    }
+    if (message.inner !== 0) {
+      obj.inner = Math.round(message.inner);
+    }
+    if (message.outer !== 0) {
+      obj.outer = Math.round(message.outer);
+    }
+    if (message.border !== 0) {
+      obj.border = Math.round(message.border);
+    }
+    if (message.passes !== 0) {
+      obj.passes = Math.round(message.passes);
+    }
+    if (message.moved !== 0) {
+      obj.moved = Math.round(message.moved);
+    }
+    if (message.movedInPass !== 0) {
+      obj.movedInPass = Math.round(message.movedInPass);
+    }
+    if (message.failure !== "") {
+      obj.failure = message.failure;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobRow>): JobRow {
+    return JobRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobRow>): JobRow {
+    const message = createBaseJobRow();
+    message.kind = object.kind ?? "";
+    message.state = object.state ?? 0;
+    message.path = object.path ?? "";
+    message.subject = object.subject ?? "";
+    message.began = (object.began !== undefined && object.began !== null) ? Stamp.fromPartial(object.began) : undefined;
+    message.ended = (object.ended !== undefined && object.ended !== null) ? Stamp.fromPartial(object.ended) : undefined;
+    message.inner = object.inner ?? 0;
+    message.outer = object.outer ?? 0;
+    message.border = object.border ?? 0;
+    message.passes = object.passes ?? 0;
+    message.moved = object.moved ?? 0;
+    message.movedInPass = object.movedInPass ?? 0;
+    message.failure = object.failure ?? "";
+    return message;
+  },
+};
+
+function createBaseJobVisitRow(): JobVisitRow {
+  return { phase: 0, afterCookie: 0, afterKey: Buffer.alloc(0), block: 0 };
+}
+
+export const JobVisitRow: MessageFns<JobVisitRow> = {
+  encode(message: JobVisitRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.phase !== 0) {
+      writer.uint32(8).uint32(message.phase);
+    }
+    if (message.afterCookie !== 0) {
+      writer.uint32(16).uint64(message.afterCookie);
+    }
+    if (message.afterKey.length !== 0) {
+      writer.uint32(26).bytes(message.afterKey);
+    }
+    if (message.block !== 0) {
+      writer.uint32(32).uint64(message.block);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobVisitRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobVisitRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.phase = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.afterCookie = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.afterKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.block = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: JobVisitRow): unknown {
+    const obj: any = {};
+    if (message.phase !== 0) {
+      obj.phase = Math.round(message.phase);
+    }
+    if (message.afterCookie !== 0) {
+      obj.afterCookie = Math.round(message.afterCookie);
+    }
+    if (message.afterKey.length !== 0) {
+      obj.afterKey = base64FromBytes(message.afterKey);
+    }
+    if (message.block !== 0) {
+      obj.block = Math.round(message.block);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobVisitRow>): JobVisitRow {
+    return JobVisitRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobVisitRow>): JobVisitRow {
+    const message = createBaseJobVisitRow();
+    message.phase = object.phase ?? 0;
+    message.afterCookie = object.afterCookie ?? 0;
+    message.afterKey = object.afterKey ?? Buffer.alloc(0);
+    message.block = object.block ?? 0;
+    return message;
+  },
+};
+
+function createBaseJobLinksRow(): JobLinksRow {
+  return { names: 0, inside: false, parent: 0, name: Buffer.alloc(0) };
+}
+
+export const JobLinksRow: MessageFns<JobLinksRow> = {
+  encode(message: JobLinksRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.names !== 0) {
+      writer.uint32(8).uint64(message.names);
+    }
+    if (message.inside !== false) {
+      writer.uint32(16).bool(message.inside);
+    }
+    if (message.parent !== 0) {
+      writer.uint32(24).uint64(message.parent);
+    }
+    if (message.name.length !== 0) {
+      writer.uint32(34).bytes(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobLinksRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobLinksRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.names = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inside = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.parent = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.name = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: JobLinksRow): unknown {
+    const obj: any = {};
+    if (message.names !== 0) {
+      obj.names = Math.round(message.names);
+    }
+    if (message.inside !== false) {
+      obj.inside = message.inside;
+    }
+    if (message.parent !== 0) {
+      obj.parent = Math.round(message.parent);
+    }
+    if (message.name.length !== 0) {
+      obj.name = base64FromBytes(message.name);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobLinksRow>): JobLinksRow {
+    return JobLinksRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobLinksRow>): JobLinksRow {
+    const message = createBaseJobLinksRow();
+    message.names = object.names ?? 0;
+    message.inside = object.inside ?? false;
+    message.parent = object.parent ?? 0;
+    message.name = object.name ?? Buffer.alloc(0);
     return message;
   },
 };
