@@ -18,7 +18,7 @@ import { crc32 } from '@collective/base/crc';
 import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, chunkIdToBytes, type InodeNumber } from '@collective/base/ids';
 import { BLOCK_BYTES, FRAME_BYTES } from '@collective/base/limits';
-import { DIGEST_BYTES } from '@collective/protocol/bulk/encode-chunk';
+import { type ChunkDigest, DIGEST_BYTES } from '@collective/protocol/bulk/encode-chunk';
 import { CHUNK_FRAMES_MAX, FRAME_HEADER_BYTES } from '@collective/protocol/bulk/frame';
 import type { StoredChunk } from './chunk-store.ts';
 
@@ -32,6 +32,10 @@ const CRC_AT = 12;
 /** Both keep their places in every version: they are looked at before it. */
 const OFFSET_AT = 52;
 const SALT_AT = 120;
+const DIGEST_AT = 56;
+/** Inode, sequence and stable sequence: 64 bits, of which a number holds 53. */
+const NUMBERS_AT = [32, 88, 96];
+const SAFE_HIGH_WORD = 2 ** 21;
 export const RECORD_ALIGN_BYTES = 8;
 /** A tombstone is a header without frames. */
 export const TOMBSTONE_BYTES = FIXED_BYTES;
@@ -129,7 +133,7 @@ function writeChunkFields(bytes: Buffer, record: ChunkHeader): void {
   bytes.writeUInt32LE(record.block, 40);
   bytes.writeUInt32LE(record.rawLength, 44);
   bytes.writeUInt32LE(record.storedLength, 48);
-  record.digest.copy(bytes, 56);
+  record.digest.copy(bytes, DIGEST_AT);
   bytes.writeUInt32LE(record.epoch.generation, 76);
   bytes.writeUInt32LE(record.epoch.start, 80);
   record.frameLengths.forEach((frameLength, i) => {
@@ -175,7 +179,7 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader {
     block: header.readUInt32LE(40),
     rawLength: header.readUInt32LE(44),
     storedLength: header.readUInt32LE(48),
-    digest: Buffer.from(header.subarray(56, 64)),
+    digest: Buffer.from(header.subarray(DIGEST_AT, DIGEST_AT + DIGEST_BYTES)),
     epoch: { generation: header.readUInt32LE(76), start: header.readUInt32LE(80) },
     frameLengths: Array.from({ length: frameCount }, (_unused, i) => header.readUInt32LE(FIXED_BYTES + 4 * i)),
   });
@@ -189,6 +193,42 @@ function kindOf(header: Buffer): RecordKind {
     'version_too_new',
     `Read a chunk record: it has version ${version} and kind ${kind}, this program knows version ${RECORD_VERSION} and kinds to ${RECORD_KINDS.tombstone}`,
   );
+}
+
+/**
+ * True if a whole header lies at the start of `bytes` that says this and nothing else: `decodeRecordHeader` would take it. Makes no
+ * objects: where a node reads all that it holds, most of the time would go into them.
+ */
+export function isHeaderOf(
+  bytes: Buffer,
+  { chunk, offset, rawLength, storedLength }: Pick<ChunkHeader, 'chunk' | 'offset' | 'rawLength' | 'storedLength'>,
+): boolean {
+  const frameCount = Math.ceil(rawLength / FRAME_BYTES);
+  const length = recordHeaderBytes(frameCount);
+  if (
+    bytes.length < length ||
+    bytes.readUInt32LE(0) !== RECORD_MAGIC ||
+    bytes[4] !== RECORD_KINDS.chunk ||
+    bytes[5] !== RECORD_VERSION ||
+    bytes.readUInt16LE(6) !== frameCount ||
+    bytes.readUInt32LE(8) !== length ||
+    bytes.readUInt32LE(44) !== rawLength ||
+    bytes.readUInt32LE(48) !== storedLength ||
+    bytes.readUInt32LE(OFFSET_AT) * RECORD_ALIGN_BYTES !== offset ||
+    NUMBERS_AT.some((at) => bytes.readUInt32LE(at + 4) >= SAFE_HIGH_WORD)
+  )
+    return false;
+  return headerCrc(bytes.subarray(0, length)) === bytes.readUInt32LE(CRC_AT) && bytes.toString('hex', 16, 32) === chunk;
+}
+
+/** Of a header that was compared: the stored payload bytes of one of its frames. */
+export function frameLengthAt(header: Buffer, frame: number): number {
+  return header.readUInt32LE(FIXED_BYTES + 4 * frame);
+}
+
+/** Of a header that was compared: the digest says so of the frames. */
+export function isDigestOf(header: Buffer, digest: ChunkDigest, rawLength: number): boolean {
+  return digest.isAt(header, DIGEST_AT, rawLength);
 }
 
 /** True if the bytes at `at`, at least RECORD_HEADER_BYTES_MIN, may begin a record that was written to this place. */

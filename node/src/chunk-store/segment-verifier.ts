@@ -14,7 +14,7 @@ import { readSealed, type SegmentFolder } from './segment-entries.ts';
 import type { SegmentReaders } from './segment-readers.ts';
 import { type SweptRecord, sweepRecords } from './segment-sweep.ts';
 import type { SegmentWriter } from './segment-writer.ts';
-import { verifyRecord } from './verify-record.ts';
+import { isWholeRecord, verifyRecord } from './verify-record.ts';
 
 export interface VerifiedPiece {
   readonly bytes: number;
@@ -100,6 +100,7 @@ function* liveChunks(
 
 function isWhole({ entry, bytes, error }: SweptRecord): boolean {
   if (error !== undefined) return false;
+  if (isWholeRecord(bytes, entry)) return true;
   try {
     verifyRecord(bytes, entry);
     return true;

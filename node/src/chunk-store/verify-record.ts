@@ -7,7 +7,14 @@ import type { ChunkId } from '@collective/base/ids';
 import { FRAME_BYTES } from '@collective/base/limits';
 import { ChunkDigest } from '@collective/protocol/bulk/encode-chunk';
 import { FRAME_HEADER_BYTES, FRAME_TYPES, readFrame } from '@collective/protocol/bulk/frame';
-import { type ChunkHeader, decodeRecordHeader, recordHeaderBytes } from './record.ts';
+import {
+  type ChunkHeader,
+  decodeRecordHeader,
+  frameLengthAt,
+  isDigestOf,
+  isHeaderOf,
+  recordHeaderBytes,
+} from './record.ts';
 
 /** What is known of a record before it is read. */
 export interface ExpectedRecord {
@@ -15,6 +22,31 @@ export interface ExpectedRecord {
   readonly offset: number;
   readonly rawLength: number;
   readonly storedLength: number;
+}
+
+/**
+ * True only where `verifyRecord` would find nothing wrong: all that it compares is compared, and nothing is made of it. Who gets
+ * false asks `verifyRecord` what is wrong.
+ */
+export function isWholeRecord(record: Buffer, expected: ExpectedRecord): boolean {
+  if (!isHeaderOf(record, expected)) return false;
+  const { rawLength, storedLength } = expected;
+  const frameCount = Math.ceil(rawLength / FRAME_BYTES);
+  const digest = new ChunkDigest();
+  const start = recordHeaderBytes(frameCount);
+  let at = start;
+  try {
+    for (let frame = 0; frame < frameCount; frame++) {
+      const { storedLength: frameLength, crc } = verifyFrameAt(record, at, frame);
+      if (frameLength !== frameLengthAt(record, frame)) return false;
+      digest.add(crc);
+      at += FRAME_HEADER_BYTES + frameLength;
+    }
+  } catch (error) {
+    if (error instanceof CollectiveError) return false;
+    throw error;
+  }
+  return at - start === storedLength && isDigestOf(record, digest, rawLength);
 }
 
 /** Throws `store_damaged` or `frame_invalid`. */

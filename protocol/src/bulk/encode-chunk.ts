@@ -24,6 +24,9 @@ const COMPRESS_FROM_BYTES = 512;
 /** Frames are handed over in buffers of about this size: fewer writes, and a sender that must wait does so soon. */
 const SEND_BYTES = 512 * 1024;
 
+/** Only within one turn. */
+const ONE_CRC = Buffer.alloc(4);
+
 export interface EncodedChunk {
   /** The DATA frames in order, stream id 0; each buffer holds one or several whole frames. */
   readonly frames: readonly Buffer[];
@@ -74,12 +77,16 @@ export function encodeChunk(
 
 /** 8 bytes: CRC-32 over the frames' checksums (little-endian, in order), then the raw length. */
 export class ChunkDigest {
-  readonly #word = Buffer.alloc(4);
   #crc = 0;
 
   add(frameCrc: number): void {
-    this.#word.writeUInt32LE(frameCrc);
-    this.#crc = crc32(this.#word, this.#crc);
+    ONE_CRC.writeUInt32LE(frameCrc);
+    this.#crc = crc32(ONE_CRC, this.#crc);
+  }
+
+  /** What `finish` would give lies at `at`. */
+  isAt(bytes: Buffer, at: number, rawLength: number): boolean {
+    return bytes.readUInt32LE(at) === this.#crc && bytes.readUInt32LE(at + 4) === rawLength;
   }
 
   finish(rawLength: number): Buffer {
