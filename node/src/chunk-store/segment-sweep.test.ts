@@ -113,6 +113,20 @@ describe('sweep over the records of a segment', () => {
     for await (const [record] of sweepRecords(new Reader().into, [entry])) assert.equal(record?.bytes.length, 100);
   });
 
+  test('the disk reads on while a piece is worked on, up to two pieces ahead', async () => {
+    const reader = new Reader();
+    const pieces = sweepRecords(reader.into, records(1_000, 5_000, 0), 64 * 1024);
+    assert.equal((await pieces.next()).done, false);
+    const deadline = performance.now() + 5_000;
+    while (reader.reads.length < 3 || reader.underWay > 0) {
+      assert.ok(performance.now() < deadline, `${reader.reads.length} reads`);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(reader.reads.length, 3);
+    await pieces.return();
+  });
+
   test('whoever stops early leaves no read behind', async () => {
     const reader = new Reader();
     for await (const _piece of sweepRecords(reader.into, records(1_000, 5_000, 0), 64 * 1024)) break;

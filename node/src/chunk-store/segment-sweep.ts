@@ -1,5 +1,5 @@
 /**
- * Reads many records of one segment in large pieces, as a disk likes it, and the next piece while the one before is worked on.
+ * Reads many records of one segment in large pieces, as a disk likes it, and the next two pieces while one is worked on.
  * Records that lie close together come in one read; a gap of dead ones is skipped. Where the disk does not give a
  * piece, each of its records is read alone, so that one bad sector is one bad record.
  */
@@ -8,7 +8,9 @@ import type { SidecarEntry } from './entry-list.ts';
 import { recordBytesOf } from './record.ts';
 
 /** One read. At least a record of the largest chunk. */
-export const SWEEP_BYTES = 8 * 1024 * 1024;
+export const SWEEP_BYTES = 6 * 1024 * 1024;
+/** One after the other, and the disk has its next read also while nobody has come yet to take the one that is done. */
+const READS_AHEAD = 2;
 /** Records of one piece: what is done with them at once must not hold up others. */
 const PIECE_RECORDS_MAX = 256;
 /** A gap that costs less to read than a read of its own. */
@@ -37,31 +39,42 @@ export async function* sweepRecords(
   entries: Iterable<SidecarEntry>,
   pieceBytes = SWEEP_BYTES,
 ): AsyncGenerator<SweptRecord[], void, undefined> {
-  const memory = [Buffer.alloc(0), Buffer.alloc(0)];
+  const memory: Buffer[] = [];
   let loaded = 0;
+  let before: Promise<unknown> = Promise.resolve();
   const load = (piece: Piece): Promise<SweptRecord[]> => {
     const wanted = piece.to - piece.from;
-    let into = memory[loaded % 2] ?? Buffer.alloc(0);
+    const turn = loaded % (READS_AHEAD + 1);
+    let into = memory[turn] ?? Buffer.alloc(0);
     // The second time it is worth to have as much as any piece needs.
-    if (into.length < wanted) into = Buffer.allocUnsafeSlow(loaded < 2 ? wanted : Math.max(wanted, pieceBytes));
-    memory[loaded++ % 2] = into;
-    return readPiece(read, piece, into.subarray(0, wanted));
+    if (into.length < wanted)
+      into = Buffer.allocUnsafeSlow(loaded <= READS_AHEAD ? wanted : Math.max(wanted, pieceBytes));
+    memory[turn] = into;
+    loaded++;
+    const reading = before.then(() => readPiece(read, piece, into.subarray(0, wanted)));
+    // It may fail before its turn comes.
+    before = reading.catch(() => undefined);
+    return reading;
   };
   const pieces = piecesOf(entries, pieceBytes);
-  const nextPiece = (): Promise<SweptRecord[]> | undefined => {
-    const { value } = pieces.next();
-    return value === undefined ? undefined : load(value);
+  const underWay: Promise<SweptRecord[]>[] = [];
+  const readAhead = (): void => {
+    while (underWay.length < READS_AHEAD) {
+      const { value } = pieces.next();
+      if (value === undefined) return;
+      underWay.push(load(value));
+    }
   };
-  let next = nextPiece();
+  readAhead();
   try {
-    while (next !== undefined) {
-      const records: SweptRecord[] = await next;
-      next = nextPiece();
+    for (let next = underWay.shift(); next !== undefined; next = underWay.shift()) {
+      const records = await next;
+      readAhead();
       yield records;
     }
   } finally {
     // Whoever stops early does not leave a read behind.
-    await Promise.allSettled([next]);
+    await Promise.allSettled(underWay);
   }
 }
 

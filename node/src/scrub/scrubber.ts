@@ -16,7 +16,8 @@ import { loadScrubState, type ScrubState, saveScrubState } from './scrub-state.t
 
 /** One chunk or some small ones: what a read beside it may have to wait for. */
 const PACED_PIECE_BYTES = 1024 * 1024;
-const HURRIED_PIECE_BYTES = 8 * 1024 * 1024;
+/** Large enough for a disk, small enough to be still in the processor's cache when it is compared. */
+const HURRIED_PIECE_BYTES = 2 * 1024 * 1024;
 const SAVE_EVERY_MS = 5 * 60 * 1000;
 /** Then it looks again at the time: a wall clock can be set, and timers know no months. */
 const PAUSE_MS_MAX = 60 * 60 * 1000;
