@@ -8,6 +8,8 @@ import { TokenBucket } from '@collective/base/token-bucket';
 
 /** Of one order to a node: while it is at it, others wait for the disk. */
 const BYTES_PER_ORDER_MAX = 32 * 1024 * 1024;
+/** A second's worth is given in so many orders: a node syncs what an order brought in one go, and who writes there waits for that. */
+const ORDERS_PER_SECOND = 16;
 
 export class ByteRates {
   readonly copying: TokenBucket;
@@ -20,9 +22,9 @@ export class ByteRates {
     this.#bytesPerSecond = bytesPerSecond;
   }
 
-  /** What goes at once stays below what goes in a second, so that foreground work is held up shortly at most. */
+  /** What goes at once is a small part of what goes in a second, so that foreground work is held up shortly at most. */
   get bytesPerOrderMax(): number {
-    return Math.min(BYTES_PER_ORDER_MAX, this.#bytesPerSecond());
+    return Math.min(BYTES_PER_ORDER_MAX, this.#bytesPerSecond() / ORDERS_PER_SECOND);
   }
 }
 
