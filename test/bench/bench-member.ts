@@ -1,5 +1,5 @@
 /** A member of real processes for benchmarks, started by the command that people use, in a folder that goes with it. */
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -91,9 +91,17 @@ export class BenchMember implements AsyncDisposable {
     return join(this.folder, 'data');
   }
 
+  /** The command as a person types it, on this member. */
+  spawnCommand(args: readonly string[]): ChildProcess {
+    return spawn(COLLECTIVE, [...args], { env: this.#environment, stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
   async #collective(args: readonly string[]): Promise<void> {
-    const env = { ...process.env, HOME: this.folder, XDG_CONFIG_HOME: join(this.folder, 'config') };
-    await run(COLLECTIVE, [...args], { env, maxBuffer: 16 * 1024 * 1024 });
+    await run(COLLECTIVE, [...args], { env: this.#environment, maxBuffer: 16 * 1024 * 1024 });
+  }
+
+  get #environment(): NodeJS.ProcessEnv {
+    return { ...process.env, HOME: this.folder, XDG_CONFIG_HOME: join(this.folder, 'config') };
   }
 }
 

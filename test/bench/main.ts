@@ -6,6 +6,7 @@
  */
 import { cpus } from 'node:os';
 import { backgroundBench } from './background.bench.ts';
+import { directoryBench } from './directory.bench.ts';
 import { Figures } from './figures.ts';
 import { filesBench } from './files.bench.ts';
 import { growthBench } from './growth.bench.ts';
@@ -17,6 +18,7 @@ const SUITES: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   metadata: metadataBench,
   files: filesBench,
   scrub: scrubBench,
+  directory: directoryBench,
   growth: growthBench,
   background: backgroundBench,
   repair: repairBench,
