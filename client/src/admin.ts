@@ -17,6 +17,8 @@ import {
   type GarbagePage as WireGarbagePage,
   type NodeHolding as WireHolding,
   type Identity as WireIdentity,
+  type Job as WireJob,
+  type Jobs as WireJobs,
   type NodeStatus as WireNode,
   type OrphanPage as WireOrphanPage,
   type Realm as WireRealm,
@@ -34,6 +36,7 @@ import type {
   GarbageStatus,
   Identity,
   IssuedCertificate,
+  Job,
   MaintenanceSettings,
   MemberStatus,
   NodeDuty,
@@ -54,6 +57,8 @@ export const ADMIN_CALL_WITHIN_MS = 15_000;
 const WALK_WITHIN_MS = 300_000;
 /** How often it is asked whether a collection is done. */
 const COLLECTION_LOOK_MS = 300;
+/** The same of a job. */
+const JOB_LOOK_MS = 300;
 /** How often it is asked how far a scrub is: nodes report every two seconds. */
 const SCRUB_LOOK_MS = 500;
 const SCRUB_TOLD_WITHIN_MS = 10_000;
@@ -121,6 +126,7 @@ export class MemberAdmin implements Admin {
       compressionOff: request.compression === false,
       trashSeconds: request.trashSeconds,
       trashYields: request.trashYields ?? false,
+      sharesRights: request.sharesRights,
     };
     const what = `Create realm ${request.path}`;
     return realmOf(await this.#call(what, options, (done) => this.#client.createRealm(wire, done)));
@@ -141,6 +147,30 @@ export class MemberAdmin implements Admin {
       this.#client.listRealms({}, done),
     );
     return realms.map(realmOf);
+  }
+
+  async dissolveRealm(path: string, options: CallOptions = {}): Promise<Job> {
+    const what = `Dissolve realm ${path}`;
+    return jobOf(await this.#call(what, options, (done: Done<WireJob>) => this.#client.deleteRealm({ path }, done)));
+  }
+
+  async jobs(options: CallOptions = {}): Promise<readonly Job[]> {
+    const { jobs } = await this.#call('List jobs', options, (done: Done<WireJobs>) => this.#client.listJobs({}, done));
+    return jobs.map(jobOf);
+  }
+
+  async waitForJob(
+    id: number,
+    { onProgress, ...options }: CallOptions & { onProgress?: (job: Job) => void } = {},
+  ): Promise<Job> {
+    for (;;) {
+      const job = (await this.jobs(options)).find((each) => each.id === id);
+      if (job === undefined) throw new CollectiveError('not_found', `Wait for job ${id}: there is none`);
+      onProgress?.(job);
+      if (job.state === 'done') return job;
+      if (job.state === 'failed') throw new CollectiveError('cross_realm', job.failure);
+      await sleep(this.#clock, JOB_LOOK_MS, options.signal);
+    }
   }
 
   async setNodeDuty(name: string, duty: NodeDuty, options: CallOptions = {}): Promise<NodeHolding> {
@@ -361,4 +391,8 @@ function identityOf(wire: WireIdentity): Identity {
 
 function realmOf(wire: WireRealm): Realm {
   return wire;
+}
+
+function jobOf({ kind, state, ...same }: WireJob): Job {
+  return { ...same, kind: kind as Job['kind'], state: state as Job['state'] };
 }

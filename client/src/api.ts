@@ -523,6 +523,8 @@ export interface RealmRequest {
   readonly trashSeconds?: number;
   /** The oldest of the trash goes early when there is no room. */
   readonly trashYields?: boolean;
+  /** Whoever may use the realm around it may use it. Default: if there is something in the directory. */
+  readonly sharesRights?: boolean;
 }
 
 export type RealmChange = Partial<Omit<RealmRequest, 'path'>>;
@@ -544,6 +546,28 @@ export interface Realm {
   /** 0: there is no trash. */
   readonly trashSeconds: number;
   readonly trashYields: boolean;
+  /** That is making or dissolving it, see `Admin.jobs`; 0: none. */
+  readonly job: number;
+  /** Whoever may use the realm around it may use it. */
+  readonly sharesRights: boolean;
+}
+
+/** Work in bounded steps that a person asked for. It goes on after a restart; the last ended ones are kept. */
+export interface Job {
+  readonly id: number;
+  readonly kind: 'make-realm' | 'dissolve-realm';
+  /** 'taking back': it cannot be done, and what was done is undone; then it has 'failed', and all is as before. */
+  readonly state: 'working' | 'taking back' | 'done' | 'failed';
+  readonly path: string;
+  /** Who asked. */
+  readonly subject: string;
+  readonly began?: Timestamp;
+  readonly ended?: Timestamp;
+  /** Files and directories so far. */
+  readonly moved: number;
+  readonly passes: number;
+  /** Why it has failed, and what to do. */
+  readonly failure: string;
 }
 
 /** Unary calls; what they need is in the error: `permission_denied` when the subject is no admin. */
@@ -554,7 +578,20 @@ export interface Admin {
   whoAmI(options?: CallOptions): Promise<Identity>;
   createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
+  /**
+   * An empty or missing directory is a realm at once. One with something in it becomes one by a job while it is in use:
+   * `waitForJob(realm.job)`. Throws `exists`, `not_found`, `busy` while another such job is at work there.
+   */
   createRealm(request: RealmRequest, options?: CallOptions): Promise<Realm>;
+  /**
+   * What is in the realm becomes a part of the realm around it, by a job; nothing is removed. Throws `not_found`, `not_permitted` for
+   * the root realm, `quota_exceeded` when the other has no room for it, `busy`.
+   */
+  dissolveRealm(path: string, options?: CallOptions): Promise<Job>;
+  /** Oldest first. */
+  jobs(options?: CallOptions): Promise<readonly Job[]>;
+  /** Resolves when it is done; throws `cross_realm` with its reason when it has failed, `not_found`. An abort ends only the wait. */
+  waitForJob(id: number, options?: CallOptions & { readonly onProgress?: (job: Job) => void }): Promise<Job>;
   /** What is not given stays. Sessions follow within seconds. */
   setRealm(path: string, change: RealmChange, options?: CallOptions): Promise<Realm>;
   realms(options?: CallOptions): Promise<readonly Realm[]>;

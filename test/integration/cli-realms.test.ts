@@ -72,3 +72,44 @@ test('M9: a realm is made with settings, and they are changed while it is in use
   assert.match(await world.ok(['realm', 'set', '--help']), /--no-trash-yields/);
   assert.match(await world.ok(['events', '--kind', 'realm-changed']), /settings of realm \/r were changed/);
 });
+
+test('M9: a directory with files in it becomes a realm and is dissolved again, and the command waits for it', async () => {
+  for (const name of ['a', 'b', 'deep/c', 'deep/er/d']) {
+    await world.ok(['mkdir', '-p', `/full/${name.split('/').slice(0, -1).join('/')}`]);
+    await world.ok(['write', `/full/${name}`], { stdin: name });
+  }
+  const made = JSON.parse(await world.ok(['realm', 'create', '/full', '--quota', '1GB', '-o', 'json']));
+  assert.deepEqual(
+    [made.path, made.state, made.job, made.usedInodes, made.quotaBytes, made.sharesRights],
+    ['/full', 'ready', 0, 7, 1e9, true],
+  );
+  await world.fails(1, /EXDEV|another realm/, ['mv', '/full/a', '/a']);
+  const own = JSON.parse(await world.ok(['realm', 'set', '/full', '--rights', 'own', '-o', 'json']));
+  assert.equal(own.sharesRights, false);
+  await world.fails(2, /'around' and 'own' are possible/, ['realm', 'set', '/full', '--rights', 'mine']);
+
+  const dissolved = JSON.parse(await world.ok(['realm', 'delete', '/full', '-o', 'json']));
+  assert.deepEqual([dissolved.kind, dissolved.state, dissolved.path], ['dissolve-realm', 'done', '/full']);
+  assert.equal(await world.ok(['cat', '/full/deep/er/d']), 'deep/er/d');
+  await world.ok(['mv', '/full/a', '/a']);
+  await world.fails(3, /no realm begins there/, ['realm', 'delete', '/full']);
+  const jobs = JSON.parse(await world.ok(['realm', 'jobs', '-o', 'json'])) as { kind: string; state: string }[];
+  assert.deepEqual(
+    jobs.map(({ kind, state }) => `${kind} ${state}`),
+    ['make-realm done', 'dissolve-realm done'],
+  );
+});
+
+test('M9: a file with a name outside keeps a directory from becoming a realm, and is named', async () => {
+  await world.ok(['mkdir', '/half']);
+  await world.ok(['write', '/half/in'], { stdin: 'both' });
+  await world.ok(['ln', '/half/in', '/out']);
+  const failed = await world.run(['realm', 'create', '/half']);
+  assert.match(failed.err, /\/half\/in .*has 2 names, and 1 of them outside/);
+  assert.equal(failed.exit, 1, failed.err);
+  assert.match(await world.ok(['realm', 'jobs', '-o', 'wide']), /make-realm +\/half +failed .*1 of them outside/);
+  await world.ok(['rm', '--permanent', '/out']);
+  const begun = JSON.parse(await world.ok(['realm', 'create', '/half', '--no-wait', '-o', 'json']));
+  assert.ok(begun.job > 0 || begun.state === 'ready');
+  assert.equal(await world.ok(['cat', '/half/in']), 'both');
+});

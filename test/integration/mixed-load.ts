@@ -4,6 +4,7 @@
  * Every call must end well: the session waits out what happens to the processes.
  */
 import assert from 'node:assert/strict';
+import { CollectiveError } from '@collective/base/errors';
 import { randomBelow, SeededRandom } from '@collective/base/random';
 import type { Member } from '@collective/client';
 import { until } from './cli-world.ts';
@@ -11,6 +12,7 @@ import { seededFile } from './random-file.ts';
 
 /** Names in a folder. */
 const NAMES = 40;
+const READ_TRIES_MAX = 5;
 const BYTES_MAX = 400_000;
 const ENDS_WITHIN_MS = 180_000;
 
@@ -26,6 +28,8 @@ const SHARES: readonly (readonly [What, number])[] = [
 ];
 
 export class MixedLoad {
+  /** Reads that were tried again. */
+  unavailable = 0;
   readonly counts = new Map<What, number>();
   readonly #session: Member;
   readonly #files = new Map<string, Buffer>();
@@ -99,8 +103,22 @@ export class MixedLoad {
       } else if (what === 'remove') {
         await files.remove(path, { permanent: randomBelow(random, 2) === 0 });
         this.#files.delete(path);
-      } else assert.ok((await files.readAll(path)).equals(before), `${path} reads as it was written`);
+      } else await this.#read(path, before);
       this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+    }
+  }
+
+  /** Other than a write, a read does not wait for ever: who wants the file tries again. */
+  async #read(path: string, wanted: Buffer): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      try {
+        assert.ok((await this.#session.files.readAll(path)).equals(wanted), `${path} reads as it was written`);
+        return;
+      } catch (thrown) {
+        const isAway = thrown instanceof CollectiveError && thrown.code === 'unavailable';
+        if (!isAway || tries === READ_TRIES_MAX) throw thrown;
+        this.unavailable += 1;
+      }
     }
   }
 

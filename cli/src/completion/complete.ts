@@ -154,6 +154,8 @@ async function valuesOf(shell: Shell, option: Option, before: readonly string[],
       return matching(current, choices(LOG_LEVELS));
     case 'listener':
       return matching(current, choices(['external', 'internal']));
+    case 'rights':
+      return matching(current, choices(['around', 'own']));
     case 'id':
     case 'realm':
     case 'to':

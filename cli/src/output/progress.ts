@@ -108,7 +108,11 @@ export function progressLine(totals: ProgressTotals, bytesPerSecond: number | un
       : undefined;
   const bar = share === undefined ? undefined : `[${'#'.repeat(cells)}${'.'.repeat(BAR_CELLS - cells)}]`;
   const percent = share === undefined ? undefined : `${Math.floor(share * 100)}%`;
-  const bytes = formatByteSize(doneBytes) + (totalBytes === undefined ? '' : `/${formatByteSize(totalBytes)}`);
+  // What moves no bytes is counted in files.
+  const bytes =
+    totalBytes === undefined && doneBytes === 0 && doneFiles > 0
+      ? counted(doneFiles, 'file')
+      : formatByteSize(doneBytes) + (totalBytes === undefined ? '' : `/${formatByteSize(totalBytes)}`);
   const files = totalFiles !== undefined && totalFiles > 1 ? `${doneFiles}/${totalFiles} files` : undefined;
   const rate = bytesPerSecond === undefined ? undefined : `${formatByteSize(Math.round(bytesPerSecond))}/s`;
   const left = leftMs === undefined ? undefined : `${formatDurationMs(leftMs)} left`;

@@ -1,0 +1,107 @@
+/** M9: a directory with much in it becomes a realm and is dissolved again while people work in it and the coordinator is killed. */
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { sleep } from '@collective/base/clock';
+import { SystemClock } from '@collective/base/system-clock';
+import type { Job, Member, Realm } from '@collective/client';
+import { until } from './cli-world.ts';
+import { MixedLoad } from './mixed-load.ts';
+import { RunningMember } from './running-member.ts';
+
+const FOLDERS = 60;
+const LINKS_EACH = 200;
+const ENDS = { timeout: 300_000 };
+const MOVED_WITHIN_MS = 120_000;
+const clock = new SystemClock();
+
+let member: RunningMember;
+afterEach(async (t) => {
+  member?.printLogs(t);
+  await member?.[Symbol.asyncDispose]();
+});
+
+test(
+  'M9: a directory in use becomes a realm and is dissolved, over kills of the coordinator, and every figure and byte is right',
+  ENDS,
+  async (t) => {
+    member = await RunningMember.start();
+    const session = await member.connect({ reconnectWithinMs: 60_000 });
+    await session.files.mkdir('/studio');
+    for (let folder = 0; folder < FOLDERS; folder++) {
+      await session.files.mkdir(`/studio/${folder}`);
+      await Promise.all(
+        Array.from({ length: LINKS_EACH }, (_, i) => session.files.symlink(`../${i}`, `/studio/${folder}/${i}`)),
+      );
+    }
+    const load = await MixedLoad.start(session, '/studio/people', 4, 7);
+
+    const made = await session.admin.createRealm({ path: '/studio', quotaBytes: 1e9 });
+    assert.ok(made.job > 0);
+    await killWhileAtWork(session, made.job);
+    const job = await ended(session, made.job);
+    assert.ok(job.moved >= FOLDERS * (LINKS_EACH + 1), `${job.moved} moved`);
+    // People go on for a while in the realm that it is now.
+    await sleep(clock, 500);
+    await load.stop();
+    await load.check(await member.connect(), '/studio/people');
+    await figuresAreRight(session, '/studio');
+    const root = await realm(session, '/');
+    assert.ok(root.usedInodes < 10, `nothing of it is left in the root realm, which uses ${root.usedInodes} inodes`);
+
+    const again = await MixedLoad.start(session, '/studio/others', 4, 8);
+    const dissolving = await session.admin.dissolveRealm('/studio');
+    await killWhileAtWork(session, dissolving.id);
+    await ended(session, dissolving.id);
+    await again.stop();
+    await again.check(await member.connect(), '/studio/others');
+    await load.check(await member.connect(), '/studio/people');
+    assert.deepEqual(
+      (await session.admin.realms()).map(({ path }) => path),
+      ['/'],
+    );
+    await figuresAreRight(session, '/');
+    t.diagnostic(`${load.calls + again.calls} calls meanwhile, ${job.moved} inodes moved in ${job.passes} passes`);
+  },
+);
+
+async function killWhileAtWork(session: Member, id: number): Promise<void> {
+  const before = (await session.admin.jobs()).find((job) => job.id === id);
+  assert.equal(before?.state, 'working', 'it is at work when the coordinator dies');
+  await member.coordinator.kill();
+  await member.coordinator.start();
+}
+
+async function ended(session: Member, id: number): Promise<Job> {
+  let job: Job | undefined;
+  await until(
+    async () => {
+      job = (await session.admin.jobs()).find((each) => each.id === id);
+      return job?.state === 'done';
+    },
+    'the job is done',
+    MOVED_WITHIN_MS,
+    () => JSON.stringify(job),
+  );
+  return job as Job;
+}
+
+/** What the realm says that it uses is what is found when all of it is walked. */
+async function figuresAreRight(session: Member, path: string): Promise<void> {
+  let inodes = 0;
+  let bytes = 0;
+  for await (const { type, attributes } of session.files.walk(path)) {
+    inodes += 1;
+    if (type === 'file') bytes += attributes.sizeBytes;
+  }
+  const { usedBytes, usedInodes, trashBytes, trashInodes } = await realm(session, path);
+  assert.deepEqual([usedInodes - trashInodes, usedBytes - trashBytes], [inodes, bytes]);
+  await session.admin.trash.empty();
+  const after = await realm(session, path);
+  assert.deepEqual([after.usedInodes, after.usedBytes, after.trashInodes, after.trashBytes], [inodes, bytes, 0, 0]);
+}
+
+async function realm(session: Member, path: string): Promise<Realm> {
+  const found = (await session.admin.realms()).find((each) => each.path === path);
+  assert.ok(found !== undefined, `there is a realm ${path}`);
+  return found;
+}
