@@ -7,25 +7,26 @@ import type { Disk } from '@collective/base/disk';
 import { FakeDisk } from '@collective/base/disk/fake-disk';
 import { FakePlatter } from '@collective/base/disk/fake-platter';
 import { FileDisk } from '@collective/base/disk/file-disk';
+import { FakeClock } from '@collective/base/fake-clock';
 import { SeededRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import type { ChunkStore } from './chunk-store.ts';
 import { type ChunkStoreUnderTest, chunkStoreContract, failsWith } from './chunk-store-contract.ts';
-import { FileChunkStore } from './file-chunk-store.ts';
+import { FileChunkStore, type FileChunkStoreOptions } from './file-chunk-store.ts';
 import { readRaw, scratchChunk, scratchId } from './scratch-chunk.ts';
 
 const MiB = 1024 * 1024;
 const random = new SeededRandom(7);
 const clock = new SystemClock();
 
-function openOn(disk: Disk, segmentBytes?: number): Promise<FileChunkStore> {
+function openOn(disk: Disk, options: Partial<FileChunkStoreOptions> = {}): Promise<FileChunkStore> {
   return FileChunkStore.open({
     disk,
     clock,
     random,
     capacityBytes: 72 * MiB,
     reserveBytes: 8 * MiB,
-    ...(segmentBytes === undefined ? {} : { segmentBytes }),
+    ...options,
   });
 }
 
@@ -64,14 +65,14 @@ chunkStoreContract('fake disk', async () => {
 describe('file chunk store', () => {
   test('chunks over many segments survive a restart, and a clean end leaves nothing to copy', async () => {
     await using place = await scratchFolder();
-    let store = await openOn(await FileDisk.at(place.folder), 1 * MiB);
+    let store = await openOn(await FileDisk.at(place.folder), { segmentBytes: 1 * MiB });
     for (let i = 1; i <= 30; i++) {
       const { facts, frames } = scratchChunk(i, 200_000);
       await store.put(facts, frames);
     }
     const used = store.stats().usedBytes;
     await store[Symbol.asyncDispose]();
-    store = await openOn(await FileDisk.at(place.folder), 1 * MiB);
+    store = await openOn(await FileDisk.at(place.folder), { segmentBytes: 1 * MiB });
     assert.equal(store.stats().usedBytes, used);
     for (let i = 1; i <= 30; i++)
       assert.ok((await readRaw(store, scratchId(i), 0, 200_000)).equals(scratchChunk(i, 200_000).raw));
@@ -124,6 +125,24 @@ describe('file chunk store', () => {
     const third = scratchChunk(3, 4 * MiB);
     await failsWith('no_space', store.put(third.facts, third.frames));
     await store[Symbol.asyncDispose]();
+  });
+
+  test('D7: a disk that somebody else has filled is found to have room again, though nothing could be put', async () => {
+    const fake = new FakeClock();
+    const platter = new FakePlatter({ capacityBytes: 200 * MiB });
+    const store = await openOn(new FakeDisk({ platter }), { clock: fake });
+    const [first, second] = [scratchChunk(1, 100_000), scratchChunk(2, 100_000)];
+    await store.put(first.facts, first.frames);
+    platter.capacityBytes = platter.usedBytes;
+    await fake.until(() => store.stats().full, { withinMs: 15_000 });
+    await failsWith('no_space', store.put(second.facts, second.frames));
+    await failsWith('no_space', store.forget([first.facts.chunk]));
+    platter.capacityBytes = 200 * MiB;
+    await fake.until(() => !store.stats().full, { withinMs: 15_000 });
+    await store.forget([first.facts.chunk]);
+    await store.put(second.facts, second.frames);
+    assert.deepEqual(store.list(undefined, 10), [second.facts.chunk]);
+    await fake.finish(store[Symbol.asyncDispose]());
   });
 });
 

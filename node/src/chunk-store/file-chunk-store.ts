@@ -5,7 +5,7 @@
  *
  * Checksums are compared by whoever receives frames from the network, before the write, and after the read (two places).
  */
-import type { Clock } from '@collective/base/clock';
+import type { Clock, Timer } from '@collective/base/clock';
 import type { Disk, DiskLock } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId } from '@collective/base/ids';
@@ -29,6 +29,8 @@ import { type Appended, type ChunkBody, type NewRecord, SegmentWriter } from './
 
 /** The real disk is asked at most so often how much room it has. */
 const MEASURE_EVERY_MS = 1_000;
+/** And at least so often: others may fill it, and make room again while nothing can be put that would ask. */
+const MEASURE_WITHIN_MS = 10_000;
 
 export interface FileChunkStoreOptions extends GivenRoom {
   /** Its root is the store's folder. */
@@ -73,6 +75,7 @@ export class FileChunkStore implements ChunkStore {
   #pendingBytes = 0;
   #diskFreeBytes: number;
   #measuredAtMs: number;
+  #measureTimer: Timer;
   #forgottenChunks = 0;
   #closing: Promise<void> | undefined;
 
@@ -148,6 +151,7 @@ export class FileChunkStore implements ChunkStore {
       onRoomChanged: () => this.#measureNow(log),
     });
     this.#compactor.wake();
+    this.#measureTimer = this.#measureLater(log);
     this.segmentVerifier = new SegmentVerifier({
       folder: { disk, identity, log },
       ledger,
@@ -281,6 +285,7 @@ export class FileChunkStore implements ChunkStore {
   }
 
   async #close(): Promise<void> {
+    this.#measureTimer.cancel();
     try {
       await this.#compactor.close();
       await this.#writer.close();
@@ -386,6 +391,17 @@ export class FileChunkStore implements ChunkStore {
 
   #measureDisk(log: Log): void {
     if (this.#clock.bootMs() - this.#measuredAtMs >= MEASURE_EVERY_MS) this.#measureNow(log);
+  }
+
+  #measureLater(log: Log): Timer {
+    return this.#clock.setTimer(
+      MEASURE_WITHIN_MS,
+      () => {
+        this.#measureDisk(log);
+        this.#measureTimer = this.#measureLater(log);
+      },
+      { background: true },
+    );
   }
 
   #measureNow(log: Log): void {
