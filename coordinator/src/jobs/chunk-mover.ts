@@ -135,6 +135,10 @@ export class ChunkMover {
     return true;
   }
 
+  isUnderWay(chunk: ChunkId): boolean {
+    return this.#busy.has(chunk);
+  }
+
   end(chunk: ChunkId): void {
     this.#busy.delete(chunk);
   }

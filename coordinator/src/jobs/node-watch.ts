@@ -40,6 +40,11 @@ export class NodeWatch implements Disposable {
     this.#timer.cancel();
   }
 
+  /** The nodes as of the last look. */
+  get seen(): NodePicture {
+    return this.#before;
+  }
+
   look(): void {
     const { clock, everyMs, picture, wasDeaf } = this.#parts;
     const nowMs = clock.bootMs();

@@ -221,6 +221,33 @@ test('D8, M9: the present rule of the realm counts: more replicas are made, fewe
   assert.deepEqual(held.sort(), [1, 2], 'one copy each');
 });
 
+test('D8: what is committed with places on a node that is drained, given up or has another disk by then is made good too', async () => {
+  await using scene = await RepairScene.open(5);
+  await scene.store([1], ['n1', 'n2']);
+  scene.set('n1', { duty: 'draining' });
+  scene.down('n3', 'lost');
+  scene.set('n4', { disk: 'a new disk' });
+  await scene.untilMended();
+  await scene.world.clock.advance(60_000);
+  const surveys = scene.background.replicas.survey.ended;
+  await scene.store([2], ['n1', 'n2']);
+  await scene.store([3], ['n3', 'n2']);
+  await scene.store([4], ['n4', 'n2']);
+  await scene.untilMended();
+  for (const number of [1, 2, 3, 4]) {
+    const { replicas = [] } = (await scene.row(number)) ?? {};
+    // A node that was given up may come back: its place stays in the row, and does not count.
+    const places = replicas.map(({ node, disk }) => `${node} ${disk}`).filter((place) => place !== 'n3 disk-n3');
+    assert.equal(places.length, 2, `${number}: ${places}`);
+    assert.ok(
+      places.every((place) => /^n[245] /.test(place) && place !== 'n4 disk-n4'),
+      `${number}: ${places}`,
+    );
+  }
+  assert.deepEqual(scene.held('n1'), []);
+  assert.equal(scene.background.replicas.survey.ended, surveys, 'no chunk but these was looked at');
+});
+
 test('D8: a draining node is emptied, what is garbage within its grace goes with the rest', async () => {
   await using scene = await RepairScene.open(4);
   await scene.store(numbersFrom(1, 20), ['n1', 'n2']);

@@ -10,13 +10,14 @@ import type { Outlook } from '../ops/chunk-repair.ts';
 import { soundReplicas } from '../ops/replica-places.ts';
 import type { NodePicture } from '../placement/node-picture.ts';
 import type { ChunkRow } from '../tables/gen/tables.ts';
-import { REALMS, REPAIR_ORDER } from '../tables/tables.ts';
+import { CHUNKS, REALMS, REPAIR_ORDER } from '../tables/tables.ts';
 import { Backoffs } from './backoffs.ts';
 import type { ByteRates } from './byte-rates.ts';
 import { ChunkMover, type MoverFigures } from './chunk-mover.ts';
 import { type DamagedCopy, DamageReports } from './damage-reports.ts';
 import type { Keeper, Round } from './keeper.ts';
 import type { MaintenanceSettings } from './maintenance.ts';
+import { MisplacedChunks } from './misplaced-chunks.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { NodeWatch } from './node-watch.ts';
 import { PaceMeter } from './pace-meter.ts';
@@ -81,6 +82,7 @@ export class ReplicaKeeping implements Disposable {
   readonly #repairing: Keeper;
   readonly #watch: NodeWatch;
   readonly #damage: DamageReports;
+  readonly #misplaced: MisplacedChunks;
   readonly #nodeBackoffs: Backoffs<NodeName>;
   readonly #pace: PaceMeter;
   /** Since the last whole walk. */
@@ -154,6 +156,15 @@ export class ReplicaKeeping implements Disposable {
           node: name,
         }),
     });
+    this.#misplaced = new MisplacedChunks({
+      engine,
+      outlook,
+      picture: () => this.#watch.seen,
+      isUnderWay: (chunk) => this.#mover.isUnderWay(chunk),
+      onFound: () => pokeAfter(REPAIR_AFTER_MS, this.#repairing),
+      onTooMany: () => pokeAfter(SURVEY_AFTER_MS, this.#surveying),
+    });
+    engine.watch(CHUNKS, (key, row) => this.#misplaced.noted(key, row));
     engine.watch(REPAIR_ORDER, (key, row) => {
       this.#repair.noted(key, row);
       pokeAfter(REPAIR_AFTER_MS, this.#repairing);
@@ -217,6 +228,7 @@ export class ReplicaKeeping implements Disposable {
 
   async #workRepair(round: Round): Promise<void> {
     const { pokeAfter } = this.#parts;
+    await this.#misplaced.work(round.signal);
     const isNodeBack = this.#nodeBackoffs.takeDue(NODE_PAUSES.entriesMax).length > 0;
     // Without news it is the clock that has begun this round.
     if (isNodeBack || !this.#repair.hasNews) this.#repair.lookAtAll({ forgives: false });

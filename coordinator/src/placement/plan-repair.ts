@@ -137,6 +137,12 @@ export function isSamePlace(a: Place, b: Place): boolean {
   return a.node === b.node && a.disk === b.disk;
 }
 
+/** Nothing that is known of its node speaks against it: it need not be judged because of this place. */
+export function isOrdinaryPlace({ node, disk }: Place, picture: NodePicture): boolean {
+  const known = picture.get(node);
+  return known !== undefined && known.disk === disk && !known.lost && known.duty !== 'draining';
+}
+
 function standingOf(place: ReplicaPlace, node: PicturedNode | undefined): Standing {
   if (node === undefined || node.disk !== place.disk) return 'gone';
   if (place.damaged) return 'damaged';
