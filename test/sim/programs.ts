@@ -1,23 +1,12 @@
 /**
  * The real programs on fake ports: what `main.ts` of each room puts together with sockets and files is put together here with
- * the simulated machine. Nothing of the rooms is replaced but their edges.
+ * the simulated machine. Nothing of the rooms is replaced but their edges. The coordinator has a file of its own.
  */
-import { sleep } from '@collective/base/clock';
-import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { Admin } from '@collective/client';
 import { ConnectedMember } from '@collective/client/member';
 import type { SessionLink } from '@collective/client/session/session-connector';
-import { CoordinatorCore } from '@collective/coordinator/core';
-import { ReplicaSettler } from '@collective/coordinator/jobs/settle-replicas';
-import { FileLog } from '@collective/coordinator/log/file-log';
-import { AccessKeys } from '@collective/coordinator/membership/access-keys';
-import { MemberData } from '@collective/coordinator/membership/member-data';
-import { NodeLinks } from '@collective/coordinator/membership/node-link';
-import { type NodeEvents, NodeTable } from '@collective/coordinator/membership/node-table';
-import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
-import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
-import { SUBJECTS } from '@collective/coordinator/tables/tables';
+import type { ChunkStore } from '@collective/node/chunk-store/chunk-store';
 import { StorageNode } from '@collective/node/storage-node';
 import type { BulkConnector } from '@collective/protocol/bulk/connection';
 import { CoordinatorMessage, NodeMessage } from '@collective/protocol/gen/node';
@@ -28,12 +17,11 @@ import type { Endpoint, LinkKind, Network } from './network.ts';
 
 export const TRUST_DOMAIN = 'sim.home';
 export const COORDINATOR = 'coordinator';
-const LOG_SEGMENT_BYTES = 64 * 1024;
 const CHUNK_SEGMENT_BYTES = 10 * 1024 * 1024;
-const VERSION = '0.0.0';
+export const VERSION = '0.0.0';
 
-const FILES: LinkKind<ClientMessage, ServerMessage> = { name: 'files', up: ClientMessage, down: ServerMessage };
-const MEMBERSHIP: LinkKind<NodeMessage, CoordinatorMessage> = {
+export const FILES: LinkKind<ClientMessage, ServerMessage> = { name: 'files', up: ClientMessage, down: ServerMessage };
+export const MEMBERSHIP: LinkKind<NodeMessage, CoordinatorMessage> = {
   name: 'membership',
   up: NodeMessage,
   down: CoordinatorMessage,
@@ -43,113 +31,20 @@ export function uriOf(role: 'coordinator' | 'node' | 'client', name: string): st
   return `spiffe://${TRUST_DOMAIN}/${role === 'coordinator' ? role : `${role}/${name}`}`;
 }
 
-export class CoordinatorProgram implements Program {
-  readonly #network: Network;
-  readonly #breaks: Breaks;
-  readonly #view = new MemoryStoreDisk();
-  readonly #onEvent: (what: string) => void;
-  readonly #promisedInodesMax: number | undefined;
-
-  constructor(options: {
-    network: Network;
-    breaks: Breaks;
-    onEvent: (what: string) => void;
-    promisedInodesMax: number | undefined;
-  }) {
-    this.#network = options.network;
-    this.#breaks = options.breaks;
-    this.#onEvent = options.onEvent;
-    this.#promisedInodesMax = options.promisedInodesMax;
-  }
-
-  powerLoss(random: Random): void {
-    this.#view.powerLoss(random);
-  }
-
-  async start(self: Incarnation): Promise<void> {
-    const { disk, clock, random } = self;
-    await disk.lock('');
-    await disk.makeFolder('log');
-    await disk.syncDirectory('');
-    const log = await FileLog.open({ disk, clock, random, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
-    const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
-    const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
-    let nodes: NodeTable | undefined;
-    const core = await CoordinatorCore.start({
-      clock,
-      log: this.#breaks.log(log),
-      store,
-      data: async (engine) => {
-        nodes = await NodeTable.load({ clock, engine, events: NO_NODE_EVENTS });
-        return new MemberData({
-          clock,
-          random,
-          nodes,
-          keys,
-          makeStable: (node, chunks) => links.makeStable(node, chunks),
-        });
-      },
-      member: { name: 'sim', trustDomain: TRUST_DOMAIN },
-      version: VERSION,
-      rootOwner: { uid: 0, gid: 0 },
-      onFatal: (error) => self.die(error.message),
-      keepAnswers: this.#breaks.keepsAnswers,
-      promisedInodesMax: this.#promisedInodesMax,
-    });
-    if (nodes === undefined) throw new Error('The coordinator started without its nodes');
-    await admitClients(core);
-    const settler = new ReplicaSettler({
-      engine: core.engine,
-      askChunks: (node, chunks) => links.askChunks(node, chunks),
-      onReverted: (file) => {
-        this.#onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`);
-        void core.recallFromAll(file.inode as InodeNumber, ATTRIBUTES | DATA);
-      },
-      onFailure: () => undefined,
-    });
-    const links = new NodeLinks({
-      scrubPeriodSeconds: () => 0,
-      clock,
-      epoch: core.engine.epoch,
-      member: 'sim',
-      nodes,
-      keys,
-      onReport: (node, report) => {
-        settler.reported(node, report);
-        core.nodeReported();
-      },
-      onNewerEpoch: (node) => this.#onEvent(`node ${node} has seen a newer epoch`),
-      log: () => undefined,
-    });
-    const never = new AbortController().signal;
-    this.#network.listen(self, FILES, (link, peer) => void core.serveSession(link, peer.uri));
-    this.#network.listen(self, MEMBERSHIP, (link, peer) => void links.serve(link, peer.name as NodeName, never));
-  }
-}
-
-const NO_NODE_EVENTS: NodeEvents = {
-  diskLost: () => undefined,
-  nodeCame: () => undefined,
-  nodeWentAway: () => undefined,
-};
-
-/** Clients of the simulation are trusted users of the root realm. */
-async function admitClients(core: CoordinatorCore): Promise<void> {
-  await core.engine.run((tx) => {
-    const uri = uriOf('client', 'any');
-    if (tx.get(SUBJECTS, uri) !== undefined) return;
-    const realms = [{ realm: ROOT_REALM, readOnly: false }];
-    tx.put(SUBJECTS, { uri, admin: true, trusted: true, uid: 0, gid: 0, realms, created: tx.now }, uri);
-  });
-}
-
 export class NodeProgram implements Program {
   readonly #network: Network;
   readonly #breaks: Breaks;
 
+  #store: ChunkStore | undefined;
+
   constructor(network: Network, breaks: Breaks) {
     this.#network = network;
     this.#breaks = breaks;
+  }
+
+  /** Of the last start that came to serve; it may have ended. */
+  get store(): ChunkStore | undefined {
+    return this.#store;
   }
 
   async start(self: Incarnation): Promise<void> {
@@ -173,6 +68,7 @@ export class NodeProgram implements Program {
         certificateExpires: undefined,
       }),
     });
+    this.#store = node.store;
     node.failed.addEventListener('abort', () => self.die('the chunk store failed'), { once: true });
     this.#network.listenBulk(self, (connection, peer) => {
       const role = peer.uri.includes('/node/') ? 'node' : 'client';

@@ -5,19 +5,24 @@
  */
 import { sleep } from '@collective/base/clock';
 import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
+import type { NodeName } from '@collective/base/ids';
 import { PROMISE_LEASE_MS } from '@collective/base/limits';
 import { pickOne, type Random, randomBelow } from '@collective/base/random';
 import type { Durability } from './actions.ts';
 import { type BreakName, Breaks } from './breaks.ts';
+import { CoordinatorProgram } from './coordinator-program.ts';
 import { type Fault, FaultPlan } from './faults.ts';
+import { OrderJudge } from './judged-orders.ts';
+import { keptStore, readRows, whatIsLeft } from './leaks.ts';
 import { Machine, setWallRight } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
 import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
-import { COORDINATOR, CoordinatorProgram, connectClient, NodeProgram, uriOf } from './programs.ts';
+import { COORDINATOR, connectClient, NodeProgram, uriOf } from './programs.ts';
 import { type RandomStreams, randomStreams } from './random-streams.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
 import { Trace } from './trace.ts';
+import { drawUpkeep, type Upkeep } from './upkeep.ts';
 import { acceptWholeState, readWholeState } from './whole-state.ts';
 
 export interface SimulationOptions {
@@ -49,6 +54,9 @@ const EXPLANATIONS_OF_A_ROUND_MAX = 50;
 /** The longest that anything may wait: a session lease, a reconnect and some retries. */
 const REST_WITHIN_MS = 240_000;
 const START_WITHIN_MS = 60_000;
+/** All jobs together, when nothing goes wrong any more: sessions of the dead end, graces are over, nodes are emptied. */
+const JOBS_WITHIN_MS = 600_000;
+const JOBS_LOOK_MS = 5_000;
 const NODES_COME_WITHIN_MS = 3_000;
 const SETTLE_MS = 3_000;
 /** Clocks of machines are not exact. */
@@ -88,6 +96,10 @@ class Simulation {
   readonly #history: History;
   readonly #coordinator: Machine;
   readonly #nodes: Machine[];
+  readonly #nodePrograms: ReadonlyMap<NodeName, NodeProgram>;
+  readonly #coordinatorProgram: CoordinatorProgram;
+  readonly #upkeep: Upkeep;
+  readonly #judge: OrderJudge;
   readonly #clientNames: string[];
   readonly #clients = new Map<string, LivingClient>();
   readonly #faults: FaultPlan;
@@ -119,7 +131,10 @@ class Simulation {
     this.#trace.onLine = options.onLine;
     this.#network = new Network({ clock: this.#clock, random: streams('network'), trace: this.#trace });
     this.#breaks = new Breaks(options.break);
-    const nodeNames = Array.from({ length: 2 + randomBelow(random, 2) }, (_, i) => `n${i + 1}`);
+    this.#upkeep = drawUpkeep(streams('upkeep'), options.steps);
+    // One more than there are replicas, where one is emptied.
+    const nodeCount = 2 + randomBelow(random, 2) + (this.#upkeep.drainAt === undefined ? 0 : 1);
+    const nodeNames = Array.from({ length: nodeCount }, (_, i) => `n${i + 1}` as NodeName);
     this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
     let start = emptyFileSystem();
     for (const folder of foldersOf(this.#clientNames))
@@ -138,14 +153,19 @@ class Simulation {
         onBreach: (error) => this.breach(error),
       });
     const tell = (what: string): void => this.#trace.add(COORDINATOR, what);
-    const coordinator = new CoordinatorProgram({
+    this.#judge = new OrderJudge((error) => this.breach(error));
+    this.#coordinatorProgram = new CoordinatorProgram({
       network: this.#network,
       breaks: this.#breaks,
       onEvent: tell,
       promisedInodesMax: randomBelow(streams('share'), 4) === 0 ? SMALL_SHARE : undefined,
+      upkeep: this.#upkeep,
+      drains: () => this.#drains(),
+      judge: this.#judge,
     });
-    this.#coordinator = machine(COORDINATOR, 'coordinator', coordinator);
-    this.#nodes = nodeNames.map((name) => machine(name, 'node', new NodeProgram(this.#network, this.#breaks)));
+    this.#coordinator = machine(COORDINATOR, 'coordinator', this.#coordinatorProgram);
+    this.#nodePrograms = new Map(nodeNames.map((name) => [name, new NodeProgram(this.#network, this.#breaks)]));
+    this.#nodes = [...this.#nodePrograms].map(([name, program]) => machine(name, 'node', program));
     for (const each of this.#machines) {
       each.platter.ignoreSyncs = this.#breaks.ignoresSyncs;
       each.usualSlowness = pickOne(random, [1, 1, 1, 5, 30]);
@@ -200,6 +220,7 @@ class Simulation {
         await this.#round();
         if (!this.#isOver) await this.#rest();
       }
+      if (!this.#isOver) await this.#jobsEnd();
     } catch (error) {
       this.breach(asError(error, 'the simulation'));
     }
@@ -234,12 +255,7 @@ class Simulation {
   /** Everything is made whole; then all must come to an end, and the whole tree must be one that can be explained. */
   async #rest(): Promise<void> {
     this.#trace.add('run', `rests, ${this.#history.explanations} explanations, ${this.#history.open} open calls`);
-    this.#afterAnswer = undefined;
-    this.#afterRename = undefined;
-    for (const machine of this.#machines) machine.heal();
-    for (const { life } of this.#clients.values()) setWallRight(life.clock, this.#clock);
-    this.#network.noticeTheDead();
-    await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
+    await this.#heal();
     const clients = (): LivingClient[] => [...this.#clients.values()];
     await this.#until(
       () =>
@@ -251,6 +267,20 @@ class Simulation {
     );
     // A change that a dead client had asked for may wait for what another dead one was promised (M7).
     await this.#clock.advance(this.#history.open > 0 ? PROMISE_LEASE_MS + SETTLE_MS : SETTLE_MS);
+    await this.#lookAtAll();
+  }
+
+  async #heal(): Promise<void> {
+    this.#afterAnswer = undefined;
+    this.#afterRename = undefined;
+    for (const machine of this.#machines) machine.heal();
+    for (const { life } of this.#clients.values()) setWallRight(life.clock, this.#clock);
+    this.#network.noticeTheDead();
+    await this.#until('all machines serve', () => this.#machines.every((machine) => machine.serves), REST_WITHIN_MS);
+  }
+
+  /** A fresh client reads the whole tree. */
+  async #lookAtAll(): Promise<void> {
     const found = await this.#asObserver(async (member) => {
       // After this everything that the coordinator had received from the dead has been done too (M6: they wait at its gate).
       await member.files.mkdir(OBSERVED_FOLDER, { recursive: true });
@@ -261,6 +291,51 @@ class Simulation {
     if (this.#isOver || found === undefined) return;
     this.#history.observe((fs) => acceptWholeState(fs, found));
     this.#diskTellsStable = true;
+  }
+
+  /** The clients are gone, nothing goes wrong any more: the jobs come to an end, and have lost and left nothing. */
+  async #jobsEnd(): Promise<void> {
+    this.#trace.add('run', 'waits for the jobs to come to an end');
+    for (const { life } of this.#clients.values()) this.#endLife(life, 'killed');
+    this.#clients.clear();
+    let left: string[] = ['nobody has looked yet'];
+    const untilMs = this.#clock.elapsedMs + JOBS_WITHIN_MS;
+    while (left.length > 0 && !this.#isOver) {
+      if (this.#clock.elapsedMs > untilMs)
+        throw new Error(
+          `Not within ${JOBS_WITHIN_MS / 1000} s: ${left.length} things are left: ${left.slice(0, 20).join('; ')}; ${this.#coordinatorProgram.complaints}`,
+        );
+      await this.#clock.advance(JOBS_LOOK_MS);
+      left = await this.#left();
+    }
+    if (this.#isOver) return;
+    this.#trace.add('run', `the jobs are at their end: ${this.#judge.forgotten} chunks were forgotten`);
+    await this.#lookAtAll();
+  }
+
+  async #left(): Promise<string[]> {
+    const { running } = this.#coordinatorProgram;
+    if (running === undefined || !this.#machines.every((machine) => machine.serves)) return ['not all machines serve'];
+    let rows: Awaited<ReturnType<typeof readRows>> | undefined;
+    readRows(running.core.engine).then(
+      (read) => {
+        rows = read;
+      },
+      (error: unknown) => this.breach(asError(error, 'the look at all rows')),
+    );
+    await this.#until('all rows are read', () => rows !== undefined, REST_WITHIN_MS);
+    if (rows === undefined) return ['the rows were not read'];
+    const stores = [...this.#nodePrograms].flatMap(([node, { store }]) =>
+      store === undefined ? [] : keptStore(node, node === this.#drains() ? 'draining' : 'active', store),
+    );
+    return whatIsLeft(rows, stores);
+  }
+
+  /** In some runs the first node is to be emptied, from some action on. */
+  #drains(): NodeName | undefined {
+    const { drainAt } = this.#upkeep;
+    const [first] = this.#nodePrograms.keys();
+    return drainAt !== undefined && this.#stepsLeft <= drainAt ? first : undefined;
   }
 
   #sleep(delayMs: number): Promise<void> {

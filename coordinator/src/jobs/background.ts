@@ -44,6 +44,8 @@ export interface BackgroundParts {
   /** Something that an operator should find again. */
   event(kind: string, message: string, details: Readonly<Record<string, string>>): void;
   onFailure(job: string, error: unknown): void;
+  /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
+  readonly orphanGraceMinSeconds?: number;
 }
 
 /** What is known of nodes; `NodeTable` is one. */
@@ -111,7 +113,16 @@ export class Background implements AsyncDisposable {
       onMissing: (store, dropped, lost) => this.#tellMissing(store, dropped, lost),
     });
     this.#comparing = this.#keep('inventory', INVENTORY_LOOK_MS, (round) => this.#inventory.work(round));
-    this.#orphans = new OrphanJob({ clock, engine, orders, diskOf, settings, rates, replaysOver });
+    this.#orphans = new OrphanJob({
+      clock,
+      engine,
+      orders,
+      diskOf,
+      settings,
+      rates,
+      replaysOver,
+      graceMinSeconds: parts.orphanGraceMinSeconds,
+    });
     this.#lettingGo = this.#keep('orphans', ORPHANS_EVERY_MS, (round) => this.#orphans.work(round));
     this.#fold = new FoldJob({
       clock,

@@ -39,7 +39,7 @@ export interface OrphanParts {
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
   /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
-  readonly graceMinSeconds?: number;
+  readonly graceMinSeconds?: number | undefined;
 }
 
 export interface OrphanFigures {

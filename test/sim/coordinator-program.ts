@@ -1,0 +1,186 @@
+/** The real coordinator with all its jobs on fake ports: what `member-state.ts` puts together with files is put together here. */
+import { sleep } from '@collective/base/clock';
+import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
+import type { Random } from '@collective/base/random';
+import { CoordinatorCore } from '@collective/coordinator/core';
+import { Background } from '@collective/coordinator/jobs/background';
+import { ReplicaSettler } from '@collective/coordinator/jobs/settle-replicas';
+import { FileLog } from '@collective/coordinator/log/file-log';
+import { AccessKeys } from '@collective/coordinator/membership/access-keys';
+import { LinkOrders } from '@collective/coordinator/membership/link-orders';
+import { MemberData } from '@collective/coordinator/membership/member-data';
+import { NodeLinks } from '@collective/coordinator/membership/node-link';
+import { NodeTable } from '@collective/coordinator/membership/node-table';
+import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
+import { storedTrashSeconds } from '@collective/coordinator/ops/trash';
+import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
+import { REALMS, SUBJECTS } from '@collective/coordinator/tables/tables';
+import type { Breaks } from './breaks.ts';
+import type { OrderJudge } from './judged-orders.ts';
+import type { Incarnation, Program } from './machine.ts';
+import type { Network } from './network.ts';
+import { FILES, MEMBERSHIP, TRUST_DOMAIN, uriOf, VERSION } from './programs.ts';
+import { operate, type Upkeep } from './upkeep.ts';
+
+const LOG_SEGMENT_BYTES = 64 * 1024;
+
+/** A start of the coordinator that serves. */
+export interface RunningCoordinator {
+  readonly core: CoordinatorCore;
+  readonly nodes: NodeTable;
+  readonly background: Background;
+}
+
+export interface CoordinatorProgramOptions {
+  readonly network: Network;
+  readonly breaks: Breaks;
+  readonly onEvent: (what: string) => void;
+  readonly promisedInodesMax: number | undefined;
+  readonly upkeep: Upkeep;
+  /** The node that is to be emptied, by now. */
+  readonly drains: () => NodeName | undefined;
+  readonly judge: OrderJudge;
+}
+
+export class CoordinatorProgram implements Program {
+  readonly #options: CoordinatorProgramOptions;
+  readonly #view = new MemoryStoreDisk();
+  #running: RunningCoordinator | undefined;
+
+  constructor(options: CoordinatorProgramOptions) {
+    this.#options = options;
+  }
+
+  /** Of the last start that came to serve; it may have ended. */
+  get running(): RunningCoordinator | undefined {
+    return this.#running;
+  }
+
+  /** Why the jobs cannot do what they should. */
+  get complaints(): string {
+    if (this.#running === undefined) return 'the coordinator never came to serve';
+    const { background, nodes } = this.#running;
+    const { garbage, replicas, figures } = background;
+    const { left, failure } = replicas.repair;
+    return [
+      ...figures.flatMap(({ name, state, failure: why }) =>
+        state === 'resting' ? [] : [`${name} is ${state} ${why ?? ''}`],
+      ),
+      ...[...garbage.waitsFor].map(([node, why]) => `garbage waits for ${node}: ${why}`),
+      ...[...left].map(([reason, chunks]) => `${chunks} chunks are left as they are: ${reason}`),
+      `the last copy that failed: ${failure}`,
+      ...nodes.status().map(({ name, state, freeBytes }) => `${name} is ${state}, ${freeBytes} free`),
+    ].join('; ');
+  }
+
+  powerLoss(random: Random): void {
+    this.#view.powerLoss(random);
+  }
+
+  async start(self: Incarnation): Promise<void> {
+    const { disk, clock, random } = self;
+    const { network, breaks, onEvent, promisedInodesMax, upkeep, drains, judge } = this.#options;
+    await disk.lock('');
+    await disk.makeFolder('log');
+    await disk.syncDirectory('');
+    const log = await FileLog.open({ disk, clock, random, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
+    const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
+    const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
+    const parts: { nodes?: NodeTable; data?: MemberData; background?: Background } = {};
+    const core = await CoordinatorCore.start({
+      clock,
+      log: breaks.log(log),
+      store,
+      data: async (engine) => {
+        const nodes = await NodeTable.load({
+          clock,
+          engine,
+          events: {
+            diskLost: (node) => onEvent(`node ${node} came with another disk`),
+            nodeCame: (node) => parts.background?.nodeCame(node),
+            nodeWentAway: (node) => parts.background?.nodeWentAway(node),
+          },
+        });
+        const data = new MemberData({
+          clock,
+          random,
+          nodes,
+          keys,
+          makeStable: (node, chunks) => links.makeStable(node, chunks),
+        });
+        Object.assign(parts, { nodes, data });
+        return data;
+      },
+      member: { name: 'sim', trustDomain: TRUST_DOMAIN },
+      version: VERSION,
+      rootOwner: { uid: 0, gid: 0 },
+      onFatal: (error) => self.die(error.message),
+      keepAnswers: breaks.keepsAnswers,
+      promisedInodesMax,
+    });
+    const { nodes, data } = parts;
+    if (nodes === undefined || data === undefined) throw new Error('The coordinator started without its nodes');
+    await setUp(core, upkeep);
+    const settler = new ReplicaSettler({
+      engine: core.engine,
+      askChunks: (node, chunks) => links.askChunks(node, chunks),
+      onReverted: (file) => {
+        onEvent(`a block of ${JSON.stringify(file)} got back its earlier content`);
+        void core.recallFromAll(file.inode as InodeNumber, ATTRIBUTES | DATA);
+      },
+      onFailure: () => undefined,
+    });
+    const links = new NodeLinks({
+      scrubPeriodSeconds: () => upkeep.settings.scrubPeriodSeconds,
+      clock,
+      epoch: core.engine.epoch,
+      member: 'sim',
+      nodes,
+      keys,
+      onReport: (node, report) => {
+        settler.reported(node, report);
+        parts.background?.nodeReported(node, report);
+        core.nodeReported();
+      },
+      onNewerEpoch: (node) => onEvent(`node ${node} has seen a newer epoch`),
+      log: () => undefined,
+    });
+    const orders = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: TRUST_DOMAIN });
+    const background = new Background({
+      clock,
+      random,
+      engine: core.engine,
+      orders: judge.judged(orders, core.engine, (node) => nodes.get(node)?.row.disk),
+      nodes,
+      change: (caller, operation) => core.change(caller, operation),
+      settings: () => upkeep.settings,
+      replaysOver: (signal) => core.replaysOver(signal),
+      drawChunkId: () => core.drawChunkId(),
+      ownsChunk: (chunk) => core.ownsChunk(chunk),
+      onCrowded: (told) => core.onCrowded(told),
+      recallData: (inode) => core.recallFromAll(inode, DATA),
+      event: (_kind, message) => onEvent(message),
+      onFailure: (job, error) => onEvent(`${job} failed: ${String(error)}`),
+      orphanGraceMinSeconds: upkeep.orphanGraceSeconds,
+    });
+    parts.background = background;
+    const running = { core, nodes, background };
+    this.#running = running;
+    operate(running, clock, upkeep, drains);
+    const never = new AbortController().signal;
+    network.listen(self, FILES, (link, peer) => void core.serveSession(link, peer.uri));
+    network.listen(self, MEMBERSHIP, (link, peer) => void links.serve(link, peer.name as NodeName, never));
+  }
+}
+
+/** Clients of the simulation are trusted users of the root realm, whose rule is the one that the run has drawn. */
+async function setUp(core: CoordinatorCore, { trashSeconds }: Upkeep): Promise<void> {
+  await core.engine.run((tx) => {
+    const uri = uriOf('client', 'any');
+    if (tx.get(SUBJECTS, uri) !== undefined) return;
+    const realms = [{ realm: ROOT_REALM, readOnly: false }];
+    tx.put(SUBJECTS, { uri, admin: true, trusted: true, uid: 0, gid: 0, realms, created: tx.now }, uri);
+    const realm = tx.get(REALMS, ROOT_REALM);
+    if (realm !== undefined) tx.put(REALMS, { ...realm, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * What must hold when nothing goes wrong any more and the jobs in the background have had their time (D2, D8): rows and disks
+ * agree to the last chunk, everything that is named has its replicas, and nothing else is left anywhere.
+ */
+import { type ChunkId, chunkIdFromBytes, type NodeName, ROOT_REALM } from '@collective/base/ids';
+import type { Engine } from '@collective/coordinator/engine/engine';
+import type { OperationRun } from '@collective/coordinator/engine/operation-run';
+import { replicaRule } from '@collective/coordinator/ops/chunks';
+import type { Duty } from '@collective/coordinator/placement/node-picture';
+import type { BlockRow, ChunkRow, GarbageRow, InodeRow } from '@collective/coordinator/tables/gen/tables';
+import { bytesOf, prefixEnd, type Table } from '@collective/coordinator/tables/table';
+import {
+  BLOCKS,
+  CHUNKS,
+  DOOMED,
+  GARBAGE,
+  INODES,
+  ORPHAN_CHUNKS,
+  ORPHANS,
+  REALMS,
+  REPAIR_ORDER,
+  TRASH,
+  UNDER_REPLICATED,
+  UNFIRM,
+  UNSTABLE,
+} from '@collective/coordinator/tables/tables';
+
+/** More than any run makes. */
+const ROWS_MAX = 10_000;
+
+export interface KeptRows {
+  readonly wanted: number;
+  readonly inodes: readonly Row<InodeRow>[];
+  readonly blocks: readonly BlockRow[];
+  readonly chunks: ReadonlyMap<ChunkId, ChunkRow>;
+  readonly garbage: ReadonlyMap<ChunkId, GarbageRow>;
+  /** Bytes that the realm is said to use. */
+  readonly usage: { readonly bytes: number; readonly inodes: number; readonly trashBytes: number };
+  /** Rows of work that is still to be done, by table. */
+  readonly todo: ReadonlyMap<string, number>;
+}
+
+interface Row<V> {
+  readonly key: string;
+  readonly value: V;
+}
+
+/** The disk of a node, as it is. */
+export interface KeptStore {
+  readonly node: string;
+  readonly disk: string;
+  readonly duty: Duty;
+  readonly chunks: readonly ChunkId[];
+  readonly damaged: readonly ChunkId[];
+}
+
+export function readRows(engine: Engine): Promise<KeptRows> {
+  return engine.run((tx) => {
+    const all = <V>(table: Table<readonly never[], V>): Row<V>[] =>
+      tx.scan(table, table.prefix, prefixEnd(table.prefix), ROWS_MAX);
+    const byChunk = <V>(table: Table<readonly never[], V>): Map<ChunkId, V> =>
+      new Map(all(table).map(({ key, value }) => [chunkIdFromBytes(bytesOf(key.slice(table.prefix.length))), value]));
+    const { bytes, inodes, trashBytes } = tx.usageOf(ROOT_REALM);
+    return {
+      wanted: replicaRule(tx.get(REALMS, ROOT_REALM)).wanted,
+      inodes: all(INODES),
+      blocks: all(BLOCKS).map(({ value }) => value),
+      chunks: byChunk(CHUNKS),
+      garbage: byChunk(GARBAGE),
+      usage: { bytes, inodes, trashBytes },
+      todo: new Map(WORK_TABLES.map((table) => [table.name, openRows(tx, table)])),
+    };
+  });
+}
+
+const WORK_TABLES = [DOOMED, ORPHANS, TRASH, UNSTABLE, UNFIRM, UNDER_REPLICATED, REPAIR_ORDER, ORPHAN_CHUNKS] as const;
+
+function openRows(tx: OperationRun, table: (typeof WORK_TABLES)[number]): number {
+  const rows = tx.scan(table as Table<readonly never[], object>, table.prefix, prefixEnd(table.prefix), ROWS_MAX);
+  // A copy that was forgotten is remembered for a while.
+  return rows.filter(({ value }) => !('forgotten' in value && value.forgotten !== undefined)).length;
+}
+
+/** Each thing that is not as it must be; none: all is well. */
+export function whatIsLeft(rows: KeptRows, stores: readonly KeptStore[]): string[] {
+  return [...openWork(rows), ...wrongCounts(rows), ...wrongReplicas(rows, stores), ...leaks(rows, stores)];
+}
+
+function openWork({ todo, garbage }: KeptRows): string[] {
+  const open = [...todo].flatMap(([table, count]) => (count > 0 ? [`${count} rows of ${table}`] : []));
+  for (const [chunk, { gone }] of garbage) if (!gone) open.push(`chunk ${chunk} is garbage still`);
+  return open;
+}
+
+/** What is counted beside the rows themselves. */
+function wrongCounts({ inodes, blocks, chunks, usage }: KeptRows): string[] {
+  const wrong: string[] = [];
+  const named = new Map<ChunkId, number>();
+  for (const { slices } of blocks)
+    for (const { chunk } of slices)
+      if (chunk.length === 16) {
+        const id = chunkIdFromBytes(chunk);
+        named.set(id, (named.get(id) ?? 0) + 1);
+      }
+  for (const [chunk, times] of named) {
+    const references = chunks.get(chunk)?.references ?? 0;
+    if (references !== times) wrong.push(`chunk ${chunk} is named ${times} times, its row says ${references}`);
+  }
+  for (const [chunk, { references }] of chunks)
+    if (references > 0 && !named.has(chunk))
+      wrong.push(`chunk ${chunk} is not named, its row says ${references} times`);
+  const bytes = inodes.reduce((sum, { value }) => sum + value.storedBytes, 0);
+  if (bytes !== usage.bytes) wrong.push(`files use ${bytes} bytes, ${usage.bytes} are counted`);
+  if (inodes.length !== usage.inodes) wrong.push(`there are ${inodes.length} inodes, ${usage.inodes} are counted`);
+  if (usage.trashBytes !== 0) wrong.push(`the trash is empty, ${usage.trashBytes} bytes are counted`);
+  return wrong;
+}
+
+/** D8: every chunk that is named lies, stable and whole, on as many nodes as it should, and on none that was emptied. */
+function wrongReplicas({ chunks, wanted }: KeptRows, stores: readonly KeptStore[]): string[] {
+  const wrong: string[] = [];
+  const possible = Math.min(wanted, stores.filter(({ duty }) => duty !== 'draining').length);
+  for (const [chunk, { references, replicas }] of chunks) {
+    if (references === 0) continue;
+    if (replicas.length !== possible)
+      wrong.push(`chunk ${chunk} has ${replicas.length} replicas instead of ${possible}`);
+    for (const { node, disk, stable, damaged } of replicas) {
+      const store = stores.find((each) => each.node === node);
+      const is = (what: string): void => void wrong.push(`the replica of chunk ${chunk} on node ${node} ${what}`);
+      if (store?.disk !== disk) is('lies on a disk that is lost');
+      else if (!store.chunks.includes(chunk)) is('is missing');
+      if (!stable) is('is not stable');
+      if (damaged || store?.damaged.includes(chunk)) is('is damaged');
+      if (store?.duty === 'draining') is('was not moved away');
+    }
+  }
+  return wrong;
+}
+
+function leaks({ chunks }: KeptRows, stores: readonly KeptStore[]): string[] {
+  return stores.flatMap(({ node, disk, chunks: held }) =>
+    held.flatMap((chunk) => {
+      const row = chunks.get(chunk);
+      const isNamed = row?.replicas.some((each) => each.node === node && each.disk === disk);
+      return isNamed ? [] : [`chunk ${chunk} lies on node ${node} and no row says so`];
+    }),
+  );
+}
+
+export function keptStore(
+  node: NodeName,
+  duty: Duty,
+  store: { disk: string; damaged: readonly ChunkId[]; list(after: undefined, limit: number): ChunkId[] },
+): KeptStore {
+  return { node, duty, disk: store.disk, damaged: store.damaged, chunks: store.list(undefined, ROWS_MAX) };
+}
