@@ -285,22 +285,40 @@ function stepsOf(action: Action, id: string, durability: Durability): Steps {
     case 'link':
       return change(resolve(action.existing), (fs, bound) => model.linkNode(fs, bound, action.path));
     case 'chmod':
-      return change(resolve(action.path), (fs, bound) => model.setMode(fs, bound, action.mode));
+      return change(
+        resolve(action.path),
+        named((fs, bound) => model.setMode(fs, bound, action.mode)),
+      );
     case 'resize':
-      return change(resolve(action.path), (fs, bound) => model.resize(fs, bound, action.size));
+      return change(
+        resolve(action.path),
+        named((fs, bound) => model.resize(fs, bound, action.size)),
+      );
     case 'readlink':
-      return look(resolve(action.path), model.readLink);
+      return look(resolve(action.path), named(model.readLink));
     case 'getXattr':
-      return look(resolve(action.path), (fs, bound) => model.getXattr(fs, bound, action.name));
+      return look(
+        resolve(action.path),
+        named((fs, bound) => model.getXattr(fs, bound, action.name)),
+      );
     case 'setXattr':
-      return change(resolve(action.path), (fs, bound) =>
-        model.setXattr(fs, bound, action.name, action.value, action.mode),
+      return change(
+        resolve(action.path),
+        named((fs, bound) => model.setXattr(fs, bound, action.name, action.value, action.mode)),
       );
     case 'listXattrs':
-      return look(resolve(action.path), model.listXattrs);
+      return look(resolve(action.path), named(model.listXattrs));
     case 'removeXattr':
-      return change(resolve(action.path), (fs, bound) => model.setXattr(fs, bound, action.name, undefined, 'replace'));
+      return change(
+        resolve(action.path),
+        named((fs, bound) => model.setXattr(fs, bound, action.name, undefined, 'replace')),
+      );
   }
+}
+
+/** Whoever found the node by its name, and has it not open, finds it no more when it has lost the last one meanwhile (M8). */
+function named(act: (fs: model.FileSystem, bound: string) => model.Applied): Step {
+  return (fs, bound) => (fs.nodes.get(bound)?.links === 0 ? model.fail(fs, 'stale') : act(fs, bound));
 }
 
 function resolve(path: string): Step {

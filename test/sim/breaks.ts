@@ -5,6 +5,7 @@
 import type { SessionLink } from '@collective/client/session/session-connector';
 import type { Log, LogEvents } from '@collective/coordinator/log/log';
 import type { ChunkStore } from '@collective/node/chunk-store/chunk-store';
+import type { Fault } from './faults.ts';
 
 export const BREAKS = {
   'drop-fsync': 'the disks of coordinator and nodes answer syncs and do nothing (M2, D3)',
@@ -18,6 +19,11 @@ export const BREAKS = {
 } as const;
 
 export type BreakName = keyof typeof BREAKS;
+
+/** Where a defect shows only in few moments, its runs have the faults that make them. */
+export const SHOWN_BY: Partial<Record<BreakName, readonly Fault['kind'][]>> = {
+  'early-written': ['kill after an answer', 'kill with the client after an answer'],
+};
 
 export function isBreak(name: string): name is BreakName {
   return Object.hasOwn(BREAKS, name);

@@ -50,6 +50,8 @@ export interface FaultTargets {
   readonly clients: () => readonly string[];
   /** Clients save files: then all nodes lose their power when one has taken the place of another. */
   readonly saving: boolean;
+  /** Instead of those that are drawn. */
+  readonly kinds: readonly Fault['kind'][] | undefined;
 }
 
 export class FaultPlan {
@@ -62,7 +64,7 @@ export class FaultPlan {
     this.#random = streams('faults');
     this.#targets = targets;
     const drawn = KINDS.filter((kind) => randomBelow(streams(`fault ${kind}`), 3) === 0);
-    this.kinds = targets.saving ? ['power loss of all nodes after a rename'] : drawn;
+    this.kinds = targets.kinds ?? (targets.saving ? ['power loss of all nodes after a rename'] : drawn);
     const meanPauseMs = pickOne(this.#random, [400, 1_500, 5_000]);
     this.#meanPauseMs = targets.saving ? SAVING_PAUSE_MS : meanPauseMs;
   }

@@ -41,7 +41,7 @@ export interface FileSystem {
   readonly nodes: ReadonlyMap<string, ModelNode>;
   /** Open handles; an unlinked node stays as long as one names it. */
   readonly handles: ReadonlyMap<string, string>;
-  /** Operations that were under way when nodes lost power: what they had put there and only written may be gone. */
+  /** Operations that may take effect after nodes lost power: what they had put there before, and only written, may be gone. */
   readonly putBeforePowerLoss: ReadonlySet<string>;
 }
 
@@ -336,8 +336,8 @@ export function closeHandle(fs: FileSystem, handle: string): FileSystem {
 // ---- faults ----
 
 /** Nodes lost power: what was only written may show any of its earlier contents, block by block. */
-export function nodesLostPower(fs: FileSystem, underWay: readonly string[]): FileSystem {
-  let next: FileSystem = { ...fs, putBeforePowerLoss: new Set([...fs.putBeforePowerLoss, ...underWay]) };
+export function nodesLostPower(fs: FileSystem, put: readonly string[]): FileSystem {
+  let next: FileSystem = { ...fs, putBeforePowerLoss: new Set([...fs.putBeforePowerLoss, ...put]) };
   for (const node of fs.nodes.values())
     if (node.unsynced.length > 0 && !node.doubtful) next = setNode(next, { ...node, doubtful: true });
   return next;

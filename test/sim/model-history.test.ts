@@ -304,6 +304,35 @@ test('D3: after a power loss of nodes bytes that were only written may be those 
   refuses(() => story.done('a', read('h'), bytes('bad!')));
 });
 
+test('D3, M4: what was put before nodes lost power and is told again after it may be gone too', () => {
+  const story = new Story();
+  story.done('a', create('/f', 'h'));
+  story.done('a', write('h', 0, 'old!'));
+  story.caching('a', write('h', 0, 'new!'), OK, 'written');
+  story.history.lostPower(() => true);
+  story.history.change((fs) => nodesLostPower(fs, story.history.mayComeYet));
+  story.history.lostPower(() => true);
+  story.done('a', read('h'), bytes('old!'));
+  refuses(() => story.done('a', read('h'), bytes('bad!')));
+});
+
+test('M8: a file that lost its last name after it was looked up is found no more, though others have it open', () => {
+  const lost = (): [Story, string] => {
+    const story = new Story();
+    story.done('a', create('/f', 'h'));
+    const id = story.call('b', { do: 'chmod', path: '/f', mode: 0o600 });
+    story.done('a', { do: 'remove', path: '/f' });
+    return [story, id];
+  };
+  const [gone, late] = lost();
+  gone.answer(late, error('stale'));
+  const [early, before] = lost();
+  early.answer(before, OK);
+  const named = new Story();
+  named.done('a', create('/f', 'h'));
+  refuses(() => named.done('b', { do: 'chmod', path: '/f', mode: 0o600 }, error('stale')));
+});
+
 test('observing the whole settles what was open', () => {
   const story = new Story();
   story.call('a', mkdir('/x'));

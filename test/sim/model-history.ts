@@ -76,8 +76,9 @@ export class History {
     return this.#open.size;
   }
 
-  get openIds(): string[] {
-    return [...this.#open.keys()];
+  /** Operations that are under way, or that a power loss of the coordinator may have its clients send again. */
+  get mayComeYet(): string[] {
+    return [...this.#fates].flatMap(([id, { answer, stable }]) => (answer === undefined || !stable ? [id] : []));
   }
 
   /** A state that may be the present one. */

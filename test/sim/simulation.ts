@@ -9,7 +9,7 @@ import type { NodeName } from '@collective/base/ids';
 import { PROMISE_LEASE_MS } from '@collective/base/limits';
 import { pickOne, type Random, randomBelow } from '@collective/base/random';
 import type { Durability } from './actions.ts';
-import { type BreakName, Breaks } from './breaks.ts';
+import { type BreakName, Breaks, SHOWN_BY } from './breaks.ts';
 import { CoordinatorProgram } from './coordinator-program.ts';
 import { type Fault, FaultPlan } from './faults.ts';
 import { OrderJudge } from './judged-orders.ts';
@@ -175,6 +175,7 @@ class Simulation {
       nodes: nodeNames,
       clients: () => [...this.#clients.values()].map(({ life }) => life.name),
       saving: this.#saving,
+      kinds: options.break === undefined ? undefined : SHOWN_BY[options.break],
     });
   }
 
@@ -539,8 +540,8 @@ class Simulation {
       this.#history.lostPower((client) => alive.has(client));
     }
     if (machines.some((machine) => this.#nodes.includes(machine))) {
-      const underWay = this.#history.openIds;
-      this.#history.change((fs) => nodesLostPower(fs, underWay));
+      const put = this.#history.mayComeYet;
+      this.#history.change((fs) => nodesLostPower(fs, put));
     }
   }
 
