@@ -51,14 +51,13 @@ import type {
 } from './api.ts';
 import { MemberTrash } from './trash.ts';
 import type { Trash } from './trash-api.ts';
+import { type JobWait, waitForJob } from './wait-for-job.ts';
 
 export const ADMIN_CALL_WITHIN_MS = 15_000;
 /** The coordinator looks at every chunk: some seconds a million. */
 const WALK_WITHIN_MS = 300_000;
 /** How often it is asked whether a collection is done. */
 const COLLECTION_LOOK_MS = 300;
-/** The same of a job. */
-const JOB_LOOK_MS = 300;
 /** How often it is asked how far a scrub is: nodes report every two seconds. */
 const SCRUB_LOOK_MS = 500;
 const SCRUB_TOLD_WITHIN_MS = 10_000;
@@ -159,18 +158,9 @@ export class MemberAdmin implements Admin {
     return jobs.map(jobOf);
   }
 
-  async waitForJob(
-    id: number,
-    { onProgress, ...options }: CallOptions & { onProgress?: (job: Job) => void } = {},
-  ): Promise<Job> {
-    for (;;) {
-      const job = (await this.jobs(options)).find((each) => each.id === id);
-      if (job === undefined) throw new CollectiveError('not_found', `Wait for job ${id}: there is none`);
-      onProgress?.(job);
-      if (job.state === 'done') return job;
-      if (job.state === 'failed') throw new CollectiveError('cross_realm', job.failure);
-      await sleep(this.#clock, JOB_LOOK_MS, options.signal);
-    }
+  async waitForJob(id: number, options: JobWait = {}): Promise<Job> {
+    const { signal } = options;
+    return await waitForJob(this.#clock, () => this.jobs({ signal }), id, options);
   }
 
   async setNodeDuty(name: string, duty: NodeDuty, options: CallOptions = {}): Promise<NodeHolding> {

@@ -590,7 +590,10 @@ export interface Admin {
   dissolveRealm(path: string, options?: CallOptions): Promise<Job>;
   /** Oldest first. */
   jobs(options?: CallOptions): Promise<readonly Job[]>;
-  /** Resolves when it is done; throws `cross_realm` with its reason when it has failed, `not_found`. An abort ends only the wait. */
+  /**
+   * Resolves when it is done, over restarts of the coordinator too. Throws `cross_realm` with its reason when it has failed, `not_found`,
+   * `unavailable` when the coordinator was away for a minute. An abort ends only the wait.
+   */
   waitForJob(id: number, options?: CallOptions & { readonly onProgress?: (job: Job) => void }): Promise<Job>;
   /** What is not given stays. Sessions follow within seconds. */
   setRealm(path: string, change: RealmChange, options?: CallOptions): Promise<Realm>;

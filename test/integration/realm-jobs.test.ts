@@ -6,12 +6,16 @@ import { SystemClock } from '@collective/base/system-clock';
 import type { Job, Member, Realm } from '@collective/client';
 import { until } from './cli-world.ts';
 import { MixedLoad } from './mixed-load.ts';
+import { seededFile } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
-const FOLDERS = 60;
-const LINKS_EACH = 200;
+const FOLDERS = 40;
+const LINKS_EACH = 100;
+const FILES_EACH = 40;
 const ENDS = { timeout: 300_000 };
 const MOVED_WITHIN_MS = 120_000;
+/** Some are empty. */
+const FILE_BYTES_MAX = 3_000;
 const clock = new SystemClock();
 
 let member: RunningMember;
@@ -29,32 +33,35 @@ test(
     await session.files.mkdir('/studio');
     for (let folder = 0; folder < FOLDERS; folder++) {
       await session.files.mkdir(`/studio/${folder}`);
-      await Promise.all(
-        Array.from({ length: LINKS_EACH }, (_, i) => session.files.symlink(`../${i}`, `/studio/${folder}/${i}`)),
-      );
+      await Promise.all([
+        ...Array.from({ length: LINKS_EACH }, (_, i) => session.files.symlink(`../${i}`, `/studio/${folder}/l${i}`)),
+        ...Array.from({ length: FILES_EACH }, (_, i) =>
+          session.files.write(fileName(folder, i), [fileBytes(folder, i)]),
+        ),
+      ]);
     }
     const load = await MixedLoad.start(session, '/studio/people', 4, 7);
 
     const made = await session.admin.createRealm({ path: '/studio', quotaBytes: 1e9 });
     assert.ok(made.job > 0);
-    await killWhileAtWork(session, made.job);
-    const job = await ended(session, made.job);
-    assert.ok(job.moved >= FOLDERS * (LINKS_EACH + 1), `${job.moved} moved`);
+    const job = await endsOverKill(session, made.job);
+    assert.ok(job.moved >= FOLDERS * (LINKS_EACH + FILES_EACH + 1), `${job.moved} moved`);
     // People go on for a while in the realm that it is now.
     await sleep(clock, 500);
     await load.stop();
     await load.check(await member.connect(), '/studio/people');
+    await quietFilesAreThere(await member.connect());
     await figuresAreRight(session, '/studio');
     const root = await realm(session, '/');
     assert.ok(root.usedInodes < 10, `nothing of it is left in the root realm, which uses ${root.usedInodes} inodes`);
 
     const again = await MixedLoad.start(session, '/studio/others', 4, 8);
     const dissolving = await session.admin.dissolveRealm('/studio');
-    await killWhileAtWork(session, dissolving.id);
-    await ended(session, dissolving.id);
+    await endsOverKill(session, dissolving.id);
     await again.stop();
     await again.check(await member.connect(), '/studio/others');
     await load.check(await member.connect(), '/studio/people');
+    await quietFilesAreThere(await member.connect());
     assert.deepEqual(
       (await session.admin.realms()).map(({ path }) => path),
       ['/'],
@@ -64,25 +71,40 @@ test(
   },
 );
 
-async function killWhileAtWork(session: Member, id: number): Promise<void> {
-  const before = (await session.admin.jobs()).find((job) => job.id === id);
-  assert.equal(before?.state, 'working', 'it is at work when the coordinator dies');
+/** Who waits for the job waits over the death of the coordinator. */
+async function endsOverKill(session: Member, id: number): Promise<Job> {
+  const seen: Job[] = [];
+  const waiting = session.admin.waitForJob(id, {
+    signal: AbortSignal.timeout(MOVED_WITHIN_MS),
+    onProgress: (job) => seen.push(job),
+  });
+  const ended = Promise.allSettled([waiting]);
+  await until(() => seen.length > 0, 'it is seen at work', MOVED_WITHIN_MS);
+  assert.equal(seen.at(-1)?.state, 'working', 'it is at work when the coordinator dies');
   await member.coordinator.kill();
   await member.coordinator.start();
+  await ended;
+  return await waiting;
 }
 
-async function ended(session: Member, id: number): Promise<Job> {
-  let job: Job | undefined;
-  await until(
-    async () => {
-      job = (await session.admin.jobs()).find((each) => each.id === id);
-      return job?.state === 'done';
-    },
-    'the job is done',
-    MOVED_WITHIN_MS,
-    () => JSON.stringify(job),
-  );
-  return job as Job;
+function fileName(folder: number, i: number): string {
+  return `/studio/${folder}/f${i}`;
+}
+
+function fileBytes(folder: number, i: number): Buffer {
+  const seed = folder * FILES_EACH + i;
+  return seededFile(seed, (seed * 37) % FILE_BYTES_MAX);
+}
+
+/** Those that nobody worked on. */
+async function quietFilesAreThere({ files }: Member): Promise<void> {
+  for (let folder = 0; folder < FOLDERS; folder++)
+    await Promise.all(
+      Array.from({ length: FILES_EACH }, async (_, i) => {
+        const name = fileName(folder, i);
+        assert.ok((await files.readAll(name)).equals(fileBytes(folder, i)), `${name} reads as it was written`);
+      }),
+    );
 }
 
 /** What the realm says that it uses is what is found when all of it is walked. */
