@@ -177,12 +177,15 @@ export class MemberAdmin implements Admin {
 
   async removeNode(
     name: string,
-    { force = false, ...options }: CallOptions & { force?: boolean } = {},
+    {
+      force = false,
+      loseLastCopies = false,
+      ...options
+    }: CallOptions & { force?: boolean; loseLastCopies?: boolean } = {},
   ): Promise<NodeHolding> {
     const walk = { ...options, withinMs: WALK_WITHIN_MS };
-    return holdingOf(
-      await this.#call(`Remove node ${name}`, walk, (done) => this.#client.removeNode({ name, force }, done)),
-    );
+    const request = { name, force, loseLastCopies };
+    return holdingOf(await this.#call(`Remove node ${name}`, walk, (done) => this.#client.removeNode(request, done)));
   }
 
   async scrubNode(

@@ -602,8 +602,14 @@ export interface Admin {
   setNodeDuty(name: string, duty: NodeDuty, options?: CallOptions): Promise<NodeHolding>;
   /** What lies on a node, counted over all chunks when it is asked: 0 chunks means that it may go. */
   nodeHolding(name: string, options?: CallOptions): Promise<NodeHolding>;
-  /** Throws `busy` while chunks lie there; with `force` they are given up. */
-  removeNode(name: string, options?: CallOptions & { readonly force?: boolean }): Promise<NodeHolding>;
+  /**
+   * Throws `busy` while chunks lie there. With `force` these copies are given up; but chunks of which no other copy is known only
+   * with `loseLastCopies` as well.
+   */
+  removeNode(
+    name: string,
+    options?: CallOptions & { readonly force?: boolean; readonly loseLastCopies?: boolean },
+  ): Promise<NodeHolding>;
   /**
    * Has a node read and verify all that it holds, at full speed. Resolves when that has begun, or with `wait` when it is done;
    * `onProgress` then hears how far it is. Throws `not_found`, `unavailable`.

@@ -238,7 +238,7 @@ test('status, nodes list and realms print in every format', async () => {
   assert.equal((parseYaml(await world.ok(['nodes', 'list', '-o', 'yaml'])) as unknown[]).length, 2);
 
   await world.ok(['realm', 'create', '/scratch', '--quota', '1MB', '--replicas', '1']);
-  assert.match(await world.ok(['realm', 'list']), /^\/scratch +0 B +977 KiB .* 1 \(at least 1\)/m);
+  assert.match(await world.ok(['realm', 'list']), /^\/scratch +ready +0 B +977 KiB .* 1 \(at least 1\)/m);
   await world.fails(6, /\[quota_exceeded\]/, ['write', '/scratch/too-much'], { stdin: randomBytes(2_000_000) });
   await world.ok(['write', '/outside'], { stdin: 'x' });
   await world.fails(1, /\[cross_realm\]/, ['mv', '/outside', '/scratch/inside']);

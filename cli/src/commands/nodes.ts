@@ -127,7 +127,7 @@ function removeVerb(shell: Shell): Command {
   return verb('remove', {
     summary: 'let the member forget a node on which nothing is left',
     description:
-      'Refused while the node runs, takes new chunks, or chunks lie there. --force is for a node that will never come back: what lay there only\nis lost, the rest is made anew from other replicas. A removed node that registers again is a new one.',
+      'Refused while the node runs, takes new chunks, or chunks lie there. --force is for a node that will never come back:\nwhat lay there is made anew from other copies. If it has the only copy of something, that is said, and --lose-data as well gives it up.\nA removed node that registers again is a new one.',
     examples: [
       { line: 'collective nodes remove node-2', says: 'drained and stopped' },
       { line: 'collective nodes remove node-2 --force', says: 'its machine burnt' },
@@ -135,9 +135,12 @@ function removeVerb(shell: Shell): Command {
   })
     .argument('<name>', 'the node')
     .option('--force', 'although chunks lie there')
-    .action(async (name: string, { force = false }: { force?: boolean }, command: Command) => {
+    .option('--lose-data', 'with --force: also the only copy of a chunk')
+    .action(async (name: string, options: { force?: boolean; loseData?: boolean }, command: Command) => {
+      const { force = false, loseData: loseLastCopies = false } = options;
       await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        await printOne(shell, globals.output, await admin.removeNode(name, { force, signal }), VIEW);
+        const removed = await admin.removeNode(name, { force, loseLastCopies, signal });
+        await printOne(shell, globals.output, removed, VIEW);
       });
     });
 }

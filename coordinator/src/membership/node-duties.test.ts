@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
-import type { NodeName } from '@collective/base/ids';
+import { chunkIdFromBytes, type NodeName } from '@collective/base/ids';
 import { NodeState } from '@collective/protocol/gen/common';
 import { NodeReport } from '@collective/protocol/gen/node';
+import { keepCopies } from '../ops/chunk-repair.ts';
 import { commit, start } from '../ops/one-file.ts';
-import { replicaOf } from '../session/scripted-operations.ts';
+import { code, replicaOf, testChunk } from '../session/scripted-operations.ts';
+import { CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
 import { NodeDuties } from './node-duties.ts';
 import { NodeTable } from './node-table.ts';
 
@@ -82,17 +84,28 @@ test('D8: what lies on a node is counted from the rows, without what nobody name
 test('D8: a node is removed only when it takes no chunks and none lies there', async () => {
   await using world = await open();
   const { duties, nodes, run, told } = world;
-  await assert.rejects(run(duties.remove('n3', false, 'ann')), { code: 'busy', message: /drain it first/ });
+  await assert.rejects(run(duties.remove('n3', { force: false, loseLastCopies: false }, 'ann')), {
+    code: 'busy',
+    message: /drain it first/,
+  });
   await run(duties.set('n2', 'draining', 'ann'));
-  await assert.rejects(run(duties.remove('n2', false, 'ann')), { code: 'busy', message: /2 chunks lie there still/ });
+  await assert.rejects(run(duties.remove('n2', { force: false, loseLastCopies: false }, 'ann')), {
+    code: 'busy',
+    message: /2 chunks lie there still/,
+  });
   assert.ok(nodes.get('n2' as NodeName));
   await run(duties.set('n3', 'draining', 'ann'));
   world.connected.add('n3');
-  await assert.rejects(run(duties.remove('n3', true, 'ann')), { code: 'busy', message: /stop it first/ });
+  await assert.rejects(run(duties.remove('n3', { force: true, loseLastCopies: false }, 'ann')), {
+    code: 'busy',
+    message: /stop it first/,
+  });
   world.connected.delete('n3');
-  assert.equal((await run(duties.remove('n3', false, 'ann'))).chunks, 0);
+  assert.equal((await run(duties.remove('n3', { force: false, loseLastCopies: false }, 'ann'))).chunks, 0);
   assert.equal(nodes.get('n3' as NodeName), undefined);
-  assert.equal((await run(duties.remove('n2', true, 'ann'))).chunks, 2);
+  const kept = run(duties.remove('n2', { force: true, loseLastCopies: false }, 'ann'));
+  await assert.rejects(kept, { code: 'busy', message: /only known copy of 1 chunks/ });
+  assert.equal((await run(duties.remove('n2', { force: true, loseLastCopies: true }, 'ann'))).chunks, 2);
   assert.ok(told.includes('node-removed: Node n2 was removed; 2 chunks lay there'));
   const reloaded = await run(
     NodeTable.load({ clock: world.world.clock, engine: world.world.core.engine, events: silent }),
@@ -111,7 +124,7 @@ test('D8: duties and removal of what is not there, or cannot be, are refused by 
     code: 'invalid_argument',
     message: /active, cordoned, draining/,
   });
-  await assert.rejects(run(duties.remove('n9', true, 'ann')), { code: 'not_found' });
+  await assert.rejects(run(duties.remove('n9', { force: true, loseLastCopies: false }, 'ann')), { code: 'not_found' });
   await assert.rejects(async () => duties.holding('not a name'), { code: 'invalid_argument' });
 });
 
@@ -126,4 +139,55 @@ test('D8: a node that is known and connected is told to scrub, and who asked is 
   await duties.scrub('n2', 'ann', signal);
   assert.deepEqual(scrubbed, ['n2']);
   assert.deepEqual(told, ['scrub-asked: Node n2 reads and verifies all that it holds, as ann asked']);
+});
+
+test('D8: that a drained node is empty stays true: a late commit of an upload to it is made without that copy, or refused', async () => {
+  await using world = await open();
+  const { duties, run, client, inode, engine } = { ...world, engine: world.world.core.engine };
+  await commit(client, inode, [{ offset: 60, length: 10, chunk: 4 }], { replicas: [replicaOf('n1'), replicaOf('n3')] });
+  await run(duties.set('n3', 'draining', 'ann'));
+  // While anything lies there, commits of uploads that were under way count.
+  await commit(client, inode, [{ offset: 20, length: 10, chunk: 5 }], { replicas: [replicaOf('n1'), replicaOf('n3')] });
+  assert.equal((await run(duties.holding('n3'))).chunks, 2);
+  await commit(client, inode, [{ offset: 20, length: 10, chunk: 6 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
+  await commit(client, inode, [{ offset: 60, length: 10, chunk: 9 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
+  assert.equal((await run(duties.holding('n3'))).chunks, 0);
+
+  // It was said that nothing lies there: from here on nothing may.
+  await commit(client, inode, [{ offset: 30, length: 10, chunk: 7 }], { replicas: [replicaOf('n1'), replicaOf('n3')] });
+  const rows = await run(engine.run((tx) => tx.get(CHUNKS, chunkIdFromBytes(testChunk(7)))));
+  assert.deepEqual(
+    rows?.replicas.map(({ node }) => node),
+    ['n1'],
+  );
+  const short = await run(engine.run((tx) => tx.get(UNDER_REPLICATED, chunkIdFromBytes(testChunk(7)))));
+  assert.ok(short, 'it is short, and repair makes the other copy');
+  const alone = [{ offset: 40, length: 10, chunk: 8 }];
+  await assert.rejects(commit(client, inode, alone, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
+  // Nor may what lay there and was let go be named again.
+  const again = [{ offset: 50, length: 10, chunk: 5 }];
+  await assert.rejects(
+    commit(client, inode, again, { replicas: [replicaOf('n1'), replicaOf('n3')] }),
+    code('chunk_condemned'),
+  );
+  const place = { node: 'n3', disk: 'disk-n3', incarnation: 1, sequence: 1 };
+  const kept = await run(engine.run((tx) => keepCopies(tx, [{ chunk: chunkIdFromBytes(testChunk(7)), place }])));
+  assert.deepEqual(kept, [false], 'a copy that was under way does not count');
+  assert.equal((await run(duties.holding('n3'))).chunks, 0);
+
+  // Also when the coordinator was killed, and when the node is gone.
+  await world.world.restart('kill');
+  await client.attach();
+  client.replayed();
+  await assert.rejects(commit(client, inode, alone, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
+});
+
+test('D8: a node that was drained and is active again bears chunks again', async () => {
+  await using world = await open();
+  const { duties, run, client, inode } = world;
+  await run(duties.set('n3', 'draining', 'ann'));
+  assert.equal((await run(duties.holding('n3'))).chunks, 0);
+  await run(duties.set('n3', 'active', 'ann'));
+  await commit(client, inode, [{ offset: 20, length: 10, chunk: 5 }], { replicas: [replicaOf('n3')] });
+  assert.equal((await run(duties.holding('n3'))).chunks, 1);
 });

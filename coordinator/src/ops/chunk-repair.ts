@@ -22,6 +22,7 @@ import type { ChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
 import { CHUNKS, GARBAGE, ORPHAN_CHUNKS, REALMS, REPAIR_ORDER, TO_MOVE, UNDER_REPLICATED } from '../tables/tables.ts';
 import { replicaRule } from './chunks.ts';
+import { closedKeys } from './closed-disks.ts';
 import {
   addReplica,
   dropReplica,
@@ -226,13 +227,14 @@ export interface MadeCopy {
 
 /** Answers for each copy whether it is a replica now. Else it is an orphan, which goes by itself. */
 export function keepCopies(tx: OperationRun, copies: readonly MadeCopy[]): boolean[] {
-  tx.need(
-    copies.flatMap(({ chunk, place: { node, disk } }) => [
+  tx.need([
+    ...copies.flatMap(({ chunk, place: { node, disk } }) => [
       CHUNKS.key(chunk),
       UNDER_REPLICATED.key(chunk),
       ORPHAN_CHUNKS.key(node as NodeName, disk, chunk),
     ]),
-  );
+    ...closedKeys(copies.map(({ place }) => place.disk)),
+  ]);
   return copies.map(({ chunk, place }) => addReplica(tx, chunk, place) !== undefined);
 }
 

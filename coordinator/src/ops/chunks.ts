@@ -9,6 +9,7 @@ import type { ChunkCommit } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, RealmRow, ReplicaPlace, SlicePiece } from '../tables/gen/tables.ts';
 import { CHUNKS, GARBAGE, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
+import { closedKeys, isClosed } from './closed-disks.ts';
 import type { OperationContext } from './context.ts';
 import { noLongerForRepair, noteIfShort, soundReplicas } from './replica-places.ts';
 
@@ -32,7 +33,7 @@ export function isFirm({ replicas }: Pick<ChunkRow, 'replicas'>, { needed }: Rep
 
 /** Where a commit says that a chunk lies: one replica a node, whatever the client says. */
 export function replicasOf(context: OperationContext, id: ChunkId, commit: ChunkCommit): ReplicaPlace[] {
-  const good = commit.replicas.filter(({ failure }) => failure === undefined);
+  const good = commit.replicas.filter(({ failure, disk }) => failure === undefined && !isClosed(context.tx, disk));
   return [...new Map(good.map((each) => [each.node, each])).values()].map(
     ({ node, disk, stable, incarnation, sequence }) => ({
       node,
@@ -71,7 +72,10 @@ export class ChunkCommits {
         `Commit ${commits.length} chunks at once: at most ${COMMIT_SLICES_MAX} are allowed`,
       );
     const ids = commits.map((commit) => chunkIdFromBytes(commit.chunk));
-    context.tx.need(ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]));
+    context.tx.need([
+      ...ids.flatMap((id) => [CHUNKS.key(id), GARBAGE.key(id)]),
+      ...closedKeys(commits.flatMap(({ replicas }) => replicas.map(({ disk }) => disk))),
+    ]);
     for (const [i, commit] of commits.entries()) {
       const id = ids[i];
       if (id !== undefined) this.#rows.set(id, this.#known(id) ?? this.#row(id, commit));
@@ -91,6 +95,12 @@ export class ChunkCommits {
         `Commit chunk ${id}: it was condemned as garbage; upload its data again`,
       );
     const known = tx.get(CHUNKS, id);
+    // Nobody named it any more when its node was found empty.
+    if (known?.references === 0 && known.replicas.some(({ disk }) => isClosed(tx, disk)))
+      throw new CollectiveError(
+        'chunk_condemned',
+        `Commit chunk ${id}: it lies on a node that was drained meanwhile; upload its data again`,
+      );
     // Not by its realm: that follows the file's a moment later when it moves (M9).
     if (known !== undefined && known.inode !== this.#inode)
       throw new CollectiveError('permission_denied', `Commit a slice of chunk ${id}: it belongs to another file`);
@@ -113,6 +123,12 @@ export class ChunkCommits {
       throw new CollectiveError(
         'invalid_argument',
         `Commit chunk ${id} with ${replicas.length} replicas: at most ${REPLICAS_MAX}`,
+      );
+    const onClosed = commit.replicas.some(({ disk }) => isClosed(this.#context.tx, disk));
+    if (replicas.length < Math.max(this.#rule.needed, 1) && onClosed)
+      throw new CollectiveError(
+        'chunk_condemned',
+        `Commit chunk ${id}: it lies on a node that was drained meanwhile; upload its data again`,
       );
     if (replicas.length < Math.max(this.#rule.needed, 1))
       throw new CollectiveError(

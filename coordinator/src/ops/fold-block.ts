@@ -13,6 +13,7 @@ import { type FoldPlan, isStillThere, planFold } from '../placement/plan-fold.ts
 import type { BlockRow, ChunkRow, InodeRow, ReplicaPlace, SlicePiece } from '../tables/gen/tables.ts';
 import { BLOCKS, CHUNKS, type DataNumber, GARBAGE, INODES, REALMS, UNDER_REPLICATED } from '../tables/tables.ts';
 import { type ReplicaRule, releaseChunk, replicaRule } from './chunks.ts';
+import { isClosed } from './closed-disks.ts';
 import { quotaOf } from './realm-border.ts';
 import { noteIfShort, soundReplicas } from './replica-places.ts';
 import { addStoredBytes } from './trash.ts';
@@ -81,7 +82,7 @@ export interface NewChunk {
   readonly replicas: readonly Omit<ReplicaPlace, 'damaged' | 'stable'>[];
 }
 
-/** False: the block is another one by now, the realm has no room for what would be filled, or the chunk was condemned; then it is garbage. */
+/** False: the block is another one by now, the realm has no room for what would be filled, the chunk was condemned, or a node was drained that has it; then it is garbage. */
 export function swapFolded(tx: OperationRun, order: FoldOrder, made: NewChunk | undefined): boolean {
   const { data, block, inode, plan, replaced } = order;
   const chunks = chunksOf(replaced);
@@ -89,8 +90,16 @@ export function swapFolded(tx: OperationRun, order: FoldOrder, made: NewChunk | 
   const row = tx.get(BLOCKS, data, block);
   const owner = ownerOf(tx, inode, data);
   const isRefused = made !== undefined && tx.get(GARBAGE, made.chunk) !== undefined;
+  const isOnClosed = made?.replicas.some(({ disk }) => isClosed(tx, disk)) === true;
   const fits = owner !== undefined && hasRoom(tx, owner, plan.filledBytes);
-  if (row === undefined || owner === undefined || isRefused || !fits || !isStillThere(replaced, row.slices)) {
+  if (
+    row === undefined ||
+    owner === undefined ||
+    isRefused ||
+    isOnClosed ||
+    !fits ||
+    !isStillThere(replaced, row.slices)
+  ) {
     if (made !== undefined && !isRefused) giveUp(tx, order, made);
     return false;
   }

@@ -21,6 +21,7 @@ import {
 import type { OrphanChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
 import { bytesOf, prefixEnd } from '../tables/table.ts';
 import { CHUNKS, diskPrefix, GARBAGE, ORPHAN_CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
+import { closedKeys } from './closed-disks.ts';
 import type { Place } from './garbage.ts';
 import { isDue } from './grace.ts';
 import { addReplica, dropReplica, markDamaged, soundReplicas } from './replica-places.ts';
@@ -122,9 +123,10 @@ export interface ReadCopy extends Omit<ReplicaPlace, 'damaged' | 'stable'> {
 
 /** Copies that were read and are whole become replicas of chunks that need them. Answers how many did. */
 export function adoptCopies(tx: OperationRun, copies: readonly ReadCopy[]): number {
-  tx.need(
-    copies.flatMap(({ chunk, node, disk }) => [...keysOf(chunk), ORPHAN_CHUNKS.key(node as NodeName, disk, chunk)]),
-  );
+  tx.need([
+    ...copies.flatMap(({ chunk, node, disk }) => [...keysOf(chunk), ORPHAN_CHUNKS.key(node as NodeName, disk, chunk)]),
+    ...closedKeys(copies.map(({ disk }) => disk)),
+  ]);
   let adopted = 0;
   for (const { chunk, digest, ...place } of copies) {
     const row = tx.get(CHUNKS, chunk);

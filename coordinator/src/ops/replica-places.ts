@@ -9,6 +9,7 @@ import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow, ReplicaPlace } from '../tables/gen/tables.ts';
 import { CHUNKS, ORPHAN_CHUNKS, REPAIR_ORDER, TO_MOVE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { isClosed } from './closed-disks.ts';
 
 /** Replicas that count: a damaged one is none. */
 export function soundReplicas(row: Pick<ChunkRow, 'replicas'>): number {
@@ -52,7 +53,7 @@ export function noLongerToMove(tx: OperationRun, id: ChunkId): void {
 
 /**
  * A copy was made, stable. It takes the place of what the row says of this node. Answers the row, or undefined when the chunk is
- * gone, or when its node has been told to forget a copy of it that was there before (`orphan-chunks.ts`).
+ * gone, when its disk is closed, or when its node has been told to forget a copy of it that was there before (`orphan-chunks.ts`).
  */
 export function addReplica(
   tx: OperationRun,
@@ -60,6 +61,7 @@ export function addReplica(
   place: Omit<ReplicaPlace, 'damaged' | 'stable'>,
 ): ChunkRow | undefined {
   const node = place.node as NodeName;
+  if (isClosed(tx, place.disk)) return undefined;
   const note = tx.get(ORPHAN_CHUNKS, node, place.disk, id);
   if (note?.leaving) return undefined;
   if (note !== undefined) tx.remove(ORPHAN_CHUNKS, node, place.disk, id);

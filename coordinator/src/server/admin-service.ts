@@ -140,9 +140,9 @@ export class AdminService {
     return await this.#parts.duties.holding(name);
   }
 
-  async removeNode({ name, force }: RemoveNodeRequest, peer: PeerIdentity): Promise<NodeHolding> {
+  async removeNode({ name, force, loseLastCopies }: RemoveNodeRequest, peer: PeerIdentity): Promise<NodeHolding> {
     await this.#requireAdmin(peer, `Remove node ${name}`);
-    return await this.#parts.duties.remove(name, force, peer.uri);
+    return await this.#parts.duties.remove(name, { force, loseLastCopies }, peer.uri);
   }
 
   async scrubNode({ name }: ScrubNodeRequest, peer: PeerIdentity): Promise<ScrubBegun> {

@@ -200,7 +200,7 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
     'Admin/ListRealms': () => client.listRealms({}, answer),
     'Admin/SetNodeDuty': () => client.setNodeDuty({ name: 'node-1', duty: 'draining' }, answer),
     'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
-    'Admin/RemoveNode': () => client.removeNode({ name: 'node-1', force: false }, answer),
+    'Admin/RemoveNode': () => client.removeNode({ name: 'node-1', force: false, loseLastCopies: false }, answer),
     'Admin/ScrubNode': () => client.scrubNode({ name: 'node-1' }, answer),
     'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
     'Admin/GetMaintenance': () => client.getMaintenance({}, answer),

@@ -43,6 +43,7 @@ const {
   ANSWERS,
   BLOCKS,
   CHUNKS,
+  CLOSED_DISKS,
   COOKIES,
   DENTRIES,
   DOOMED,
@@ -315,6 +316,13 @@ const GOLDENS: readonly Golden[] = [
     '41000000000022000000010000000100000003',
     { reply: bytes('0a0b') },
     '0a020a0b',
+  ),
+  golden(
+    CLOSED_DISKS,
+    ['disk-1'],
+    '646469736b2d31',
+    { node: 'n1', since: stamp },
+    '0a026e31120c0880f2d6ca0610ff93ebdc03',
   ),
   golden(
     NODES,

@@ -14,6 +14,7 @@ import {
   AnswerRow,
   BlockRow,
   ChunkRow,
+  ClosedDiskRow,
   CookieRow,
   DentryRow,
   DoomedRow,
@@ -169,6 +170,7 @@ export const ANSWERS = defineTable(
     bigEndian(session, 6) + bigEndian(number, 8) + bigEndian(step, 4),
 );
 export const NODES = defineTable('node', 'N', NodeRow, (name: NodeName) => utf8(name));
+export const CLOSED_DISKS = defineTable('closed-disk', 'd', ClosedDiskRow, (uuid: string) => utf8(uuid));
 
 // The coordinator itself
 export const EPOCHS = defineTable(

@@ -186,8 +186,10 @@ export interface GetNodeHoldingRequest {
 
 export interface RemoveNodeRequest {
   name: string;
-  /** although chunks lie there: they are given up */
+  /** although chunks lie there: their copies on this node are given up */
   force: boolean;
+  /** with force: also those of which no other copy is known */
+  loseLastCopies: boolean;
 }
 
 export interface NodeHolding {
@@ -2647,7 +2649,7 @@ export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
 };
 
 function createBaseRemoveNodeRequest(): RemoveNodeRequest {
-  return { name: "", force: false };
+  return { name: "", force: false, loseLastCopies: false };
 }
 
 export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
@@ -2657,6 +2659,9 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
     }
     if (message.force !== false) {
       writer.uint32(16).bool(message.force);
+    }
+    if (message.loseLastCopies !== false) {
+      writer.uint32(24).bool(message.loseLastCopies);
     }
     return writer;
   },
@@ -2690,6 +2695,14 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
             message.force = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.loseLastCopies = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2710,6 +2723,9 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
     if (message.force !== false) {
       obj.force = message.force;
     }
+    if (message.loseLastCopies !== false) {
+      obj.loseLastCopies = message.loseLastCopies;
+    }
     return obj;
   },
 
@@ -2720,6 +2736,7 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
     const message = createBaseRemoveNodeRequest();
     message.name = object.name ?? "";
     message.force = object.force ?? false;
+    message.loseLastCopies = object.loseLastCopies ?? false;
     return message;
   },
 };

@@ -344,6 +344,12 @@ export interface NodeRow {
   duty: number;
 }
 
+/** Nothing is put on this disk any more: its node is drained and may go. */
+export interface ClosedDiskRow {
+  node: string;
+  since: Stamp | undefined;
+}
+
 export interface NodeAddressRow {
   listener: string;
   host: string;
@@ -4525,6 +4531,84 @@ export const NodeRow: MessageFns<NodeRow> = {
     message.addresses = object.addresses?.map((e) => NodeAddressRow.fromPartial(e)) || [];
     message.lostDisks = object.lostDisks?.map((e) => e) || [];
     message.duty = object.duty ?? 0;
+    return message;
+  },
+};
+
+function createBaseClosedDiskRow(): ClosedDiskRow {
+  return { node: "", since: undefined };
+}
+
+export const ClosedDiskRow: MessageFns<ClosedDiskRow> = {
+  encode(message: ClosedDiskRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.since !== undefined) {
+      Stamp.encode(message.since, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClosedDiskRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClosedDiskRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.since = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ClosedDiskRow): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.since !== undefined) {
+      obj.since = Stamp.toJSON(message.since);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClosedDiskRow>): ClosedDiskRow {
+    return ClosedDiskRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClosedDiskRow>): ClosedDiskRow {
+    const message = createBaseClosedDiskRow();
+    message.node = object.node ?? "";
+    message.since = (object.since !== undefined && object.since !== null) ? Stamp.fromPartial(object.since) : undefined;
     return message;
   },
 };
