@@ -69,6 +69,15 @@ export class BenchMember implements AsyncDisposable {
 
   /** Memory of the coordinator's process that is resident now, in bytes. */
   async coordinatorMemoryBytes(): Promise<number> {
+    return (await this.#coordinator()).residentBytes;
+  }
+
+  /** Processor time of the coordinator since its start: unlike the clock it does not know who else is at work. */
+  async coordinatorCpuSeconds(): Promise<number> {
+    return (await this.#coordinator()).cpuSeconds;
+  }
+
+  async #coordinator(): Promise<ProcessStatus> {
     const { stdout } = await run('pgrep', ['-f', `coordinator .*${this.#data}`]).catch(() =>
       run('pgrep', ['-f', this.#data]),
     );
@@ -78,7 +87,7 @@ export class BenchMember implements AsyncDisposable {
         .split('\n')
         .map(async (pid) => ({ pid, ...(await statusOf(pid)) })),
     );
-    return sizes.find(({ command }) => / coordinator\b/.test(command))?.residentBytes ?? 0;
+    return sizes.find(({ command }) => / coordinator\b/.test(command)) ?? NO_PROCESS;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,20 +114,34 @@ export class BenchMember implements AsyncDisposable {
   }
 }
 
-async function statusOf(pid: string): Promise<{ command: string; residentBytes: number }> {
+interface ProcessStatus {
+  readonly command: string;
+  readonly residentBytes: number;
+  readonly cpuSeconds: number;
+}
+
+const NO_PROCESS: ProcessStatus = { command: '', residentBytes: 0, cpuSeconds: 0 };
+/** Linux: USER_HZ. */
+const TICKS_PER_SECOND = 100;
+
+async function statusOf(pid: string): Promise<ProcessStatus> {
   try {
-    const [command, status] = await Promise.all([
+    const [command, status, stat] = await Promise.all([
       readFile(`/proc/${pid}/cmdline`, 'utf8'),
       readFile(`/proc/${pid}/status`, 'utf8'),
+      readFile(`/proc/${pid}/stat`, 'utf8'),
     ]);
+    // After the name, which may hold blanks: user and system time are fields 14 and 15 of the whole.
+    const [user = 0, system = 0] = (stat.split(') ')[1] ?? '').split(' ').slice(11, 13).map(Number);
     return {
       command: command.replaceAll('\0', ' '),
       residentBytes: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024,
+      cpuSeconds: (user + system) / TICKS_PER_SECOND,
     };
   } catch (thrown) {
     // A process that ended between the listing and the look is not the one that is meant.
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT' || (thrown as NodeJS.ErrnoException).code === 'ESRCH')
-      return { command: '', residentBytes: 0 };
+      return NO_PROCESS;
     throw thrown;
   }
 }

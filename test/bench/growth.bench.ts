@@ -36,6 +36,17 @@ export async function growthBench(figures: Figures): Promise<void> {
         `d${Math.floor(i / FILES_PER_DIRECTORY)}`,
         2,
       ));
+    // The rate, and what it costs the coordinator, which does not depend on who else is at work.
+    const both = async (name: string, count: number, act: (i: number) => Promise<unknown>): Promise<void> => {
+      const cpuBefore = await member.coordinatorCpuSeconds();
+      figures.add({ name, value: await rateAtDepth(DEPTH, count, act), unit: '/s' });
+      const cpuSeconds = (await member.coordinatorCpuSeconds()) - cpuBefore;
+      figures.add({
+        name: 'processor time of the coordinator for each',
+        value: (cpuSeconds / count) * 1e6,
+        unit: 'us',
+      });
+    };
     let made = 0;
     let emptyBytes = 0;
     for (const size of SIZES) {
@@ -46,19 +57,11 @@ export async function growthBench(figures: Figures): Promise<void> {
       );
       made = size;
       const sampled = await make(session, 1, `sample-${size}`, 2);
-      figures.add({
-        name: `creates, depth 32, stable, at ${size} files`,
-        value: await rateAtDepth(DEPTH, SAMPLE, (i) => make(session, sampled, `s${i}`, 1)),
-        unit: '/s',
-      });
+      await both(`creates, depth 32, stable, at ${size} files`, SAMPLE, (i) => make(session, sampled, `s${i}`, 1));
       const spread = (i: number): number => Math.floor((i * 7919 * 104_729) % made);
-      figures.add({
-        name: `lookups of random files, depth 32, at ${size} files`,
-        value: await rateAtDepth(DEPTH, SAMPLE * 2, async (i) =>
-          lookup(session, await directoryOf(spread(i)), `f${spread(i)}`),
-        ),
-        unit: '/s',
-      });
+      await both(`lookups of random files, depth 32, at ${size} files`, SAMPLE * 2, async (i) =>
+        lookup(session, await directoryOf(spread(i)), `f${spread(i)}`),
+      );
       const residentBytes = await member.coordinatorMemoryBytes();
       if (size === SIZES[0]) emptyBytes = residentBytes;
       figures.add({ name: `coordinator memory at ${size} files`, value: residentBytes / 1e6, unit: 'MB' });
@@ -77,6 +80,11 @@ export async function growthBench(figures: Figures): Promise<void> {
     value: await secondsOf(() => member.up()),
     unit: 's',
     note: 'coordinator, two nodes, until ready',
+  });
+  figures.add({
+    name: 'processor time of the coordinator for it',
+    value: await member.coordinatorCpuSeconds(),
+    unit: 's',
   });
   await nodeStart(figures, 1_000_000);
 }
@@ -103,10 +111,13 @@ async function nodeStart(figures: Figures, chunks: number): Promise<void> {
     }
     const before = process.memoryUsage().rss;
     let opened: FileChunkStore | undefined;
+    const cpuBefore = process.cpuUsage();
     const seconds = await secondsOf(async () => {
       opened = await open();
     });
+    const { user, system } = process.cpuUsage(cpuBefore);
     figures.add({ name: `start of a node's store with ${chunks} chunks`, value: seconds, unit: 's' });
+    figures.add({ name: 'processor time for it', value: (user + system) / 1e6, unit: 's' });
     figures.add({ name: 'memory of its index', value: (process.memoryUsage().rss - before) / 1e6, unit: 'MB' });
     await opened?.[Symbol.asyncDispose]();
   } finally {

@@ -18,8 +18,8 @@ const MiB = 1024 * KiB;
 const BYTES = 3 * 1024 * MiB;
 const COPY_BYTES = 1024 * MiB;
 const UNTHROTTLED = 2 ** 40;
-const FOREGROUND_ROUNDS = 3;
-const FOREGROUND_MS = 6_000;
+const FOREGROUND_ROUNDS = 2;
+const FOREGROUND_MS = 8_000;
 const clock = new SystemClock();
 
 export async function repairBench(figures: Figures): Promise<void> {
