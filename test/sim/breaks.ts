@@ -3,9 +3,11 @@
  * port; the product's code knows nothing of them.
  */
 import type { SessionLink } from '@collective/client/session/session-connector';
+import type { NodeOrders } from '@collective/coordinator/jobs/node-orders';
 import type { Log, LogEvents } from '@collective/coordinator/log/log';
 import type { ChunkStore } from '@collective/node/chunk-store/chunk-store';
 import type { Fault } from './faults.ts';
+import { forgettingGarbage, forgettingOrphans, type OrderedParts, readingNothing } from './hasty-orders.ts';
 
 export const BREAKS = {
   'drop-fsync': 'the disks of coordinator and nodes answer syncs and do nothing (M2, D3)',
@@ -16,6 +18,10 @@ export const BREAKS = {
   'unsynced-answer':
     'nodes say that chunks are stable without having synced, so that renames over files do not wait (D3)',
   'lose-chunks': 'nodes answer puts of some chunks and store nothing (D2)',
+  'no-grace': 'garbage and orphans go without having been kept for their grace time (D2)',
+  'forget-orphans': 'chunks that no row names are deleted as soon as a node shows them (D2)',
+  'forget-garbage': 'chunks are deleted as soon as nothing names them any more, and not condemned first (D2)',
+  'unread-drop': 'copies too many go although nobody has read the others again (D8)',
 } as const;
 
 export type BreakName = keyof typeof BREAKS;
@@ -64,6 +70,16 @@ export class Breaks {
         }
       },
     };
+  }
+
+  get keepsGraces(): boolean {
+    return this.#active !== 'no-grace';
+  }
+
+  orders(parts: OrderedParts): NodeOrders {
+    if (this.#active === 'forget-orphans') return forgettingOrphans(parts);
+    if (this.#active === 'forget-garbage') return forgettingGarbage(parts);
+    return this.#active === 'unread-drop' ? readingNothing(parts) : parts.orders;
   }
 
   chunkStore(store: ChunkStore): ChunkStore {

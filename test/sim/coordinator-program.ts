@@ -20,7 +20,7 @@ import type { OrderJudge } from './judged-orders.ts';
 import type { Incarnation, Program } from './machine.ts';
 import type { Network } from './network.ts';
 import { FILES, MEMBERSHIP, TRUST_DOMAIN, uriOf, VERSION } from './programs.ts';
-import { operate, type Upkeep } from './upkeep.ts';
+import { operate, type Upkeep, withoutGraces } from './upkeep.ts';
 
 const LOG_SEGMENT_BYTES = 64 * 1024;
 
@@ -79,7 +79,8 @@ export class CoordinatorProgram implements Program {
 
   async start(self: Incarnation): Promise<void> {
     const { disk, clock, random } = self;
-    const { network, breaks, onEvent, promisedInodesMax, upkeep, drains, judge } = this.#options;
+    const { network, breaks, onEvent, promisedInodesMax, drains, judge } = this.#options;
+    const upkeep = breaks.keepsGraces ? this.#options.upkeep : withoutGraces(this.#options.upkeep);
     await disk.lock('');
     await disk.makeFolder('log');
     await disk.syncDirectory('');
@@ -145,12 +146,13 @@ export class CoordinatorProgram implements Program {
       onNewerEpoch: (node) => onEvent(`node ${node} has seen a newer epoch`),
       log: () => undefined,
     });
-    const orders = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: TRUST_DOMAIN });
+    const unseen = new LinkOrders({ links, data, epoch: core.engine.epoch, trustDomain: TRUST_DOMAIN });
+    const orders = judge.judged(unseen, core.engine, (node) => nodes.get(node)?.row.disk);
     const background = new Background({
       clock,
       random,
       engine: core.engine,
-      orders: judge.judged(orders, core.engine, (node) => nodes.get(node)?.row.disk),
+      orders: breaks.orders({ orders, unseen, engine: core.engine, defer: (act) => clock.defer(act) }),
       nodes,
       change: (caller, operation) => core.change(caller, operation),
       settings: () => upkeep.settings,

@@ -153,7 +153,14 @@ class Simulation {
         onBreach: (error) => this.breach(error),
       });
     const tell = (what: string): void => this.#trace.add(COORDINATOR, what);
-    this.#judge = new OrderJudge((error) => this.breach(error));
+    const { settings, orphanGraceSeconds } = this.#upkeep;
+    this.#judge = new OrderJudge({
+      nowMs: () => this.#clock.elapsedMs,
+      garbageGraceMs: settings.garbageGraceSeconds * 1_000,
+      orphanGraceMs: orphanGraceSeconds * 1_000,
+      isWallSteady: () => !this.#faults.kinds.includes('wall clock jumps'),
+      onBreach: (error) => this.breach(error),
+    });
     this.#coordinatorProgram = new CoordinatorProgram({
       network: this.#network,
       breaks: this.#breaks,

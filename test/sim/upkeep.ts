@@ -36,6 +36,10 @@ export function drawUpkeep(random: Random, steps: number): Upkeep {
   };
 }
 
+export function withoutGraces(upkeep: Upkeep): Upkeep {
+  return { ...upkeep, settings: { ...upkeep.settings, garbageGraceSeconds: 0 }, orphanGraceSeconds: 0 };
+}
+
 /** The person who looks after one start of the coordinator: asks for the same again and again, whatever came of it before. */
 export function operate(
   running: RunningCoordinator,
