@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { InodeNumber } from '@collective/base/ids';
 import { commit, numbersFrom } from '../ops/one-file.ts';
 import { ROOT, replicaOf } from '../session/scripted-operations.ts';
+import { UNFIRM } from '../tables/tables.ts';
 import { FETCH_CHUNKS_MAX } from './node-orders.ts';
 import { chunkOf, RepairScene } from './repair-scene.ts';
 
@@ -316,8 +318,11 @@ test('D3: what is not stable yet is not counted on when a replica goes, and is c
   await commit(scene.client, scene.inode, [{ offset: 500, length: 10, chunk: 5 }], {
     replicas: [replicaOf('n2', { stable: false })],
   });
+  const unfirm = (): Promise<unknown> => scene.run((tx) => tx.get(UNFIRM, scene.inode as InodeNumber, chunkOf(5)));
+  assert.notEqual(await unfirm(), undefined, 'a rename of the file would wait for it');
   await scene.world.clock.advance(10_000);
   assert.deepEqual((await scene.placesOf(5)).length, 2);
+  assert.equal(await unfirm(), undefined, 'the copy is stable');
   assert.deepEqual(scene.held('n3').includes(5), true);
 });
 

@@ -32,6 +32,7 @@ import {
   noteForRepair,
   noteToMove,
 } from './replica-places.ts';
+import { settleCopied } from './replica-stability.ts';
 
 /** What planning needs beside the rows. */
 export interface Outlook {
@@ -235,7 +236,12 @@ export function keepCopies(tx: OperationRun, copies: readonly MadeCopy[]): boole
     ]),
     ...closedKeys(copies.map(({ place }) => place.disk)),
   ]);
-  return copies.map(({ chunk, place }) => addReplica(tx, chunk, place) !== undefined);
+  return copies.map(({ chunk, place }) => {
+    const before = tx.get(CHUNKS, chunk);
+    const row = addReplica(tx, chunk, place);
+    if (row !== undefined) settleCopied(tx, chunk, before, row);
+    return row !== undefined;
+  });
 }
 
 export interface WantedDrop {

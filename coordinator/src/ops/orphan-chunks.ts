@@ -25,6 +25,7 @@ import { closedKeys } from './closed-disks.ts';
 import type { Place } from './garbage.ts';
 import { isDue } from './grace.ts';
 import { addReplica, dropReplica, markDamaged, soundReplicas } from './replica-places.ts';
+import { settleCopied } from './replica-stability.ts';
 
 /** Rows of chunks, and notes, that one look reads. */
 export const INVENTORY_STEP = 1_000;
@@ -131,7 +132,10 @@ export function adoptCopies(tx: OperationRun, copies: readonly ReadCopy[]): numb
   for (const { chunk, digest, ...place } of copies) {
     const row = tx.get(CHUNKS, chunk);
     if (row === undefined || row.references === 0 || Buffer.compare(row.digest, digest) !== 0) continue;
-    if (addReplica(tx, chunk, place) !== undefined) adopted += 1;
+    const adoptedRow = addReplica(tx, chunk, place);
+    if (adoptedRow === undefined) continue;
+    settleCopied(tx, chunk, row, adoptedRow);
+    adopted += 1;
   }
   return adopted;
 }

@@ -5,6 +5,7 @@
  */
 import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName, type RealmId } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
+import type { ChunkRow } from '../tables/gen/tables.ts';
 import { readBigEndian } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
@@ -82,6 +83,13 @@ export function settleReplica(
   );
   tx.put(CHUNKS, { ...row, replicas }, chunk);
   if (isFirm({ replicas }, replicaRule(tx.get(REALMS, row.realm as RealmId))))
+    tx.remove(UNFIRM, row.inode as InodeNumber, chunk);
+}
+
+/** Copies of it were made: where that makes it stable on enough nodes, nobody waits for it any more either. */
+export function settleCopied(tx: OperationRun, chunk: ChunkId, before: ChunkRow | undefined, row: ChunkRow): void {
+  const rule = replicaRule(tx.get(REALMS, row.realm as RealmId));
+  if (before !== undefined && !isFirm(before, rule) && isFirm(row, rule))
     tx.remove(UNFIRM, row.inode as InodeNumber, chunk);
 }
 
