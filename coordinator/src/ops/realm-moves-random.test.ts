@@ -5,13 +5,18 @@ import { CollectiveError } from '@collective/base/errors';
 import { pickOne, randomBelow, SeededRandom } from '@collective/base/random';
 import { commitOp, contentOf, ROOT } from '../session/scripted-operations.ts';
 import type { ScriptedClient } from '../session/session-harness.ts';
-import { JOB_DONE, JOB_FAILED } from './realm-moves.ts';
+import { JOB_DONE, JOB_FAILED, JOB_TAKING_BACK } from './realm-moves.ts';
 import { RealmWorld } from './realm-world.ts';
+import { TrashWorld } from './trash-world.ts';
 
 const SEEDS = Number(process.env.SEEDS ?? 25);
 const ROUNDS = 4;
 const ACTIONS = 60;
 const NAMES = 6;
+/** Of what was removed, this many are looked for after something was restored. */
+const REMOVED_KEPT = 20;
+/** Of the realm around them all: people meet it. */
+const QUOTA_BYTES = 30_000;
 /** What people may meet while realms are made and dissolved. */
 const ALLOWED = ['exists', 'not_found', 'cross_realm', 'not_empty', 'is_directory', 'not_directory', 'quota_exceeded'];
 const ALLOWED_OF_MOVES = [...ALLOWED, 'invalid_argument', 'stale', 'not_permitted', 'busy'];
@@ -25,12 +30,15 @@ interface Entry {
 
 class People {
   readonly #client: ScriptedClient;
+  readonly #trash: TrashWorld;
   readonly #random: SeededRandom;
+  #removed: Entry[] = [];
   readonly #entries = new Map<string, Entry>();
   #chunk = 1;
 
-  constructor(client: ScriptedClient, random: SeededRandom) {
+  constructor(client: ScriptedClient, trash: TrashWorld, random: SeededRandom) {
     this.#client = client;
+    this.#trash = trash;
     this.#random = random;
   }
 
@@ -50,6 +58,7 @@ class People {
       'write',
       'write',
       'write',
+      'link',
       'link',
       'rename',
       'rename',
@@ -108,8 +117,31 @@ class People {
   async remove(): Promise<void> {
     const entry = this.#any();
     if (entry === undefined) return;
-    await this.#client.unlink(entry.parent, entry.name, { directory: entry.isDirectory });
+    const permanent = randomBelow(this.#random, 4) === 0;
+    await this.#client.unlink(entry.parent, entry.name, { directory: entry.isDirectory, permanent });
     this.#entries.delete(keyOf(entry));
+    this.#removed = [entry, ...this.#removed].slice(0, REMOVED_KEPT);
+  }
+
+  async cut(): Promise<void> {
+    const file = this.#file();
+    if (file !== undefined) await this.#client.set(file.inode, { size: randomBelow(this.#random, 600) });
+  }
+
+  /** Where it was, or elsewhere; with a directory comes what was removed from it. */
+  async restore(): Promise<void> {
+    const entries = await this.#trash.list();
+    if (entries.length === 0) return;
+    const { id } = pickOne(this.#random, entries);
+    await this.#trash.restore({ id, to: randomBelow(this.#random, 3) === 0 ? this.someTop() : '' });
+    for (const entry of this.#removed) {
+      const found = await this.#client.lookup(entry.parent, entry.name).catch(() => undefined);
+      if (found?.inode === entry.inode) this.#note(entry);
+    }
+  }
+
+  async empty(): Promise<void> {
+    await this.#trash.empty({ path: this.someTop() });
   }
 
   #note(entry: Entry): void {
@@ -145,7 +177,9 @@ test('M9: random trees, random changes between the steps, restarts: every inode,
     const random = new SeededRandom(seed);
     await using realms = await RealmWorld.start();
     const client = await realms.client();
-    const people = new People(client, random);
+    const trash = TrashWorld.of(realms.world);
+    await trash.set({ quotaBytes: QUOTA_BYTES });
+    const people = new People(client, trash, random);
     for (let round = 0; round < ROUNDS; round++) {
       for (let i = 0; i < ACTIONS; i++) await people.act();
       const path = people.someTop();
@@ -157,9 +191,15 @@ test('M9: random trees, random changes between the steps, restarts: every inode,
         if (!(thrown instanceof CollectiveError) || !ALLOWED_OF_MOVES.includes(thrown.code)) throw thrown;
       }
       const restartsAt = randomBelow(random, 40);
+      let isTakenBack = false;
       for (let steps = 0; ; steps++) {
         const row = await realms.step();
         if (row === undefined) break;
+        if (row.state === JOB_TAKING_BACK && !isTakenBack) {
+          isTakenBack = true;
+          const across = await realms.linksAcross(row.border);
+          assert.ok(across.length > 0, `seed ${seed}, round ${round}: taken back without a reason: ${row.failure}`);
+        }
         if (row.state === JOB_DONE || row.state === JOB_FAILED) {
           ended[row.state === JOB_DONE ? 'done' : 'failed'] += 1;
           break;
@@ -177,5 +217,5 @@ test('M9: random trees, random changes between the steps, restarts: every inode,
     }
   }
   t.diagnostic(`${ended.done} jobs done, ${ended.failed} failed and taken back`);
-  assert.ok(ended.done > SEEDS / 2 && ended.failed > SEEDS / 4, 'both ends are met often');
+  assert.ok(ended.done > SEEDS / 4 && ended.failed > SEEDS / 4, 'both ends are met often');
 });

@@ -1,6 +1,6 @@
 /** For tests of moves between realms: a member whose job runs step by step as a test says, and a look at all that it holds. */
 import assert from 'node:assert/strict';
-import type { RealmId } from '@collective/base/ids';
+import type { InodeNumber, RealmId } from '@collective/base/ids';
 import { CreateRealmRequest, type Realm } from '@collective/protocol/gen/admin';
 import { InodeType } from '@collective/protocol/gen/session';
 import { NO_USAGE, sum, type UsageChange } from '../engine/usage-sums.ts';
@@ -8,7 +8,18 @@ import { THE_MEMBER } from '../session/realm-rights.ts';
 import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session/session-harness.ts';
 import type { InodeRow, JobRow } from '../tables/gen/tables.ts';
 import { prefixEnd, readBigEndian, type Table } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, DENTRIES, INODES, JOB_LINKS, JOB_VISITS, TRASH, TRASH_NAMES } from '../tables/tables.ts';
+import {
+  BLOCKS,
+  CHUNKS,
+  DENTRIES,
+  DOOMED,
+  INODES,
+  JOB_LINKS,
+  JOB_VISITS,
+  TRASH,
+  TRASH_NAMES,
+} from '../tables/tables.ts';
+import { isBelow } from './realm-border.ts';
 import { allJobs, hasEnded, JOB_DONE, stepOfMove } from './realm-moves.ts';
 import { storedRealms } from './realms.ts';
 
@@ -115,24 +126,51 @@ export class RealmWorld {
           assert.deepEqual({ ...tx.usageOf(realm) }, { ...(used.get(realm) ?? NO_USAGE) }, `usage of realm ${realm}`);
           assert.equal(row.move, undefined);
         }
-        for (const { value } of all(TRASH_NAMES as never) as { value: { realm: number; inode: number } }[])
+        for (const { key, value } of all(TRASH_NAMES as never) as {
+          key: string;
+          value: { realm: number; inode: number };
+        }[]) {
           assert.equal(value.realm, inodes.get(value.inode)?.realm);
+          const from = inodes.get(readBigEndian(key, 1, 6));
+          if (from !== undefined)
+            assert.equal(value.realm, from.realm, `removed inode ${value.inode} is in the realm of its directory`);
+        }
         const owners = new Map([...inodes].map(([inode, row]) => [row.data, { inode, row }]));
         for (const { key, value } of all(BLOCKS as never) as {
           key: string;
           value: { slices: { chunk: Buffer }[] };
         }[]) {
-          const owner = owners.get(readBigEndian(key, 1, 6));
+          const data = readBigEndian(key, 1, 6);
+          const owner = owners.get(data);
+          if (owner === undefined) {
+            assert.ok(tx.get(DOOMED, data as never), `blocks ${data} are of an inode, or on their way out`);
+            continue;
+          }
           for (const { chunk } of value.slices)
             if (chunk.length === 16)
               assert.equal(
                 tx.get(CHUNKS, chunk.toString('hex') as never)?.realm,
-                owner?.row.realm,
-                `chunks of inode ${owner?.inode}`,
+                owner.row.realm,
+                `chunks of inode ${owner.inode}`,
               );
         }
         for (const table of [JOB_VISITS, JOB_LINKS]) assert.equal(all(table as never).length, 0, table.name);
         return used;
+      }),
+    );
+  }
+
+  /** Files with a name below the directory and another that is not. */
+  async linksAcross(border: number): Promise<number[]> {
+    return await this.world.finish(
+      this.world.core.engine.run((tx) => {
+        const sides = new Map<number, Set<boolean | undefined>>();
+        for (const { key, value } of tx.scan(DENTRIES, DENTRIES.prefix, prefixEnd(DENTRIES.prefix), ROWS_MAX)) {
+          if (value.type === InodeType.DIRECTORY) continue;
+          const seen = sides.get(value.inode) ?? new Set();
+          sides.set(value.inode, seen.add(isBelow(tx, readBigEndian(key, 1, 6) as InodeNumber, border)));
+        }
+        return [...sides].filter(([, seen]) => seen.size > 1).map(([inode]) => inode);
       }),
     );
   }

@@ -19,6 +19,11 @@ export class TrashWorld {
     return new TrashWorld(world);
   }
 
+  /** Of a member that is there, whose subject root administers. */
+  static of(world: SessionWorld): TrashWorld {
+    return new TrashWorld(world);
+  }
+
   private constructor(world: SessionWorld) {
     this.world = world;
   }
