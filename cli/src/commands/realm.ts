@@ -72,7 +72,7 @@ function setVerb(shell: Shell): Command {
   const command = verb('set', {
     summary: 'change the settings of a realm while it is in use',
     description:
-      'What is not named stays. Another number of replicas is brought about in the background. A quota below what is used takes nothing away: writes wait until there is room.',
+      'What is not named stays. Another number of replicas is brought about in the background. A quota below what is used takes nothing away: writes are refused until there is room.',
     examples: [
       { line: 'collective realm set /photos --quota 1TB', says: 'a larger quota' },
       { line: 'collective realm set / --trash 30d --trash-yields', says: 'the whole member, but for realms below' },

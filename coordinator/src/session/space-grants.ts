@@ -7,7 +7,7 @@ import type { RealmId } from '@collective/base/ids';
 import { trashHint } from '../ops/trash.ts';
 import type { Session } from './session.ts';
 
-/** The largest grant at once; over 100 sessions a quota is overshot by nothing, but this much of it may lie idle. */
+/** The largest grant at once. Quotas are never overshot, but what sessions hold of them may lie idle. */
 export const GRANT_BYTES_MAX = 1024 ** 3;
 
 export interface Room {
