@@ -22,6 +22,7 @@ import {
   type NodeStatus as WireNode,
   type OrphanPage as WireOrphanPage,
   type Realm as WireRealm,
+  type RebalanceStatus as WireRebalance,
   type Status as WireStatus,
 } from '@collective/protocol/gen/admin';
 import { NodeState } from '@collective/protocol/gen/common';
@@ -47,6 +48,7 @@ import type {
   Realm,
   RealmChange,
   RealmRequest,
+  RebalanceStatus,
   TokenRequest,
 } from './api.ts';
 import { MemberTrash } from './trash.ts';
@@ -215,6 +217,36 @@ export class MemberAdmin implements Admin {
     }
   }
 
+  async rebalance(options: CallOptions = {}): Promise<RebalanceStatus> {
+    return rebalanceOf(await this.#rebalance(options));
+  }
+
+  async rebalanceNodes({
+    wait = false,
+    dryRun = false,
+    onProgress,
+    ...options
+  }: Parameters<Admin['rebalanceNodes']>[0] = {}): Promise<RebalanceStatus> {
+    const what = 'Rebalance the nodes';
+    const walk = { ...options, withinMs: WALK_WITHIN_MS };
+    const begun = await this.#call(what, walk, (done: Done<WireRebalance>) =>
+      this.#client.rebalanceNodes({ dryRun }, done),
+    );
+    if (dryRun || !wait) return rebalanceOf(begun);
+    for (;;) {
+      await sleep(this.#clock, COLLECTION_LOOK_MS, options.signal);
+      const status = await this.#rebalance(options);
+      if (status.epoch?.generation !== begun.epoch?.generation || status.epoch?.start !== begun.epoch?.start)
+        throw new CollectiveError('unavailable', `${what}: the coordinator was started anew meanwhile; ask again`);
+      onProgress?.(rebalanceOf(status));
+      if (status.finished >= begun.asked) return rebalanceOf(status);
+    }
+  }
+
+  #rebalance(options: CallOptions): Promise<WireRebalance> {
+    return this.#call('Ask for the rebalance', options, (done) => this.#client.getRebalance({}, done));
+  }
+
   async #node(name: string, what: string, options: CallOptions): Promise<NodeStatus> {
     const node = (await this.nodes(options)).find((each) => each.name === name);
     if (node === undefined) throw new CollectiveError('not_found', `${what}: no node of that name has registered`);
@@ -375,6 +407,10 @@ function nodeOf(wire: WireNode): NodeStatus {
 }
 
 function garbageOf({ epoch: _epoch, asked: _asked, finished: _finished, ...status }: WireGarbage): GarbageStatus {
+  return status;
+}
+
+function rebalanceOf({ epoch: _epoch, asked: _asked, finished: _finished, ...status }: WireRebalance): RebalanceStatus {
   return status;
 }
 

@@ -618,6 +618,18 @@ export interface Admin {
     name: string,
     options?: CallOptions & { readonly wait?: boolean; readonly onProgress?: (node: NodeStatus) => void },
   ): Promise<NodeStatus>;
+  rebalance(options?: CallOptions): Promise<RebalanceStatus>;
+  /**
+   * Evens out how much lies on each node: resolves when it has begun, or with `wait` when it is done; with `dryRun` nothing
+   * moves. Throws `not_permitted` after a restore that nobody has confirmed.
+   */
+  rebalanceNodes(
+    options?: CallOptions & {
+      readonly wait?: boolean;
+      readonly dryRun?: boolean;
+      readonly onProgress?: (status: RebalanceStatus) => void;
+    },
+  ): Promise<RebalanceStatus>;
   /** Newest first; from the newest, or from below `before`. */
   events(query?: EventQuery, options?: CallOptions): Promise<EventPage>;
   maintenance(options?: CallOptions): Promise<MaintenanceSettings>;
@@ -664,6 +676,18 @@ export interface NodeHolding {
   readonly bytes: number;
 }
 
+export interface RebalanceStatus {
+  /** Since the coordinator's start. */
+  readonly movedChunks: number;
+  readonly movedBytes: number;
+  /** How far the node that is furthest from the average use is from it, in percent of its capacity; unset: not known. */
+  readonly spreadPercent?: number;
+  /** Of a dry run. */
+  readonly plannedChunks: number;
+  readonly plannedBytes: number;
+  readonly plannedSpreadPercent?: number;
+}
+
 export interface EventQuery {
   /** Number of an event. */
   readonly before?: number;
@@ -691,6 +715,10 @@ export interface MaintenanceSettings {
   readonly garbageGraceSeconds: number;
   /** Nothing is collected until this is taken back: set by a restore. */
   readonly garbageWaits: boolean;
+  /** Nodes are evened out when the use of one differs from the average by more than so many percent of capacity; 0: only when asked. */
+  readonly rebalancePercent: number;
+  /** Hours of the day, of UTC, as '01-05'; empty: at any time. */
+  readonly rebalanceHours: string;
 }
 
 /** What nothing names any more, and what is done about it. */

@@ -25,6 +25,7 @@ import { AdminService } from './server/admin-service.ts';
 import { GarbageAdmin } from './server/garbage-admin.ts';
 import { GrpcServer } from './server/grpc-server.ts';
 import { coordinatorMetrics } from './server/metrics.ts';
+import { RebalanceAdmin } from './server/rebalance-admin.ts';
 import { gatherStatus } from './server/status.ts';
 import { TrashService } from './server/trash-service.ts';
 
@@ -103,6 +104,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     maintenance: state.maintenance,
     duties: state.duties,
     garbage,
+    rebalance: new RebalanceAdmin({
+      engine,
+      background: state.background,
+      events: state.events,
+      settings: () => state.maintenance.current,
+    }),
     createBackup: (signal) => createBackup({ clock, engine, facts: { member, collective, version } }, signal),
   });
   const server = parts.use(

@@ -52,6 +52,18 @@ const SETTINGS: readonly Setting[] = [
     show: ({ garbageWaits }) => String(garbageWaits),
     read: (text) => ({ garbageWaits: booleanOf(text) }),
   },
+  {
+    name: 'rebalance',
+    says: 'nodes are evened out when one differs from the average use by more than this; off: when asked',
+    show: ({ rebalancePercent }) => (rebalancePercent === 0 ? 'off' : `${rebalancePercent}%`),
+    read: (text) => ({ rebalancePercent: percentOf(text) }),
+  },
+  {
+    name: 'rebalance-hours',
+    says: "only within these hours of UTC, as '01-05'; any: at any time",
+    show: ({ rebalanceHours }) => rebalanceHours || 'any',
+    read: (text) => ({ rebalanceHours: text === 'any' ? '' : text }),
+  },
 ];
 
 const VIEW: RowsView<MaintenanceSettings> = {
@@ -60,13 +72,7 @@ const VIEW: RowsView<MaintenanceSettings> = {
     cell: (row) => `${show(row).padEnd(12)} # ${says}`,
   })),
   name: () => 'maintenance',
-  object: ({ repairAfterSeconds, repairBytesPerSecond, scrubPeriodSeconds, garbageGraceSeconds, garbageWaits }) => ({
-    repairAfterSeconds,
-    repairBytesPerSecond,
-    scrubPeriodSeconds,
-    garbageGraceSeconds,
-    garbageWaits,
-  }),
+  object: (settings) => ({ ...settings }),
 };
 
 export function maintenanceCommand(shell: Shell): Command {
@@ -113,6 +119,16 @@ function readSetting(text: string): Partial<MaintenanceSettings> {
       `Read '${text}': it is SETTING=VALUE, and the settings are ${SETTINGS.map(({ name }) => name).join(', ')}`,
     );
   return setting.read(text.slice(at + 1));
+}
+
+function percentOf(text: string): number {
+  if (isOff(text)) return 0;
+  const [, digits] = /^(\d{1,3})%?$/.exec(text) ?? [];
+  if (digits !== undefined) return Number(digits);
+  throw new CollectiveError(
+    'invalid_argument',
+    `Read '${text}' as rebalance: it is percent of capacity, as 10%, or off`,
+  );
 }
 
 function booleanOf(text: string): boolean {

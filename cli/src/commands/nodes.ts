@@ -9,6 +9,7 @@ import { Progress } from '../output/progress.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import type { Shell } from '../shell.ts';
 import { noun, verb } from '../verb.ts';
+import { rebalanceVerb } from './nodes-rebalance.ts';
 import { scrubVerb } from './nodes-scrub.ts';
 
 /** The coordinator walks over all chunks for each answer. */
@@ -41,6 +42,7 @@ export function nodesCommand(shell: Shell): Command {
         example: 'after work on its machine',
       }),
       scrubVerb(shell),
+      rebalanceVerb(shell),
       removeVerb(shell),
     ],
     [

@@ -41,6 +41,8 @@ const MAINTENANCE: MaintenanceSettings = {
   scrubPeriodSeconds: 30 * DAY_S,
   garbageGraceSeconds: DAY_S,
   garbageWaits: false,
+  rebalancePercent: 10,
+  rebalanceHours: '',
 };
 
 const WELL: Facts = {

@@ -19,6 +19,7 @@ import type { MaintenanceSettings } from './maintenance.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { type OrphanFigures, OrphanJob } from './orphans.ts';
 import { RealmMover, type RealmMoverParts } from './realm-moves.ts';
+import type { RebalancePlan } from './rebalance.ts';
 import { BlockRelease } from './release-blocks.ts';
 import { type PicturedNodes, ReplicaKeeping } from './replica-keeping.ts';
 import { TrashCollector } from './trash.ts';
@@ -228,7 +229,17 @@ export class Background implements AsyncDisposable {
     return this.#garbage.figures;
   }
 
-  /** Survey and repair. */
+  /** Answers the number of the request, for `replicas.rebalance.finished`. */
+  rebalanceNow(): number {
+    return this.#replicas.rebalanceNow();
+  }
+
+  /** What that would move now. */
+  planRebalance(): Promise<RebalancePlan> {
+    return this.#replicas.planRebalance();
+  }
+
+  /** Survey, repair and rebalance. */
   get replicas(): ReplicaKeeping['figures'] {
     return this.#replicas.figures;
   }

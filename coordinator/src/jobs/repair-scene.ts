@@ -36,6 +36,8 @@ export class RepairScene implements AsyncDisposable {
   readonly events: SceneEvent[] = [];
   readonly failures: unknown[] = [];
   settings: MaintenanceSettings = MAINTENANCE_DEFAULTS;
+  /** Nodes report as used what they hold. */
+  isWeighed = false;
   background!: Background;
   readonly #board = new Map<string, PicturedNode>();
 
@@ -88,7 +90,7 @@ export class RepairScene implements AsyncDisposable {
         stores: () => [],
         candidates: () => [],
         space: () => ({ capacityBytes: 100 * GiB, freeBytes: 90 * GiB }),
-        picture: () => new Map(this.#board) satisfies NodePicture,
+        picture: () => this.#picture(),
         wasDeaf: () => undefined,
       },
       ownsChunk: () => false,
@@ -101,6 +103,12 @@ export class RepairScene implements AsyncDisposable {
       event: (kind, message, details) => this.events.push({ kind, message, details }),
       onFailure: (_job, error) => this.failures.push(error),
     });
+  }
+
+  #picture(): NodePicture {
+    if (!this.isWeighed) return new Map(this.#board);
+    const used = (name: string): number => PIECE_BYTES * this.orders.node(name).copies.size;
+    return new Map([...this.#board].map(([name, node]) => [name, { ...node, usedBytes: used(name) }]));
   }
 
   async restart(): Promise<void> {

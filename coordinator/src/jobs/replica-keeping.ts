@@ -21,6 +21,7 @@ import { MisplacedChunks } from './misplaced-chunks.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { NodeWatch } from './node-watch.ts';
 import { PaceMeter } from './pace-meter.ts';
+import { type RebalanceFigures, RebalanceJob, type RebalancePlan } from './rebalance.ts';
 import { type RepairFigures, RepairJob } from './repair.ts';
 import { type NodeLoad, Survey, type SurveyFigures } from './survey.ts';
 
@@ -55,6 +56,8 @@ const SURVEY_AFTER_MS = 1_000;
 const REPAIR_EVERY_MS = 600_000;
 /** Notes come in bursts. */
 const REPAIR_AFTER_MS = 200;
+/** How often it is looked whether nodes are used unevenly. */
+const REBALANCE_EVERY_MS = 3_600_000;
 const NODE_PAUSES = { firstMs: 5_000, longestMs: 60_000, entriesMax: 10_000 };
 /** Chunks that events name. */
 const NAMED_MAX = 20;
@@ -64,6 +67,7 @@ export interface ReplicaFigures {
   readonly survey: Omit<SurveyFigures, 'loads'>;
   readonly repair: RepairFigures;
   readonly mover: MoverFigures;
+  readonly rebalance: RebalanceFigures;
   /** Copied, in the last while. */
   readonly bytesPerSecond: number;
   /** What lies on each node by the rows: as of the last whole walk, without what has moved away since. */
@@ -80,6 +84,8 @@ export class ReplicaKeeping implements Disposable {
   readonly #surveying: Keeper;
   readonly #repair: RepairJob;
   readonly #repairing: Keeper;
+  readonly #rebalance: RebalanceJob;
+  readonly #rebalancing: Keeper;
   readonly #watch: NodeWatch;
   readonly #damage: DamageReports;
   readonly #misplaced: MisplacedChunks;
@@ -135,6 +141,21 @@ export class ReplicaKeeping implements Disposable {
       mayRemove: () => !settings().garbageWaits,
     });
     this.#repairing = keep('repair', REPAIR_EVERY_MS, (round) => this.#workRepair(round));
+    this.#rebalance = new RebalanceJob({
+      clock,
+      engine,
+      outlook,
+      settings,
+      mover: this.#mover,
+      onNodeFailed: (node) => this.#nodeBackoffs.failed(node),
+      onMoved: (chunks, bytes, percent) =>
+        parts.event(
+          'rebalanced',
+          `${chunks} chunks with ${bytes} bytes were moved to nodes with more room: none is further than ${percent} % of its capacity from the average now`,
+          { chunks: String(chunks), bytes: String(bytes), percent: String(percent) },
+        ),
+    });
+    this.#rebalancing = keep('rebalance', REBALANCE_EVERY_MS, (round) => this.#rebalance.work(round));
     this.#watch = new NodeWatch({
       clock,
       everyMs: LOOK_EVERY_MS,
@@ -192,12 +213,24 @@ export class ReplicaKeeping implements Disposable {
     this.#damage.reported(node, disk, damaged);
   }
 
+  /** Answers the number of the request, for `rebalance.finished`. */
+  rebalanceNow(): number {
+    const asked = this.#rebalance.ask();
+    this.#rebalancing.poke();
+    return asked;
+  }
+
+  planRebalance(): Promise<RebalancePlan> {
+    return this.#rebalance.plan(this.#stop.signal);
+  }
+
   get figures(): ReplicaFigures {
     const { loads, ...survey } = this.#survey.figures;
     return {
       survey,
       repair: this.#repair.figures,
       mover: this.#mover.figures,
+      rebalance: this.#rebalance.figures,
       bytesPerSecond: this.#pace.perSecond,
       loads: new Map(
         [...loads].map(([node, { chunks, bytes }]) => {

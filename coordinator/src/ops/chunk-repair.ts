@@ -9,7 +9,7 @@
 import { type ChunkId, chunkIdFromBytes, type NodeName, type RealmId } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { OperationRun } from '../engine/operation-run.ts';
-import type { NodePicture, PicturedNode } from '../placement/node-picture.ts';
+import { type NodePicture, type PicturedNode, relieving } from '../placement/node-picture.ts';
 import {
   type DropAction,
   mayDrop,
@@ -261,7 +261,8 @@ export function giveUpPlaces(tx: OperationRun, drops: readonly WantedDrop[], out
   // One after the other: two drops of one chunk must not both rest on what the other takes.
   return drops.map(({ chunk, drop }) => {
     const row = tx.get(CHUNKS, chunk);
-    const [judged] = row === undefined ? [] : judgeRows(tx, [{ chunk, row }], outlook);
+    const picture = drop.relieves ? relieving(outlook.picture, drop.place.node) : outlook.picture;
+    const [judged] = row === undefined ? [] : judgeRows(tx, [{ chunk, row }], { ...outlook, picture });
     if (judged === undefined || !mayDrop(judged.plan, drop)) return false;
     const { place, forgets } = drop;
     if (judged.wanted > 0 && judged.wanted !== judged.row.wanted)

@@ -34,6 +34,8 @@ export interface DropAction {
   readonly reread: readonly Place[];
   /** The node is there and is to forget its copy; else only the place is given up. */
   readonly forgets: boolean;
+  /** It was planned for a picture in which this node is the fullest (`relieving`): what it holds is to become less. */
+  readonly relieves?: boolean;
 }
 
 export type RepairAction = CopyAction | DropAction;

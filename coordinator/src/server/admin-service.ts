@@ -23,6 +23,8 @@ import type {
   OrphanPage,
   Realm,
   Realms,
+  RebalanceNodesRequest,
+  RebalanceStatus,
   RemoveNodeRequest,
   RenewCertificateRequest,
   ScrubBegun,
@@ -46,6 +48,7 @@ import { allJobs, jobOnWire } from '../ops/realm-moves.ts';
 import { THE_MEMBER } from '../session/realm-rights.ts';
 import { SUBJECTS } from '../tables/tables.ts';
 import type { GarbageAdmin } from './garbage-admin.ts';
+import type { RebalanceAdmin } from './rebalance-admin.ts';
 
 export interface AdminParts {
   readonly engine: Engine;
@@ -60,6 +63,7 @@ export interface AdminParts {
   readonly events: Pick<EventLog, 'page' | 'record'>;
   readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
   readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove' | 'scrub'>;
+  readonly rebalance: Pick<RebalanceAdmin, 'status' | 'plan' | 'begin'>;
   readonly garbage: Pick<GarbageAdmin, 'status' | 'list' | 'collect' | 'orphans'>;
 }
 
@@ -150,6 +154,16 @@ export class AdminService {
     // It only begins, so who asks need not be waited for: the order has a time of its own.
     await this.#parts.duties.scrub(name, peer.uri, new AbortController().signal);
     return {};
+  }
+
+  async rebalanceNodes({ dryRun }: RebalanceNodesRequest, peer: PeerIdentity): Promise<RebalanceStatus> {
+    await this.#requireAdmin(peer, 'Rebalance the nodes');
+    return await (dryRun ? this.#parts.rebalance.plan() : this.#parts.rebalance.begin(peer.uri));
+  }
+
+  async getRebalance(peer: PeerIdentity): Promise<RebalanceStatus> {
+    await this.#requireAdmin(peer, 'Look at the rebalance of the nodes');
+    return this.#parts.rebalance.status();
   }
 
   async listEvents({ before, limit, kind }: ListEventsRequest, peer: PeerIdentity): Promise<Events> {

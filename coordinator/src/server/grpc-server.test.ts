@@ -202,6 +202,8 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
     'Admin/GetNodeHolding': () => client.getNodeHolding({ name: 'node-1' }, answer),
     'Admin/RemoveNode': () => client.removeNode({ name: 'node-1', force: false, loseLastCopies: false }, answer),
     'Admin/ScrubNode': () => client.scrubNode({ name: 'node-1' }, answer),
+    'Admin/RebalanceNodes': () => client.rebalanceNodes({ dryRun: true }, answer),
+    'Admin/GetRebalance': () => client.getRebalance({}, answer),
     'Admin/ListEvents': () => client.listEvents({ before: 0, limit: 10, kind: '' }, answer),
     'Admin/GetMaintenance': () => client.getMaintenance({}, answer),
     'Admin/SetMaintenance': () => client.setMaintenance(SetMaintenanceRequest.fromPartial({}), answer),
@@ -275,6 +277,8 @@ function expectedCode(role: PeerRole, method: Method): string {
     case 'Admin/RemoveNode':
     case 'Admin/ScrubNode':
       return mayAdminister ? 'not_found' : 'permission_denied';
+    case 'Admin/RebalanceNodes':
+    case 'Admin/GetRebalance':
     case 'Admin/ListJobs':
       return mayAdminister ? 'ok' : 'permission_denied';
     case 'Admin/DeleteRealm':

@@ -119,6 +119,8 @@ export class GrpcServer implements AsyncDisposable {
       getNodeHolding: this.#unary('Admin/GetNodeHolding', (request, peer) => admin.getNodeHolding(request, peer)),
       removeNode: this.#unary('Admin/RemoveNode', (request, peer) => admin.removeNode(request, peer)),
       scrubNode: this.#unary('Admin/ScrubNode', (request, peer) => admin.scrubNode(request, peer)),
+      rebalanceNodes: this.#unary('Admin/RebalanceNodes', (request, peer) => admin.rebalanceNodes(request, peer)),
+      getRebalance: this.#unary('Admin/GetRebalance', (_request, peer) => admin.getRebalance(peer)),
       listEvents: this.#unary('Admin/ListEvents', (request, peer) => admin.listEvents(request, peer)),
       getMaintenance: this.#unary('Admin/GetMaintenance', (_request, peer) => admin.getMaintenance(peer)),
       setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),

@@ -25,6 +25,8 @@ export const METHOD_ROLES = {
   'Admin/GetNodeHolding': PEOPLE,
   'Admin/RemoveNode': PEOPLE,
   'Admin/ScrubNode': PEOPLE,
+  'Admin/RebalanceNodes': PEOPLE,
+  'Admin/GetRebalance': PEOPLE,
   'Admin/ListEvents': PEOPLE,
   'Admin/GetMaintenance': PEOPLE,
   'Admin/SetMaintenance': PEOPLE,

@@ -101,6 +101,16 @@ export function coordinatorMetrics(state: MemberState): Registry {
   );
   gauge('repair_given_up_total', 'Replicas that were given up since the start', () => replicas().mover.givenUp);
   gauge('repair_failures_total', 'Orders of repair that failed since the start', () => replicas().mover.failures);
+  gauge(
+    'rebalance_spread_share',
+    'How far the node that is furthest from the average use is from it, as a share of its capacity, at the last rebalance',
+    () => replicas().rebalance.spread ?? 0,
+  );
+  gauge(
+    'rebalanced_bytes_total',
+    'Bytes moved to even nodes out since the start',
+    () => replicas().rebalance.movedBytes,
+  );
   const nodeGauge = (name: string, help: string, read: (node: NodeStatus) => number): void => {
     new Gauge({
       name: `collective_coordinator_${name}`,

@@ -1,6 +1,13 @@
 /** For tests only: the admin calls of a scratch member, where nothing behind them is under test. */
 import { CollectiveError } from '@collective/base/errors';
-import { GarbageCollection, GarbagePage, GarbageStatus, OrphanPage, Status } from '@collective/protocol/gen/admin';
+import {
+  GarbageCollection,
+  GarbagePage,
+  GarbageStatus,
+  OrphanPage,
+  RebalanceStatus,
+  Status,
+} from '@collective/protocol/gen/admin';
 import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
 import type { ScratchMember } from '../membership/scratch-member.ts';
 import { type AdminParts, AdminService } from './admin-service.ts';
@@ -17,6 +24,11 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
     duties: { set: noNode, holding: noNode, remove: noNode, scrub: noNode },
+    rebalance: {
+      status: () => RebalanceStatus.fromPartial({}),
+      begin: () => RebalanceStatus.fromPartial({}),
+      plan: async () => RebalanceStatus.fromPartial({}),
+    },
     garbage: {
       status: async () => GarbageStatus.fromPartial({}),
       list: async () => GarbagePage.fromPartial({}),

@@ -174,6 +174,36 @@ export interface ScrubNodeRequest {
 export interface ScrubBegun {
 }
 
+export interface RebalanceNodesRequest {
+  dryRun: boolean;
+}
+
+export interface GetRebalanceRequest {
+}
+
+export interface RebalanceStatus {
+  /** the counts are of this start */
+  epoch:
+    | Epoch
+    | undefined;
+  /** rebalances that somebody asked for */
+  asked: number;
+  /** of them */
+  finished: number;
+  /** since the start */
+  movedChunks: number;
+  movedBytes: number;
+  /** How far the node that is furthest from the average use is from it, in percent of its capacity; unset: not known since the start. */
+  spreadPercent?:
+    | number
+    | undefined;
+  /** Of a dry run. */
+  plannedChunks: number;
+  plannedBytes: number;
+  /** after it */
+  plannedSpreadPercent?: number | undefined;
+}
+
 export interface SetNodeDutyRequest {
   name: string;
   /** "active", "cordoned": takes no new chunks, "draining": its chunks move away as well */
@@ -2503,6 +2533,310 @@ export const ScrubBegun: MessageFns<ScrubBegun> = {
   },
   fromPartial(_: DeepPartial<ScrubBegun>): ScrubBegun {
     const message = createBaseScrubBegun();
+    return message;
+  },
+};
+
+function createBaseRebalanceNodesRequest(): RebalanceNodesRequest {
+  return { dryRun: false };
+}
+
+export const RebalanceNodesRequest: MessageFns<RebalanceNodesRequest> = {
+  encode(message: RebalanceNodesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dryRun !== false) {
+      writer.uint32(8).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebalanceNodesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebalanceNodesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RebalanceNodesRequest): unknown {
+    const obj: any = {};
+    if (message.dryRun !== false) {
+      obj.dryRun = message.dryRun;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RebalanceNodesRequest>): RebalanceNodesRequest {
+    return RebalanceNodesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebalanceNodesRequest>): RebalanceNodesRequest {
+    const message = createBaseRebalanceNodesRequest();
+    message.dryRun = object.dryRun ?? false;
+    return message;
+  },
+};
+
+function createBaseGetRebalanceRequest(): GetRebalanceRequest {
+  return {};
+}
+
+export const GetRebalanceRequest: MessageFns<GetRebalanceRequest> = {
+  encode(_: GetRebalanceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRebalanceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRebalanceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: GetRebalanceRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetRebalanceRequest>): GetRebalanceRequest {
+    return GetRebalanceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetRebalanceRequest>): GetRebalanceRequest {
+    const message = createBaseGetRebalanceRequest();
+    return message;
+  },
+};
+
+function createBaseRebalanceStatus(): RebalanceStatus {
+  return {
+    epoch: undefined,
+    asked: 0,
+    finished: 0,
+    movedChunks: 0,
+    movedBytes: 0,
+    spreadPercent: undefined,
+    plannedChunks: 0,
+    plannedBytes: 0,
+    plannedSpreadPercent: undefined,
+  };
+}
+
+export const RebalanceStatus: MessageFns<RebalanceStatus> = {
+  encode(message: RebalanceStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== undefined) {
+      Epoch.encode(message.epoch, writer.uint32(10).fork()).join();
+    }
+    if (message.asked !== 0) {
+      writer.uint32(16).uint64(message.asked);
+    }
+    if (message.finished !== 0) {
+      writer.uint32(24).uint64(message.finished);
+    }
+    if (message.movedChunks !== 0) {
+      writer.uint32(32).uint64(message.movedChunks);
+    }
+    if (message.movedBytes !== 0) {
+      writer.uint32(40).uint64(message.movedBytes);
+    }
+    if (message.spreadPercent !== undefined) {
+      writer.uint32(49).double(message.spreadPercent);
+    }
+    if (message.plannedChunks !== 0) {
+      writer.uint32(56).uint64(message.plannedChunks);
+    }
+    if (message.plannedBytes !== 0) {
+      writer.uint32(64).uint64(message.plannedBytes);
+    }
+    if (message.plannedSpreadPercent !== undefined) {
+      writer.uint32(73).double(message.plannedSpreadPercent);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebalanceStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebalanceStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.epoch = Epoch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.asked = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.finished = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.movedChunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.movedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.spreadPercent = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.plannedChunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.plannedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.plannedSpreadPercent = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RebalanceStatus): unknown {
+    const obj: any = {};
+    if (message.epoch !== undefined) {
+      obj.epoch = Epoch.toJSON(message.epoch);
+    }
+    if (message.asked !== 0) {
+      obj.asked = Math.round(message.asked);
+    }
+    if (message.finished !== 0) {
+      obj.finished = Math.round(message.finished);
+    }
+    if (message.movedChunks !== 0) {
+      obj.movedChunks = Math.round(message.movedChunks);
+    }
+    if (message.movedBytes !== 0) {
+      obj.movedBytes = Math.round(message.movedBytes);
+    }
+    if (message.spreadPercent !== undefined) {
+      obj.spreadPercent = floatToJson(message.spreadPercent);
+    }
+    if (message.plannedChunks !== 0) {
+      obj.plannedChunks = Math.round(message.plannedChunks);
+    }
+    if (message.plannedBytes !== 0) {
+      obj.plannedBytes = Math.round(message.plannedBytes);
+    }
+    if (message.plannedSpreadPercent !== undefined) {
+      obj.plannedSpreadPercent = floatToJson(message.plannedSpreadPercent);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RebalanceStatus>): RebalanceStatus {
+    return RebalanceStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebalanceStatus>): RebalanceStatus {
+    const message = createBaseRebalanceStatus();
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? Epoch.fromPartial(object.epoch) : undefined;
+    message.asked = object.asked ?? 0;
+    message.finished = object.finished ?? 0;
+    message.movedChunks = object.movedChunks ?? 0;
+    message.movedBytes = object.movedBytes ?? 0;
+    message.spreadPercent = object.spreadPercent ?? undefined;
+    message.plannedChunks = object.plannedChunks ?? 0;
+    message.plannedBytes = object.plannedBytes ?? 0;
+    message.plannedSpreadPercent = object.plannedSpreadPercent ?? undefined;
     return message;
   },
 };
@@ -8104,6 +8438,26 @@ export const AdminService = {
     responseSerialize: (value: ScrubBegun): Buffer => Buffer.from(ScrubBegun.encode(value).finish()),
     responseDeserialize: (value: Buffer): ScrubBegun => ScrubBegun.decode(value),
   },
+  /** Evens out how much lies on each node, or says what that would move. */
+  rebalanceNodes: {
+    path: "/collective.v1.Admin/RebalanceNodes" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RebalanceNodesRequest): Buffer =>
+      Buffer.from(RebalanceNodesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RebalanceNodesRequest => RebalanceNodesRequest.decode(value),
+    responseSerialize: (value: RebalanceStatus): Buffer => Buffer.from(RebalanceStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RebalanceStatus => RebalanceStatus.decode(value),
+  },
+  getRebalance: {
+    path: "/collective.v1.Admin/GetRebalance" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetRebalanceRequest): Buffer => Buffer.from(GetRebalanceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetRebalanceRequest => GetRebalanceRequest.decode(value),
+    responseSerialize: (value: RebalanceStatus): Buffer => Buffer.from(RebalanceStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RebalanceStatus => RebalanceStatus.decode(value),
+  },
   /** Newest first, page by page. */
   listEvents: {
     path: "/collective.v1.Admin/ListEvents" as const,
@@ -8241,6 +8595,9 @@ export interface AdminServer extends UntypedServiceImplementation {
   removeNode: handleUnaryCall<RemoveNodeRequest, NodeHolding>;
   /** Begins a pass over all that the node holds, at full speed. NodeStatus says how far it is. */
   scrubNode: handleUnaryCall<ScrubNodeRequest, ScrubBegun>;
+  /** Evens out how much lies on each node, or says what that would move. */
+  rebalanceNodes: handleUnaryCall<RebalanceNodesRequest, RebalanceStatus>;
+  getRebalance: handleUnaryCall<GetRebalanceRequest, RebalanceStatus>;
   /** Newest first, page by page. */
   listEvents: handleUnaryCall<ListEventsRequest, Events>;
   getMaintenance: handleUnaryCall<GetMaintenanceRequest, Maintenance>;
@@ -8450,6 +8807,37 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ScrubBegun) => void,
+  ): ClientUnaryCall;
+  /** Evens out how much lies on each node, or says what that would move. */
+  rebalanceNodes(
+    request: RebalanceNodesRequest,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
+  ): ClientUnaryCall;
+  rebalanceNodes(
+    request: RebalanceNodesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
+  ): ClientUnaryCall;
+  rebalanceNodes(
+    request: RebalanceNodesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
+  ): ClientUnaryCall;
+  getRebalance(
+    request: GetRebalanceRequest,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
+  ): ClientUnaryCall;
+  getRebalance(
+    request: GetRebalanceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
+  ): ClientUnaryCall;
+  getRebalance(
+    request: GetRebalanceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RebalanceStatus) => void,
   ): ClientUnaryCall;
   /** Newest first, page by page. */
   listEvents(
@@ -8690,6 +9078,10 @@ export const EnrolmentClient = makeGenericClientConstructor(EnrolmentService, "c
 
 function base64FromBytes(arr: Uint8Array): string {
   return globalThis.Buffer.from(arr).toString("base64");
+}
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
