@@ -37,6 +37,8 @@ export interface CoordinatorProgramOptions {
   readonly onEvent: (what: string) => void;
   readonly promisedInodesMax: number | undefined;
   readonly upkeep: Upkeep;
+  /** Of each chunk, and none is acknowledged on fewer; undefined: the default. */
+  readonly replicas: number | undefined;
   /** The node that is to be emptied, by now. */
   readonly drains: () => NodeName | undefined;
   readonly judge: OrderJudge;
@@ -121,7 +123,7 @@ export class CoordinatorProgram implements Program {
     });
     const { nodes, data } = parts;
     if (nodes === undefined || data === undefined) throw new Error('The coordinator started without its nodes');
-    await setUp(core, upkeep);
+    await setUp(core, upkeep, this.#options.replicas);
     const settler = new ReplicaSettler({
       engine: core.engine,
       askChunks: (node, chunks) => links.askChunks(node, chunks),
@@ -176,13 +178,15 @@ export class CoordinatorProgram implements Program {
 }
 
 /** Clients of the simulation are trusted users of the root realm, whose rule is the one that the run has drawn. */
-async function setUp(core: CoordinatorCore, { trashSeconds }: Upkeep): Promise<void> {
+async function setUp(core: CoordinatorCore, { trashSeconds }: Upkeep, replicas: number | undefined): Promise<void> {
   await core.engine.run((tx) => {
     const uri = uriOf('client', 'any');
     if (tx.get(SUBJECTS, uri) !== undefined) return;
     const realms = [{ realm: ROOT_REALM, readOnly: false }];
     tx.put(SUBJECTS, { uri, admin: true, trusted: true, uid: 0, gid: 0, realms, created: tx.now }, uri);
     const realm = tx.get(REALMS, ROOT_REALM);
-    if (realm !== undefined) tx.put(REALMS, { ...realm, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
+    if (realm === undefined) return;
+    const rule = replicas === undefined ? {} : { replicas, minReplicas: replicas };
+    tx.put(REALMS, { ...realm, ...rule, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
   });
 }

@@ -17,6 +17,9 @@ export type Fault =
   | { readonly kind: 'sync fails'; readonly machine: string }
   | { readonly kind: 'disk full'; readonly machine: string; readonly freeBytes: number; readonly forMs: number }
   | { readonly kind: 'slow disk'; readonly machine: string; readonly times: number; readonly forMs: number }
+  | { readonly kind: 'disk dies'; readonly node: string; readonly downForMs: number }
+  | { readonly kind: 'bit rot'; readonly node: string }
+  | { readonly kind: 'node away'; readonly node: string; readonly forMs: number }
   | { readonly kind: 'client dies'; readonly client: number }
   | { readonly kind: 'partition'; readonly a: string; readonly b: string; readonly forMs: number }
   | { readonly kind: 'cut'; readonly a: string; readonly b: string }
@@ -41,7 +44,12 @@ const KINDS: readonly Fault['kind'][] = [
   'wall clock jumps',
 ];
 
+/** What the jobs in the background make good: only in runs of their own, with nodes enough. */
+const LASTING_KINDS: readonly Fault['kind'][] = ['disk dies', 'bit rot', 'node away'];
+
 const SAVING_PAUSE_MS = 300;
+/** Longer than it takes until a node that is away is given up. */
+const AWAY_MS = 20_000;
 
 export interface FaultTargets {
   readonly coordinator: string;
@@ -50,6 +58,8 @@ export interface FaultTargets {
   readonly clients: () => readonly string[];
   /** Clients save files: then all nodes lose their power when one has taken the place of another. */
   readonly saving: boolean;
+  /** Whether this node may lose bytes for good now; undefined: in this run none do. */
+  readonly mayHurt: ((node: string) => boolean) | undefined;
   /** Instead of those that are drawn. */
   readonly kinds: readonly Fault['kind'][] | undefined;
 }
@@ -64,7 +74,9 @@ export class FaultPlan {
     this.#random = streams('faults');
     this.#targets = targets;
     const drawn = KINDS.filter((kind) => randomBelow(streams(`fault ${kind}`), 3) === 0);
-    this.kinds = targets.kinds ?? (targets.saving ? ['power loss of all nodes after a rename'] : drawn);
+    const lasting = LASTING_KINDS.filter((kind) => randomBelow(streams(`fault ${kind}`), 3) > 0);
+    const usual = targets.mayHurt === undefined ? drawn : [...drawn, ...lasting];
+    this.kinds = targets.kinds ?? (targets.saving ? ['power loss of all nodes after a rename'] : usual);
     const meanPauseMs = pickOne(this.#random, [400, 1_500, 5_000]);
     this.#meanPauseMs = targets.saving ? SAVING_PAUSE_MS : meanPauseMs;
   }
@@ -99,6 +111,14 @@ export class FaultPlan {
           freeBytes: randomBelow(random, 2) * randomBelow(random, 10_000),
           forMs: randomUnit(random) * 5_000,
         };
+      case 'disk dies':
+      case 'bit rot': {
+        const node = pickOne(random, this.#targets.nodes);
+        if (this.#targets.mayHurt?.(node) !== true) return undefined;
+        return kind === 'bit rot' ? { kind, node } : { kind, node, downForMs: this.#downForMs() };
+      }
+      case 'node away':
+        return { kind, node: pickOne(random, this.#targets.nodes), forMs: AWAY_MS * (1 + randomUnit(random)) };
       case 'slow disk':
         return { kind, machine: this.#machine(), times: pickOne(random, [10, 100]), forMs: randomUnit(random) * 3_000 };
       case 'client dies':

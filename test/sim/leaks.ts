@@ -2,6 +2,7 @@
  * What must hold when nothing goes wrong any more and the jobs in the background have had their time (D2, D8): rows and disks
  * agree to the last chunk, everything that is named has its replicas, and nothing else is left anywhere.
  */
+import { CollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, type NodeName, ROOT_REALM } from '@collective/base/ids';
 import type { Engine } from '@collective/coordinator/engine/engine';
 import type { OperationRun } from '@collective/coordinator/engine/operation-run';
@@ -26,7 +27,7 @@ import {
 } from '@collective/coordinator/tables/tables';
 
 /** More than any run makes. */
-const ROWS_MAX = 10_000;
+export const ROWS_MAX = 10_000;
 
 export interface KeptRows {
   readonly wanted: number;
@@ -117,7 +118,7 @@ function wrongCounts({ inodes, blocks, chunks, usage }: KeptRows): string[] {
 }
 
 /** D8: every chunk that is named lies, stable and whole, on as many nodes as it should, and on none that was emptied. */
-function wrongReplicas({ chunks, wanted }: KeptRows, stores: readonly KeptStore[]): string[] {
+export function wrongReplicas({ chunks, wanted }: KeptRows, stores: readonly KeptStore[]): string[] {
   const wrong: string[] = [];
   const possible = Math.min(wanted, stores.filter(({ duty }) => duty !== 'draining').length);
   for (const [chunk, { references, replicas }] of chunks) {
@@ -145,6 +146,20 @@ function leaks({ chunks }: KeptRows, stores: readonly KeptStore[]): string[] {
       return isNamed ? [] : [`chunk ${chunk} lies on node ${node} and no row says so`];
     }),
   );
+}
+
+/** Chunks that no disk shows whole, read for once past everything that knows of damage already. */
+export async function unreadable(
+  chunks: Iterable<ChunkId>,
+  verify: (chunk: ChunkId) => Promise<unknown>,
+): Promise<ChunkId[]> {
+  const bad: ChunkId[] = [];
+  for (const chunk of chunks)
+    await verify(chunk).catch((error: unknown) => {
+      if (!(error instanceof CollectiveError)) throw error;
+      bad.push(chunk);
+    });
+  return bad;
 }
 
 export function keptStore(

@@ -7,7 +7,7 @@ import { type DiskOperation, type DiskVerdict, FakeDisk } from '@collective/base
 import { FakePlatter } from '@collective/base/disk/fake-platter';
 import { CollectiveError, errorChain } from '@collective/base/errors';
 import type { FakeClock, ProcessClock } from '@collective/base/fake-clock';
-import { type Random, randomBelow, randomUnit } from '@collective/base/random';
+import { pickOne, type Random, randomBelow, randomUnit } from '@collective/base/random';
 import type { Endpoint, Network } from './network.ts';
 import type { Trace } from './trace.ts';
 
@@ -46,21 +46,27 @@ const FAULTS_AT_START = ['disk_failed', 'no_space'];
 
 export class Machine {
   readonly name: string;
-  readonly platter = new FakePlatter({ capacityBytes: DISK_BYTES });
   /** Time of disk operations as a multiple of a good disk's: as a rule, and now. */
   usualSlowness = 1;
   slowness: number | undefined;
   readonly #options: MachineOptions;
+  #platter = new FakePlatter({ capacityBytes: DISK_BYTES });
   #life: Incarnation | undefined;
   #started = false;
   #stopBefore = Number.POSITIVE_INFINITY;
   #failSyncs = 0;
   #syncFailed = false;
   #downUntilMs = 0;
+  #awayUntilMs = 0;
+  #isRotten = false;
 
   constructor(options: MachineOptions) {
     this.#options = options;
     this.name = options.name;
+  }
+
+  get platter(): FakePlatter {
+    return this.#platter;
   }
 
   /** The program that runs now, if any. */
@@ -114,7 +120,10 @@ export class Machine {
       (error: unknown) => {
         if (this.#life !== life) return;
         trace.add(this.name, `cannot start: ${errorChain(error).join(': ')}`);
-        if (error instanceof CollectiveError && FAULTS_AT_START.includes(error.code)) life.die('its start failed');
+        // A store that says that its disk is bad gets another one, by hand.
+        if (error instanceof CollectiveError && error.code === 'store_damaged' && this.#isRotten)
+          this.diskDies(RESTART_AFTER_MS);
+        else if (error instanceof CollectiveError && FAULTS_AT_START.includes(error.code)) life.die('its start failed');
         else onBreach(new Error(`${this.name} cannot start: ${errorChain(error).join(': ')}`, { cause: error }));
       },
     );
@@ -130,6 +139,33 @@ export class Machine {
     this.#end('powerless', 'lost power', downForMs);
     this.platter.powerLoss(random);
     program.powerLoss?.(random);
+  }
+
+  /** The disk is lost for good: the program comes back on an empty one, which has another uuid. */
+  diskDies(downForMs: number): void {
+    this.#end('powerless', 'lost its disk', downForMs);
+    const { ignoreSyncs } = this.#platter;
+    this.#platter = new FakePlatter({ capacityBytes: DISK_BYTES });
+    this.#platter.ignoreSyncs = ignoreSyncs;
+    this.#isRotten = false;
+  }
+
+  /** A bit of what is stable in one of these files turns, unnoticed. */
+  rot(isRotten: (path: string) => boolean): void {
+    const { random, trace } = this.#options;
+    const files = this.#platter.files().filter(({ path, content }) => isRotten(path) && content.size > 0);
+    if (files.length === 0) return;
+    const { path, content } = pickOne(random, files);
+    const offset = randomBelow(random, content.size);
+    content.flipBit(offset, randomBelow(random, 8));
+    this.#isRotten = true;
+    trace.add(this.name, `a bit turns in ${path} at ${offset}`);
+  }
+
+  /** Nothing brings it back before. */
+  goAway(forMs: number): void {
+    this.#awayUntilMs = this.#options.world.elapsedMs + forMs;
+    this.#end('powerless', 'goes away', forMs);
   }
 
   /** SIGKILL right before the n-th change of the disk from now. */
@@ -155,6 +191,7 @@ export class Machine {
     this.slowness = undefined;
     this.#stopBefore = Number.POSITIVE_INFINITY;
     this.#failSyncs = 0;
+    if (this.#awayUntilMs > this.#options.world.elapsedMs) return;
     this.#downUntilMs = 0;
     if (this.#life !== undefined) setWallRight(this.#life.clock, this.#options.world);
     this.start();

@@ -4,6 +4,7 @@
  *   npm run sim -- --seed 4127 --steps 500 --trace      one seed, all lines
  *   npm run sim -- --seeds 1..300                       many, until one fails
  *   npm run sim -- --until-failure                      from a random seed on
+ *   npm run sim -- --disks-die --seeds 1..20            disks die and rot, nodes stay away
  *   npm run sim -- --break ignore-recall --seeds 1..50  a defect on purpose: which seed finds it?
  */
 import { parseArgs } from 'node:util';
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     'until-failure': { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
+    'disks-die': { type: 'boolean', default: false },
   },
 });
 
@@ -33,7 +35,13 @@ let failures = 0;
 for (const seed of seedsToRun()) {
   const beganMs = performance.now();
   const onLine = values.trace ? (line: string): void => console.log(line) : undefined;
-  const result = await simulate({ seed, steps: Number(values.steps), break: broken, onLine });
+  const result = await simulate({
+    seed,
+    steps: Number(values.steps),
+    break: broken,
+    disksDie: values['disks-die'],
+    onLine,
+  });
   report(result, performance.now() - beganMs);
   if (result.failure !== undefined) {
     failures++;
@@ -66,6 +74,6 @@ function report(result: SimulationResult, tookMs: number): void {
   console.log(`seed ${seed}: FAILED, ${facts}\n${failure.stack ?? failure.message}`);
   for (let cause = failure.cause; cause instanceof Error; cause = cause.cause) console.log(`caused by ${cause.stack}`);
   console.log(
-    `again: npm run sim -- --seed ${seed} --steps ${values.steps}${broken === undefined ? '' : ` --break ${broken}`} --trace`,
+    `again: npm run sim -- --seed ${seed} --steps ${values.steps}${broken === undefined ? '' : ` --break ${broken}`}${values['disks-die'] ? ' --disks-die' : ''} --trace`,
   );
 }

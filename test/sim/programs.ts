@@ -31,6 +31,11 @@ export function uriOf(role: 'coordinator' | 'node' | 'client', name: string): st
   return `spiffe://${TRUST_DOMAIN}/${role === 'coordinator' ? role : `${role}/${name}`}`;
 }
 
+/** Bits rot where a node keeps chunks; what else it keeps is small and read at once. */
+export function isChunkSegment(path: string): boolean {
+  return path.endsWith('.seg');
+}
+
 export class NodeProgram implements Program {
   readonly #network: Network;
   readonly #breaks: Breaks;

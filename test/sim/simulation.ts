@@ -11,14 +11,15 @@ import { pickOne, type Random, randomBelow } from '@collective/base/random';
 import type { Durability } from './actions.ts';
 import { type BreakName, Breaks, SHOWN_BY } from './breaks.ts';
 import { CoordinatorProgram } from './coordinator-program.ts';
+import { DiskLosses } from './disk-losses.ts';
 import { type Fault, FaultPlan } from './faults.ts';
 import { OrderJudge } from './judged-orders.ts';
-import { keptStore, readRows, whatIsLeft } from './leaks.ts';
+import { keptStore, ROWS_MAX, readRows, unreadable, whatIsLeft, wrongReplicas } from './leaks.ts';
 import { Machine, setWallRight } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
 import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
-import { COORDINATOR, connectClient, NodeProgram, uriOf } from './programs.ts';
+import { COORDINATOR, connectClient, isChunkSegment, NodeProgram, uriOf } from './programs.ts';
 import { type RandomStreams, randomStreams } from './random-streams.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
 import { Trace } from './trace.ts';
@@ -30,6 +31,8 @@ export interface SimulationOptions {
   /** Actions of all clients together. */
   readonly steps: number;
   readonly break?: BreakName;
+  /** Disks of nodes die for good and rot, and nodes stay away. */
+  readonly disksDie?: boolean;
   readonly onLine?: (line: string) => void;
 }
 
@@ -38,6 +41,8 @@ export interface SimulationResult {
   readonly steps: number;
   readonly virtualMs: number;
   readonly faults: number;
+  /** How often a disk died or a bit turned. */
+  readonly hurts: number;
   readonly hash: string;
   readonly failure: Error | undefined;
   /** The run was ended because it could not be judged any more. */
@@ -103,6 +108,7 @@ class Simulation {
   readonly #clientNames: string[];
   readonly #clients = new Map<string, LivingClient>();
   readonly #faults: FaultPlan;
+  readonly #losses: DiskLosses;
   #failure: Error | undefined;
   #undecided = false;
   #faultCount = 0;
@@ -126,14 +132,21 @@ class Simulation {
     this.#streams = streams;
     const random = streams('member');
     this.#random = random;
-    this.#saving = options.seed % SAVING_SEEDS === 0;
+    const disksDie = options.disksDie === true;
+    this.#saving = !disksDie && options.seed % SAVING_SEEDS === 0;
+    const replicas = disksDie ? 2 + randomBelow(streams('replicas'), 2) : undefined;
+    this.#losses = new DiskLosses(replicas ?? 1);
     this.#trace = new Trace(() => this.#clock.elapsedMs);
     this.#trace.onLine = options.onLine;
     this.#network = new Network({ clock: this.#clock, random: streams('network'), trace: this.#trace });
     this.#breaks = new Breaks(options.break);
     this.#upkeep = drawUpkeep(streams('upkeep'), options.steps);
-    // One more than there are replicas, where one is emptied.
-    const nodeCount = 2 + randomBelow(random, 2) + (this.#upkeep.drainAt === undefined ? 0 : 1);
+    // One more than there are replicas at least, where one is emptied, and one more to repair to.
+    const nodeCount =
+      2 +
+      randomBelow(random, 2) +
+      (this.#upkeep.drainAt === undefined ? 0 : 1) +
+      (replicas === undefined ? 0 : replicas - 1);
     const nodeNames = Array.from({ length: nodeCount }, (_, i) => `n${i + 1}` as NodeName);
     this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
     let start = emptyFileSystem();
@@ -167,6 +180,7 @@ class Simulation {
       onEvent: tell,
       promisedInodesMax: randomBelow(streams('share'), 4) === 0 ? SMALL_SHARE : undefined,
       upkeep: this.#upkeep,
+      replicas,
       drains: () => this.#drains(),
       judge: this.#judge,
     });
@@ -182,6 +196,7 @@ class Simulation {
       nodes: nodeNames,
       clients: () => [...this.#clients.values()].map(({ life }) => life.name),
       saving: this.#saving,
+      mayHurt: disksDie ? (node) => this.#losses.mayHurt(node) : undefined,
       kinds: options.break === undefined ? undefined : SHOWN_BY[options.break],
     });
   }
@@ -208,6 +223,7 @@ class Simulation {
       steps: steps - this.#stepsLeft,
       virtualMs: Math.round(this.#clock.elapsedMs),
       faults: this.#faultCount,
+      hurts: this.#losses.times,
       hash: this.#trace.hash,
       failure: this.#failure,
       undecided: this.#undecided,
@@ -227,6 +243,7 @@ class Simulation {
       while (this.#stepsLeft > 0 && !this.#isOver) {
         await this.#round();
         if (!this.#isOver) await this.#rest();
+        if (!this.#isOver) await this.#untilMended();
       }
       if (!this.#isOver) await this.#jobsEnd();
     } catch (error) {
@@ -306,6 +323,37 @@ class Simulation {
     this.#trace.add('run', 'waits for the jobs to come to an end');
     for (const { life } of this.#clients.values()) this.#endLife(life, 'killed');
     this.#clients.clear();
+    await this.#untilMended();
+    await this.#untilNothingIs(whatIsLeft);
+    if (this.#options.disksDie && !this.#isOver) await this.#readAll();
+    if (this.#isOver) return;
+    this.#trace.add('run', `the jobs are at their end: ${this.#judge.forgotten} chunks were forgotten`);
+    await this.#lookAtAll();
+  }
+
+  async #inTime<T>(what: string, result: Promise<T>): Promise<T | undefined> {
+    let outcome: { readonly value: T } | undefined;
+    result.then(
+      (value) => {
+        outcome = { value };
+      },
+      (error: unknown) => this.breach(asError(error, what)),
+    );
+    await this.#until(what, () => outcome !== undefined, REST_WITHIN_MS);
+    return outcome?.value;
+  }
+
+  /** Where disks die and rot: all that is stable has its replicas again, and what has rotted since was found (D8). */
+  async #untilMended(): Promise<void> {
+    if (!this.#losses.any) return;
+    this.#trace.add('run', 'waits until what disks have lost is made good');
+    // A pass may have begun before the last bit turned, and the one after it finds it.
+    await this.#clock.advance(2 * this.#upkeep.settings.scrubPeriodSeconds * 1_000);
+    await this.#untilNothingIs(wrongReplicas);
+    this.#losses.repaired();
+  }
+
+  async #untilNothingIs(wrong: typeof whatIsLeft): Promise<void> {
     let left: string[] = ['nobody has looked yet'];
     const untilMs = this.#clock.elapsedMs + JOBS_WITHIN_MS;
     while (left.length > 0 && !this.#isOver) {
@@ -314,29 +362,32 @@ class Simulation {
           `Not within ${JOBS_WITHIN_MS / 1000} s: ${left.length} things are left: ${left.slice(0, 20).join('; ')}; ${this.#coordinatorProgram.complaints}`,
         );
       await this.#clock.advance(JOBS_LOOK_MS);
-      left = await this.#left();
+      left = await this.#left(wrong);
     }
-    if (this.#isOver) return;
-    this.#trace.add('run', `the jobs are at their end: ${this.#judge.forgotten} chunks were forgotten`);
-    await this.#lookAtAll();
   }
 
-  async #left(): Promise<string[]> {
+  /** No bit that turned is left in what a disk holds. */
+  async #readAll(): Promise<void> {
+    for (const [node, { store }] of this.#nodePrograms) {
+      if (store === undefined) continue;
+      const bad = await this.#inTime(
+        `all of node ${node} is read`,
+        unreadable(store.list(undefined, ROWS_MAX), (chunk) => store.verify(chunk)),
+      );
+      if (bad !== undefined && bad.length > 0)
+        throw new Error(`Node ${node} holds what cannot be read, and nobody has found it: ${bad.join(' ')}`);
+    }
+  }
+
+  async #left(wrong: typeof whatIsLeft): Promise<string[]> {
     const { running } = this.#coordinatorProgram;
     if (running === undefined || !this.#machines.every((machine) => machine.serves)) return ['not all machines serve'];
-    let rows: Awaited<ReturnType<typeof readRows>> | undefined;
-    readRows(running.core.engine).then(
-      (read) => {
-        rows = read;
-      },
-      (error: unknown) => this.breach(asError(error, 'the look at all rows')),
-    );
-    await this.#until('all rows are read', () => rows !== undefined, REST_WITHIN_MS);
+    const rows = await this.#inTime('all rows are read', readRows(running.core.engine));
     if (rows === undefined) return ['the rows were not read'];
     const stores = [...this.#nodePrograms].flatMap(([node, { store }]) =>
       store === undefined ? [] : keptStore(node, node === this.#drains() ? 'draining' : 'active', store),
     );
-    return whatIsLeft(rows, stores);
+    return wrong(rows, stores);
   }
 
   /** In some runs the first node is to be emptied, from some action on. */
@@ -504,6 +555,15 @@ class Simulation {
       case 'sync fails':
         this.#machine(fault.machine).failNextSync();
         break;
+      case 'disk dies':
+        this.#nodeIsHurt(fault.node, (node) => node.diskDies(fault.downForMs));
+        break;
+      case 'bit rot':
+        this.#nodeIsHurt(fault.node, (node) => node.rot(isChunkSegment));
+        break;
+      case 'node away':
+        this.#machine(fault.node).goAway(fault.forMs);
+        break;
       case 'disk full': {
         const machine = this.#machine(fault.machine);
         machine.fillDisk(fault.freeBytes);
@@ -536,6 +596,15 @@ class Simulation {
         break;
       }
     }
+  }
+
+  /** What was stable stays on other nodes (D8); for what was only written the loss of a disk is as one of power. */
+  #nodeIsHurt(name: string, hurt: (node: Machine) => void): void {
+    this.#lookAtDisks();
+    this.#losses.hurt(name);
+    hurt(this.#machine(name));
+    const put = this.#history.mayComeYet;
+    this.#history.change((fs) => nodesLostPower(fs, put));
   }
 
   #powerLoss(machines: readonly Machine[], downForMs: number): void {
