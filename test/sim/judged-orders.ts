@@ -105,7 +105,7 @@ export class OrderJudge {
           const note = tx.get(ORPHAN_CHUNKS, place.node, place.disk, chunk);
           const why =
             whyNotForget({ place, row, garbage, note }) ??
-            (row !== undefined && row.references > 0 ? this.#whyNotSpare(chunk, row) : this.#whyNotDue(chunk, place));
+            (row !== undefined && !garbage?.condemned ? this.#whyNotSpare(chunk, row) : this.#whyNotDue(chunk, place));
           if (why !== undefined)
             this.#parts.onBreach(new Error(`Node ${place.node} is told to forget chunk ${chunk}: ${why}`));
         }
@@ -114,9 +114,10 @@ export class OrderJudge {
     );
   }
 
-  #whyNotSpare(chunk: ChunkId, { wanted, replicas }: ChunkRow): string | undefined {
+  /** Of garbage within its grace, which leaves a node that is emptied, one copy is enough. */
+  #whyNotSpare(chunk: ChunkId, { references, wanted, replicas }: ChunkRow): string | undefined {
     const read = replicas.filter(({ node }) => this.#read.has(`${chunk} ${node}`)).length;
-    return read < Math.min(wanted, replicas.length)
+    return read < Math.min(references > 0 ? wanted : 1, replicas.length)
       ? `of ${replicas.length} other copies of ${wanted} that it should have ${read} were read`
       : undefined;
   }
