@@ -448,6 +448,8 @@ export interface MemberStatus {
   readonly replication: {
     readonly replicas: number;
     readonly underReplicated: number;
+    /** Nodes or rules have changed since all chunks were looked at: more may be short than is said here. */
+    readonly counting: boolean;
     readonly unstable: number;
     /** Lost before they were stable: their blocks got back their earlier content. */
     readonly lost: number;

@@ -94,12 +94,15 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
           clock,
           engine,
           events: {
-            diskLost: (node, lost, found) =>
+            diskLost: (node, lost, found) => {
               events.record('disk-lost', `Node ${node} came with another disk: what lay on the old one is lost there`, {
                 node,
                 lost,
                 found,
-              }),
+              });
+              // Whoever reads the event finds that its chunks are being counted.
+              parts.background?.nodesChanged();
+            },
             nodeCame: (node) => {
               logger.info({ node }, 'node ready');
               parts.background?.nodeCame(node);
@@ -195,7 +198,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
         events,
         orders,
         isConnected: (node) => links.isConnected(node),
-        onDuty: () => background.dutyChanged(),
+        onDuty: () => background.nodesChanged(),
       }),
       orders,
       background,

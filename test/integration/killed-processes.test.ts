@@ -29,7 +29,7 @@ describe('processes that are killed', () => {
       member = await RunningMember.start();
       const session = await member.connect();
       await session.files.mkdir('/up');
-      const uploads = new Uploads(session, '/up', 160 * MiB);
+      using uploads = new Uploads(session, '/up', 160 * MiB);
       await until(
         () => uploads.storedBytes > 40 * MiB,
         'a quarter is stored',
@@ -66,7 +66,7 @@ describe('processes that are killed', () => {
       member = await RunningMember.start();
       const session = await member.connect();
       await session.files.mkdir('/up');
-      const uploads = new Uploads(session, '/up', 160 * MiB);
+      using uploads = new Uploads(session, '/up', 160 * MiB);
       for (const share of [1, 2, 3]) {
         await until(
           () => uploads.storedBytes > share * 30 * MiB,
@@ -101,7 +101,7 @@ describe('processes that are killed', () => {
       member = await RunningMember.start();
       const session = await member.connect({ reconnectWithinMs: 1_000 });
       await session.files.mkdir('/up');
-      const uploads = new Uploads(session, '/up', 400 * MiB);
+      using uploads = new Uploads(session, '/up', 400 * MiB);
       const made: string[] = [];
       await until(
         async () => {
@@ -225,7 +225,7 @@ describe('processes that are killed', () => {
       member = await RunningMember.start();
       const session = await member.connect();
       await session.files.mkdir('/up');
-      const uploads = new Uploads(session, '/up', 240 * MiB);
+      using uploads = new Uploads(session, '/up', 240 * MiB);
       for (const [share, part] of [
         [1, member.node('node-1')],
         [2, member.coordinator],

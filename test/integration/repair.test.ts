@@ -162,7 +162,7 @@ describe('a node that is to go', () => {
     const session = await start(3);
     const files = await store(session, 16, 400);
     await session.files.mkdir('/load');
-    const uploads = new Uploads(session, '/load', 40 * MiB);
+    using uploads = new Uploads(session, '/load', 40 * MiB);
     await until(() => uploads.storedBytes > 4 * MiB, 'the load is under way', 30_000);
 
     await assert.rejects(session.admin.removeNode('node-2'), isBusy);

@@ -17,7 +17,7 @@ export interface Upload {
   outcome: 'under way' | 'acknowledged' | CollectiveError;
 }
 
-/** Runs until `stop` is called. */
+/** Runs until `stop` is called, or until it goes out of scope. */
 export class Uploads {
   readonly all: Upload[] = [];
   storedBytes = 0;
@@ -53,6 +53,11 @@ export class Uploads {
       () => JSON.stringify(this.all.filter(({ outcome }) => outcome === 'under way')),
     );
     await this.#ended;
+  }
+
+  /** For a test that fails: nothing more is begun. */
+  [Symbol.dispose](): void {
+    this.#stopped = true;
   }
 
   async #smallOnes(from: number): Promise<void> {

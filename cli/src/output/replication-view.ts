@@ -19,6 +19,7 @@ export function replicationLines({
   if (unstable > 0) parts.push(`${atLeast(unstable)} not yet reported stable`);
   if (unreadable > 0) parts.push(`${atLeast(unreadable)} WITHOUT A SOUND COPY`);
   if (lost > 0) parts.push(`${lost} LOST`);
+  if (replication.counting) parts.push('nodes or rules have changed: all chunks are being looked at again');
   const lines: [string, string][] = [['Replication', parts.join(', ')]];
   if (replication.bytesToRepair > 0 || underReplicated + toMove > 0) lines.push(['Repair', repairText(replication)]);
   for (const { chunks, says } of waiting) lines.push(['Waiting', `${chunks} chunks: ${says}`]);

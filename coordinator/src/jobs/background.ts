@@ -194,9 +194,9 @@ export class Background implements AsyncDisposable {
     if (this.#garbage.figures.waitsFor.has(node)) this.#collecting.poke();
   }
 
-  /** An administrator has given a node another duty, and waits for what comes of it. */
-  dutyChanged(): void {
-    this.#replicas.dutyChanged();
+  /** A node has another duty or another disk: it is looked at now. */
+  nodesChanged(): void {
+    this.#replicas.nodesChanged();
   }
 
   /** Compares all nodes that are there, and looks which orphans are due. */

@@ -332,9 +332,12 @@ test('D8: a drain begins when it is ordered, not with the next look at the nodes
   await scene.wantReplicas(1);
   await scene.world.clock.advance(60_000);
   scene.set('n1', { duty: 'draining' });
-  scene.background.dutyChanged();
+  assert.equal(scene.background.replicas.counting, false);
+  scene.background.nodesChanged();
+  assert.equal(scene.background.replicas.counting, true, 'what is short is not noted yet');
   await scene.world.clock.advance(300);
   assert.equal(scene.given('fetch').length, 1);
+  assert.equal(scene.background.replicas.counting, false);
 });
 
 test('D8: no copy is made for a node that has just given the chunk up', async () => {

@@ -72,6 +72,8 @@ export interface ReplicaFigures {
   readonly bytesPerSecond: number;
   /** What lies on each node by the rows: as of the last whole walk, without what has moved away since. */
   readonly loads: ReadonlyMap<NodeName, NodeLoad>;
+  /** Nodes or rules have changed since the last whole walk began: more may be short than is noted. */
+  readonly counting: boolean;
 }
 
 const NOTHING: NodeLoad = { chunks: 0, bytes: 0 };
@@ -91,6 +93,9 @@ export class ReplicaKeeping implements Disposable {
   readonly #misplaced: MisplacedChunks;
   readonly #nodeBackoffs: Backoffs<NodeName>;
   readonly #pace: PaceMeter;
+  /** What asked for a walk over all chunks so far, and how much of it the last whole one has seen. */
+  #asked = 0;
+  #answered = 0;
   /** Since the last whole walk. */
   readonly #movedAway = new Map<NodeName, NodeLoad>();
 
@@ -127,7 +132,9 @@ export class ReplicaKeeping implements Disposable {
       onLost: (named, inAll) => this.#tellLost(named, inAll),
     });
     this.#surveying = keep('survey', SURVEY_EVERY_MS, async (round) => {
+      const asked = this.#asked;
       await this.#survey.work(round);
+      this.#answered = asked;
       this.#movedAway.clear();
       // What it noted is under way; what cannot be done is counted by a look at all.
       this.#lookAtAll({ forgives: false });
@@ -164,7 +171,7 @@ export class ReplicaKeeping implements Disposable {
         return nodes.picture(settings().repairAfterSeconds);
       },
       wasDeaf: () => nodes.wasDeaf(),
-      onJudgementChanged: () => pokeAfter(SURVEY_AFTER_MS, this.#surveying),
+      onJudgementChanged: () => this.#askForSurvey(SURVEY_AFTER_MS),
       onMorePossible: () => this.#lookAtAll({ forgives: true }),
       onGivenUp: ({ name, awayForMs }) =>
         parts.event(
@@ -183,15 +190,15 @@ export class ReplicaKeeping implements Disposable {
       picture: () => this.#watch.seen,
       isUnderWay: (chunk) => this.#mover.isUnderWay(chunk),
       onFound: () => pokeAfter(REPAIR_AFTER_MS, this.#repairing),
-      onTooMany: () => pokeAfter(SURVEY_AFTER_MS, this.#surveying),
+      onTooMany: () => this.#askForSurvey(SURVEY_AFTER_MS),
     });
     engine.watch(CHUNKS, (key, row) => this.#misplaced.noted(key, row));
     engine.watch(REPAIR_ORDER, (key, row) => {
       this.#repair.noted(key, row);
       pokeAfter(REPAIR_AFTER_MS, this.#repairing);
     });
-    engine.watch(REALMS, () => pokeAfter(SURVEY_AFTER_MS, this.#surveying));
-    pokeAfter(FIRST_SURVEY_AFTER_MS, this.#surveying);
+    engine.watch(REALMS, () => this.#askForSurvey(SURVEY_AFTER_MS));
+    this.#askForSurvey(FIRST_SURVEY_AFTER_MS);
     // What an earlier start has left.
     this.#repairing.poke();
   }
@@ -202,10 +209,10 @@ export class ReplicaKeeping implements Disposable {
     this.#stop.abort();
   }
 
-  /** Nobody waits for the next look, nor for further changes: somebody has said what is to be done. */
-  dutyChanged(): void {
+  /** A duty or a disk: nobody waits for the next look, nor for further changes. */
+  nodesChanged(): void {
     this.#watch.look();
-    this.#parts.pokeAfter(0, this.#surveying);
+    this.#askForSurvey(0);
   }
 
   /** A node has registered or reported. */
@@ -224,6 +231,11 @@ export class ReplicaKeeping implements Disposable {
     return this.#rebalance.plan(this.#stop.signal);
   }
 
+  #askForSurvey(afterMs: number): void {
+    this.#asked += 1;
+    this.#parts.pokeAfter(afterMs, this.#surveying);
+  }
+
   get figures(): ReplicaFigures {
     const { loads, ...survey } = this.#survey.figures;
     return {
@@ -232,6 +244,7 @@ export class ReplicaKeeping implements Disposable {
       mover: this.#mover.figures,
       rebalance: this.#rebalance.figures,
       bytesPerSecond: this.#pace.perSecond,
+      counting: this.#answered < this.#asked,
       loads: new Map(
         [...loads].map(([node, { chunks, bytes }]) => {
           const moved = this.#movedAway.get(node) ?? NOTHING;

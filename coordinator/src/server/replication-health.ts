@@ -12,7 +12,7 @@ const COUNTED_MAX = 10_000;
 
 export async function replicationHealth(state: MemberState): Promise<ReplicationHealth> {
   const { core, nodes, background, events } = state;
-  const { repair, mover, bytesPerSecond } = background.replicas;
+  const { repair, mover, bytesPerSecond, counting } = background.replicas;
   const counted = await core.engine.run((tx) => {
     const notes = (sound: number): number => {
       const prefix = REPAIR_ORDER.prefix + String.fromCharCode(sound);
@@ -39,6 +39,7 @@ export async function replicationHealth(state: MemberState): Promise<Replication
     repairedBytes: mover.copiedBytes,
     waiting: waitingChunks(repair.left),
     failure: repair.failure ?? '',
+    counting,
   };
 }
 

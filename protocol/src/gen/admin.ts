@@ -73,6 +73,8 @@ export interface ReplicationHealth {
   waiting: WaitingChunks[];
   /** of the last copy that failed; empty: none did */
   failure: string;
+  /** nodes or rules have changed since all chunks were looked at: more may be short than is said here */
+  counting: boolean;
 }
 
 export interface WaitingChunks {
@@ -1114,6 +1116,7 @@ function createBaseReplicationHealth(): ReplicationHealth {
     repairedBytes: 0,
     waiting: [],
     failure: "",
+    counting: false,
   };
 }
 
@@ -1151,6 +1154,9 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     }
     if (message.failure !== "") {
       writer.uint32(90).string(message.failure);
+    }
+    if (message.counting !== false) {
+      writer.uint32(96).bool(message.counting);
     }
     return writer;
   },
@@ -1256,6 +1262,14 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
             message.failure = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.counting = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1303,6 +1317,9 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     if (message.failure !== "") {
       obj.failure = message.failure;
     }
+    if (message.counting !== false) {
+      obj.counting = message.counting;
+    }
     return obj;
   },
 
@@ -1322,6 +1339,7 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     message.repairedBytes = object.repairedBytes ?? 0;
     message.waiting = object.waiting?.map((e) => WaitingChunks.fromPartial(e)) || [];
     message.failure = object.failure ?? "";
+    message.counting = object.counting ?? false;
     return message;
   },
 };

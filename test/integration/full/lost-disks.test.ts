@@ -18,7 +18,7 @@ const SPARSE_BYTES = 2 * GiB;
 /** Pieces of data in each sparse file, far from each other. */
 const PIECES = 40;
 const PIECE_BYTES = 100 * KiB;
-const REPAIRED_WITHIN_MS = 600_000;
+const REPAIRED_WITHIN_MS = 300_000;
 /** Short, so that nobody waits for ten minutes; longer than a start. */
 const REPAIR_AFTER_SECONDS = 10;
 const clock = new SystemClock();
@@ -36,7 +36,7 @@ test('D8: two of five nodes lose their disks one after the other during load, an
   await session.files.mkdir('/sparse');
   await session.files.mkdir('/load');
   for (let file = 0; file < SPARSE_FILES; file++) await writeSparse(session, file);
-  const uploads = new Uploads(session, '/load', 200 * MiB);
+  using uploads = new Uploads(session, '/load', 200 * MiB);
 
   // The first is gone for good, the second comes back with an empty disk.
   for (const lost of ['node-2', 'node-4']) {
@@ -60,6 +60,7 @@ test('D8: two of five nodes lose their disks one after the other during load, an
     await member.untilStatus(
       ({ replication, nodes }) =>
         replication.underReplicated === 0 &&
+        !replication.counting &&
         nodes.every(({ name, state }) => state === (name === 'node-2' ? 'away' : 'ready')),
       `all chunks have their replicas again without the disk of ${lost}`,
       REPAIRED_WITHIN_MS,
@@ -79,7 +80,10 @@ test('D8: two of five nodes lose their disks one after the other during load, an
   assert.equal(replication.lost, 0);
   for (const path of ['/sparse/0', '/sparse/9', ...uploads.all.slice(0, 300).map((upload) => upload.path)]) {
     const report = await after.files.verify(path);
-    assert.deepEqual([report.bad, report.lost, report.replicas], [[], 0, 2 * report.chunks], path);
+    // The places on the node that is gone are kept: it may come back.
+    const bad = report.bad.filter(({ node }) => node !== 'node-2');
+    const good = report.replicas - report.bad.length;
+    assert.deepEqual([bad, report.lost, good], [[], 0, 2 * report.chunks], path);
   }
   t.diagnostic(`${uploads.all.length} files were stored meanwhile`);
 });

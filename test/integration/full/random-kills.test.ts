@@ -32,7 +32,7 @@ test('D2, D3, D8, M5: ten minutes of random kills, stops and hangs of all proces
   // Everything that the member does by itself is done all the time: a node that is away for a moment is given up.
   await session.admin.setMaintenance({ repairAfterSeconds: 2, garbageGraceSeconds: 0, scrubPeriodSeconds: 3_600 });
   await session.files.mkdir('/up');
-  const uploads = new Uploads(session, '/up', 600 * MiB);
+  using uploads = new Uploads(session, '/up', 600 * MiB);
   const load = await MixedLoad.start(session, '/load', 6, seed);
   const stop = new AbortController();
   const made: string[] = [];
