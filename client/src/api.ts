@@ -468,6 +468,9 @@ export interface MemberStatus {
     readonly failure: string;
   };
   readonly garbage: GarbageStatus;
+  /** Of the disk that holds the metadata; 0: not known. */
+  readonly metadataCapacityBytes: number;
+  readonly metadataFreeBytes: number;
   /** What the member does by itself. */
   readonly jobs: readonly JobStatus[];
   readonly certificates: readonly {

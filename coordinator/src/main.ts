@@ -95,7 +95,18 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
   const admin = new AdminService({
     engine,
     enrolment,
-    status: () => gatherStatus({ clock, state, garbage, trust, member, trustDomain, version, started }),
+    status: () =>
+      gatherStatus({
+        clock,
+        state,
+        diskSpace: () => disk.space(),
+        garbage,
+        trust,
+        member,
+        trustDomain,
+        version,
+        started,
+      }),
     createRealm: (request, caller) => state.core.createRealm(request, caller),
     dissolveRealm: (path, caller) => state.core.dissolveRealm(path, caller),
     setRealm: (request) => state.core.setRealm(request),
@@ -138,7 +149,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       : parts.use(
           await HealthServer.listen({
             ...options.health,
-            registry: coordinatorMetrics(state),
+            registry: coordinatorMetrics(state, () => disk.space()),
             live: () => failure?.message,
             ready: () => failure?.message ?? (stopping ? 'stopping' : undefined),
           }),

@@ -87,6 +87,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     ...replicationLines(status),
     ['Garbage', garbageText(status.garbage)],
     ['Scrub', scrubLine(status.nodes, now)],
+    ['Metadata', `${formatByteSize(status.metadataFreeBytes)} left on the coordinator's disk`],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
   const width = Math.max(...lines.map(([key]) => key.length)) + 2;

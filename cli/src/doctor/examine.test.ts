@@ -33,6 +33,8 @@ const STATUS = {
   certificates: [{ subject: 'CN=ca', issuer: '', kind: 'ca', notAfter: at(NOW_S + 3_000 * DAY_S) }],
   replication: { replicas: 10, underReplicated: 0, unstable: 0, lost: 0 },
   events: [],
+  metadataCapacityBytes: 1e11,
+  metadataFreeBytes: 5e10,
 } as unknown as MemberStatus;
 
 const MAINTENANCE: MaintenanceSettings = {
@@ -266,4 +268,17 @@ for (const { name, facts, level, about, says, todo } of CASES) {
 test('who may not ask for settings is not told about backups', () => {
   const about = examine({ ...WELL, maintenance: undefined, lastBackupMs: undefined }).map((finding) => finding.about);
   assert.ok(!about.includes('backup') && !about.includes('garbage'));
+});
+
+test('little room on the disk of the coordinator is found before it is full', () => {
+  const about = (metadataFreeBytes: number): string[] =>
+    examine({ ...WELL, ...withStatus({ metadataFreeBytes }) }).flatMap(({ about, level }) =>
+      about === 'metadata' ? [level] : [],
+    );
+  assert.deepEqual([about(3e9), about(1e9), about(1e8)], [[], ['warning'], ['problem']]);
+  const unknown = examine({ ...WELL, ...withStatus({ metadataCapacityBytes: 0, metadataFreeBytes: 0 }) });
+  assert.ok(
+    unknown.every((finding) => finding.about !== 'metadata'),
+    'an older coordinator does not say',
+  );
 });

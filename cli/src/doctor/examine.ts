@@ -48,6 +48,8 @@ const CERTIFICATE_SOON_MS = 7 * DAY_MS;
 const CA_SOON_MS = 90 * DAY_MS;
 const HEARTBEAT_LATE_MS = 5_000;
 const FREE_SHARE_LOW = 0.1;
+const METADATA_FREE_LOW_BYTES = 2 * 1024 ** 3;
+const METADATA_FREE_LEAST_BYTES = 256 * 1024 ** 2;
 const BACKUP_OLD_MS = 7 * DAY_MS;
 
 export function examine(facts: Facts): Finding[] {
@@ -61,6 +63,7 @@ export function examine(facts: Facts): Finding[] {
     ...certificates(facts, status),
     ...status.nodes.flatMap((node) => nodeFindings(facts, status, node)),
     ...noNodes(status),
+    ...metadataDisk(status),
     replication(status),
     ...maintenance(facts),
     ...backup(facts),
@@ -205,6 +208,19 @@ function noNodes(status: MemberStatus): Finding[] {
       about: 'nodes',
       says: 'no storage node has ever registered',
       todo: 'Start one: collective token create --for node/NAME, then collective node --token ...',
+    },
+  ];
+}
+
+/** Without room the coordinator ends, and the member with it: also what would make room, as removing files, then has to wait. */
+function metadataDisk({ metadataCapacityBytes, metadataFreeBytes }: MemberStatus): Finding[] {
+  if (metadataCapacityBytes === 0 || metadataFreeBytes >= METADATA_FREE_LOW_BYTES) return [];
+  return [
+    {
+      level: metadataFreeBytes < METADATA_FREE_LEAST_BYTES ? 'problem' : 'warning',
+      about: 'metadata',
+      says: `only ${formatByteSize(metadataFreeBytes)} are left on the coordinator's disk: when it is full, nothing can be changed any more`,
+      todo: 'Make room there now, or give it a larger disk; docs/operating/starts.md says what happens otherwise.',
     },
   ];
 }

@@ -1,4 +1,5 @@
 /** What a coordinator tells Prometheus: read from its parts when somebody looks, so that the hot path counts nothing twice. */
+import type { DiskSpace } from '@collective/base/disk';
 import type { NodeStatus } from '@collective/protocol/gen/admin';
 import { Gauge, Registry } from 'prom-client';
 import type { Background } from '../jobs/background.ts';
@@ -6,8 +7,16 @@ import type { KeeperFigures } from '../jobs/keeper.ts';
 import type { ReplicaFigures } from '../jobs/replica-keeping.ts';
 import type { MemberState } from '../member-state.ts';
 
-export function coordinatorMetrics(state: MemberState): Registry {
+export function coordinatorMetrics(state: MemberState, diskSpace: () => Promise<DiskSpace>): Registry {
   const registry = new Registry();
+  new Gauge({
+    name: 'collective_coordinator_disk_free_bytes',
+    help: 'Room that is left on the disk that holds the metadata',
+    registers: [registry],
+    async collect() {
+      this.set((await diskSpace()).freeBytes);
+    },
+  });
   const gauge = (name: string, help: string, read: () => number): void => {
     new Gauge({
       name: `collective_coordinator_${name}`,

@@ -1,5 +1,6 @@
 /** The answer to "how is this member": figures gathered from the parts that know them (D8: also what is not well). */
 import type { Clock, Timestamp } from '@collective/base/clock';
+import type { DiskSpace } from '@collective/base/disk';
 import type { CertificateStatus, JobStatus, Status } from '@collective/protocol/gen/admin';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import type { KeeperFigures } from '../jobs/keeper.ts';
@@ -10,6 +11,8 @@ import { replicationHealth, withDrain } from './replication-health.ts';
 export interface StatusParts {
   readonly clock: Clock;
   readonly state: MemberState;
+  /** Of the disk that holds the metadata. */
+  diskSpace(): Promise<DiskSpace>;
   readonly garbage: Pick<GarbageAdmin, 'status'>;
   readonly trust: Trust;
   readonly member: string;
@@ -22,6 +25,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
   const { state, clock } = parts;
   const { engine } = state.core;
   const replication = await replicationHealth(state);
+  const metadata = await parts.diskSpace();
   const nodes = state.nodes.status().map((node) => withDrain(node, state.background.replicas));
   const space = state.nodes.space();
   const { directories, inodes, trashBytes, trashInodes: trashFiles } = engine.totalUsage;
@@ -46,6 +50,8 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     time: clock.now(),
     events: state.events.latest.map((event) => ({ ...event, details: { ...event.details } })),
     garbage: await parts.garbage.status(),
+    metadataCapacityBytes: metadata.capacityBytes,
+    metadataFreeBytes: metadata.freeBytes,
     jobs: state.background.figures.map((figures) => jobStatus(figures, clock.bootMs())),
   };
 }

@@ -47,7 +47,12 @@ export interface Status {
   /** and directories */
   trashFiles: number;
   jobs: JobStatus[];
-  garbage: GarbageStatus | undefined;
+  garbage:
+    | GarbageStatus
+    | undefined;
+  /** Of the disk that holds the metadata. */
+  metadataCapacityBytes: number;
+  metadataFreeBytes: number;
 }
 
 export interface ReplicationHealth {
@@ -735,6 +740,8 @@ function createBaseStatus(): Status {
     trashFiles: 0,
     jobs: [],
     garbage: undefined,
+    metadataCapacityBytes: 0,
+    metadataFreeBytes: 0,
   };
 }
 
@@ -802,6 +809,12 @@ export const Status: MessageFns<Status> = {
     }
     if (message.garbage !== undefined) {
       GarbageStatus.encode(message.garbage, writer.uint32(170).fork()).join();
+    }
+    if (message.metadataCapacityBytes !== 0) {
+      writer.uint32(176).uint64(message.metadataCapacityBytes);
+    }
+    if (message.metadataFreeBytes !== 0) {
+      writer.uint32(184).uint64(message.metadataFreeBytes);
     }
     return writer;
   },
@@ -987,6 +1000,22 @@ export const Status: MessageFns<Status> = {
             message.garbage = GarbageStatus.decode(reader, reader.uint32());
             continue;
           }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.metadataCapacityBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.metadataFreeBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1064,6 +1093,12 @@ export const Status: MessageFns<Status> = {
     if (message.garbage !== undefined) {
       obj.garbage = GarbageStatus.toJSON(message.garbage);
     }
+    if (message.metadataCapacityBytes !== 0) {
+      obj.metadataCapacityBytes = Math.round(message.metadataCapacityBytes);
+    }
+    if (message.metadataFreeBytes !== 0) {
+      obj.metadataFreeBytes = Math.round(message.metadataFreeBytes);
+    }
     return obj;
   },
 
@@ -1099,6 +1134,8 @@ export const Status: MessageFns<Status> = {
     message.garbage = (object.garbage !== undefined && object.garbage !== null)
       ? GarbageStatus.fromPartial(object.garbage)
       : undefined;
+    message.metadataCapacityBytes = object.metadataCapacityBytes ?? 0;
+    message.metadataFreeBytes = object.metadataFreeBytes ?? 0;
     return message;
   },
 };
