@@ -14,6 +14,7 @@ const allowed = [
   ['cli imports client', 'cli/src/main.ts', "import { connect } from '@collective/client';"],
   ['cli starts a server', 'cli/src/commands/node.ts', "await import('@collective/node/main');"],
   ['test imports servers', 'test/integration/a.test.ts', "import { main } from '@collective/coordinator/main';"],
+  ['test uses the lab', 'test/apiserver/a.test.ts', "import { findTools } from '@collective/hack/kind/tool-cache';"],
   ['anyone imports a library', 'base/src/log.ts', "import pino from 'pino';\nimport { open } from 'node:fs/promises';"],
   ['a name in a string is no import', 'base/src/a.ts', 'export const text = "import x from \'@collective/node\'";'],
   ['a name in a comment is no import', 'base/src/a.ts', "// import x from '@collective/node'\nexport {};"],

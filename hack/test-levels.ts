@@ -1,11 +1,12 @@
 // Which tests exist and on which level each stands: beside the source (unit), several rooms in one simulated process (sim),
 // or real processes of a member (integration). A level says how much runs, not how long it may take. What takes minutes and
-// tens of gigabytes is a level of its own (full), which runs only when it is asked for.
+// tens of gigabytes is a level of its own (full), which runs only when it is asked for; so does what needs programs that must
+// be built first (apiserver).
 
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
-export const TEST_LEVELS = ['unit', 'sim', 'integration', 'full'] as const;
+export const TEST_LEVELS = ['unit', 'sim', 'integration', 'apiserver', 'full'] as const;
 export const DEFAULT_LEVELS: readonly TestLevel[] = ['unit', 'sim', 'integration'];
 export type TestLevel = (typeof TEST_LEVELS)[number];
 
@@ -23,6 +24,7 @@ export function findTestFiles(root: string, folders: readonly string[]): string[
 export function levelOf(path: string): TestLevel {
   if (path.startsWith('test/integration/full/')) return 'full';
   if (path.startsWith('test/integration/')) return 'integration';
+  if (path.startsWith('test/apiserver/')) return 'apiserver';
   if (path.startsWith('test/sim/')) return 'sim';
   return 'unit';
 }

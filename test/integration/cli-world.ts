@@ -11,10 +11,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { sleep } from '@collective/base/clock';
 import { SystemClock } from '@collective/base/system-clock';
 import { run } from '@collective/cli/run';
 import { testShell } from '@collective/cli/shell-for-tests';
+import { until } from '../until.ts';
+
+export { until };
 
 const MAIN = fileURLToPath(import.meta.resolve('@collective/cli/main'));
 const COMPILED = join(import.meta.dirname, '../../node_modules/.cache/collective-compiled');
@@ -200,19 +202,6 @@ export class UpProcess {
     this.child.kill(signal);
     const [exit] = (await ended) as [number | null];
     return { exit, tookMs: clock.bootMs() - startedMs };
-  }
-}
-
-export async function until(
-  level: () => boolean | Promise<boolean>,
-  what: string,
-  withinMs: number,
-  state: () => string = () => '',
-): Promise<void> {
-  const startedMs = clock.bootMs();
-  while (!(await level())) {
-    assert.ok(clock.bootMs() - startedMs < withinMs, `waited ${withinMs} ms until ${what}; last seen:\n${state()}`);
-    await sleep(clock, 25);
   }
 }
 

@@ -8,9 +8,10 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { crc32 } from '@collective/base/crc';
 import { SERVER_EXIT } from '@collective/base/lifecycle';
 import { until } from './cli-world.ts';
+import { freePorts } from './free-ports.ts';
 import { PartProcess } from './part-process.ts';
 import { seededFile } from './random-file.ts';
-import { freePorts, RunningMember } from './running-member.ts';
+import { RunningMember } from './running-member.ts';
 
 const ENDS_WITHIN_MS = 45_000;
 

@@ -3,7 +3,6 @@
  * of which can be killed and started again. Disposing it ends them all. When a test fails, `printLogs` shows what they said.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemRandom } from '@collective/base/random';
@@ -11,6 +10,7 @@ import { SystemClock } from '@collective/base/system-clock';
 import { type ConnectOptions, connect, connectAdmin, type Member, type MemberStatus } from '@collective/client';
 import { initialiseMember } from '@collective/coordinator/bootstrap';
 import { until } from './cli-world.ts';
+import { freePorts } from './free-ports.ts';
 import { PartProcess } from './part-process.ts';
 
 const clock = new SystemClock();
@@ -188,24 +188,4 @@ export function describeStatus({ nodes, replication, sessions, epoch }: MemberSt
     undefined,
     1,
   );
-}
-
-/** Below the range from which the kernel takes ports for outgoing connections, so that a part finds its own again. */
-export async function freePorts(count: number): Promise<number[]> {
-  const free: number[] = [];
-  let port = 10_000 + ((process.pid * 131 + Math.floor(clock.bootMs())) % 20_000);
-  for (let tries = 0; free.length < count; tries++) {
-    if (tries > 2_000) throw new Error('Find free ports: too few in 2000 tries');
-    if (await isFree(port)) free.push(port);
-    port = port >= 31_000 ? 10_000 : port + 1;
-  }
-  return free;
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(true)));
-  });
 }

@@ -1,0 +1,182 @@
+/**
+ * What a test says to an apiserver: plain objects over HTTPS with one client certificate. It knows nothing of types, so that
+ * a test sees every field as the server has it. The resource name of a kind is asked from the server once.
+ */
+import assert from 'node:assert/strict';
+import { Agent, request } from 'node:https';
+import { until } from '../until.ts';
+
+const ANSWER_WITHIN_MS = 30_000;
+const LEVEL_WITHIN_MS = 60_000;
+const FIELD_MANAGER = 'test';
+
+export interface KubeObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid?: string;
+    readonly resourceVersion?: string;
+    readonly generation?: number;
+    readonly deletionTimestamp?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly finalizers?: readonly string[];
+  };
+  readonly [field: string]: unknown;
+}
+
+/** Names an object: enough of it to ask for the rest. */
+export type KubeReference = Pick<KubeObject, 'apiVersion' | 'kind' | 'metadata'>;
+
+export interface ApiAccess {
+  readonly url: string;
+  readonly caPem: string;
+  readonly certificatePem: string;
+  readonly keyPem: string;
+}
+
+export class ApiError extends Error {
+  readonly status: number;
+  /** As the server names it: NotFound, Forbidden, Invalid, Conflict. */
+  readonly reason: string;
+
+  constructor(what: string, status: number, reason: string, message: string) {
+    super(`${what}: ${status} ${reason}: ${message}`);
+    this.status = status;
+    this.reason = reason;
+  }
+}
+
+interface Resource {
+  readonly name: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
+}
+
+export class ApiClient implements Disposable {
+  readonly #url: string;
+  readonly #agent: Agent;
+  readonly #resources = new Map<string, readonly Resource[]>();
+
+  constructor({ url, caPem, certificatePem, keyPem }: ApiAccess) {
+    this.#url = url;
+    this.#agent = new Agent({ keepAlive: true, ca: caPem, cert: certificatePem, key: keyPem });
+  }
+
+  /** Server-side apply under the field manager "test"; the answer is the object as it is now. */
+  async apply<Kind extends KubeObject>(object: Kind): Promise<Kind> {
+    const path = `${await this.#path(object)}?fieldManager=${FIELD_MANAGER}&force=true`;
+    return (await this.#call('PATCH', path, object, 'application/apply-patch+yaml')) as Kind;
+  }
+
+  /** A merge patch, also of a subresource such as "status". */
+  async patch(reference: KubeReference, change: object, subresource = ''): Promise<KubeObject> {
+    const path = `${await this.#path(reference)}${subresource === '' ? '' : `/${subresource}`}`;
+    return (await this.#call('PATCH', path, change, 'application/merge-patch+json')) as KubeObject;
+  }
+
+  /** Undefined when there is no such object. */
+  async find(reference: KubeReference): Promise<KubeObject | undefined> {
+    try {
+      return (await this.#call('GET', await this.#path(reference))) as KubeObject;
+    } catch (thrown) {
+      if (thrown instanceof ApiError && thrown.status === 404) return undefined;
+      throw thrown;
+    }
+  }
+
+  async list(apiVersion: string, kind: string, namespace?: string): Promise<readonly KubeObject[]> {
+    const collection = await this.#collection(apiVersion, kind, namespace);
+    return ((await this.#call('GET', collection)) as { items: readonly KubeObject[] }).items;
+  }
+
+  async remove(reference: KubeReference): Promise<void> {
+    await this.#call('DELETE', await this.#path(reference));
+  }
+
+  /** The object once it holds; fails with the object as it was last seen. */
+  async when(
+    reference: KubeReference,
+    holds: (object: KubeObject) => boolean,
+    what: string,
+    withinMs = LEVEL_WITHIN_MS,
+  ): Promise<KubeObject> {
+    let seen: KubeObject | undefined;
+    await until(
+      async () => {
+        seen = await this.find(reference);
+        return seen !== undefined && holds(seen);
+      },
+      `${reference.kind} ${reference.metadata.name} ${what}`,
+      withinMs,
+      () => (seen === undefined ? 'no such object' : JSON.stringify(seen, undefined, 2)),
+    );
+    assert.ok(seen !== undefined);
+    return seen;
+  }
+
+  /** Status and text of any path, whatever the status. */
+  async ask(path: string): Promise<{ readonly status: number; readonly text: string }> {
+    return await this.#exchange('GET', path);
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+
+  async #path({ apiVersion, kind, metadata }: KubeReference): Promise<string> {
+    return `${await this.#collection(apiVersion, kind, metadata.namespace)}/${metadata.name}`;
+  }
+
+  async #collection(apiVersion: string, kind: string, namespace?: string): Promise<string> {
+    const base = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+    const resource = await this.#resource(base, kind);
+    return `${base}${resource.namespaced && namespace !== undefined ? `/namespaces/${namespace}` : ''}/${resource.name}`;
+  }
+
+  async #resource(base: string, kind: string): Promise<Resource> {
+    const wanted = (one: Resource): boolean => one.kind === kind && !one.name.includes('/');
+    const known = this.#resources.get(base)?.find(wanted);
+    if (known !== undefined) return known;
+    const { resources } = (await this.#call('GET', base)) as { resources: readonly Resource[] };
+    this.#resources.set(base, resources);
+    const found = resources.find(wanted);
+    assert.ok(found !== undefined, `the server has no kind ${kind} below ${base}`);
+    return found;
+  }
+
+  async #call(method: string, path: string, body?: object, contentType?: string): Promise<unknown> {
+    const { status, text } = await this.#exchange(method, path, body, contentType);
+    const answer = JSON.parse(text) as { reason?: string; message?: string };
+    if (status < 300) return answer;
+    throw new ApiError(`${method} ${path}`, status, answer.reason ?? '', answer.message ?? text);
+  }
+
+  #exchange(
+    method: string,
+    path: string,
+    body?: object,
+    contentType = 'application/json',
+  ): Promise<{ status: number; text: string }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
+    const asking = request(new URL(path, this.#url), {
+      method,
+      agent: this.#agent,
+      headers: body === undefined ? {} : { 'content-type': contentType },
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+    });
+    asking.once('error', reject);
+    asking.once('response', (response) => {
+      const pieces: Buffer[] = [];
+      response.on('data', (piece: Buffer) => pieces.push(piece));
+      response.once('error', reject);
+      response.once('end', () =>
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(pieces).toString('utf8') }),
+      );
+    });
+    asking.end(body === undefined ? undefined : JSON.stringify(body));
+    return promise;
+  }
+}
