@@ -2,7 +2,7 @@
 // tools of one family share most of their work.
 
 import { globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { environmentForGo, type Go } from './go.ts';
 import { toolFolder } from './tool-cache.ts';
@@ -18,9 +18,9 @@ export async function buildTool(tool: Tool, go: Go, say: (line: string) => void)
   const unfinished = mkdtempSync(`${folder}.`);
   try {
     await compile(tool, go, join(unfinished, tool.name), say);
-    for (const { module, path } of tool.folders ?? []) {
+    for (const { module, path, name } of tool.folders ?? []) {
       const { stdout } = await execa(go.program, ['list', '-m', '-f', '{{.Dir}}', module], inFamily(tool));
-      copyWritable(join(stdout, path), join(unfinished, basename(path)));
+      copyWritable(join(stdout, path), join(unfinished, name));
     }
     rmSync(folder, { recursive: true, force: true });
     renameSync(unfinished, folder);

@@ -16,25 +16,35 @@ export interface Tool {
   readonly package: string;
   /** `-X` of the linker: variables that say which version a program believes to be. */
   readonly stamps?: Readonly<Record<string, string>>;
-  /** Folders of a module of the family that are laid beside the program, under their last name. */
-  readonly folders?: readonly { readonly module: string; readonly path: string }[];
+  /** Folders of a module of the family that are laid beside the program, under a name of ours. */
+  readonly folders?: readonly { readonly module: string; readonly path: string; readonly name: string }[];
 }
 
 const KUBERNETES_VERSION = pinnedVersion(
   readFileSync(join(FAMILIES_FOLDER, 'kubernetes/go.mod'), 'utf8'),
   'k8s.io/kubernetes',
 );
+const CERT_MANAGER_MODULE = 'github.com/cert-manager/cert-manager';
 
 export const TOOLS = [
   { name: 'etcd', family: 'kubernetes', package: 'go.etcd.io/etcd/server/v3' },
   kubernetes('kube-apiserver'),
+  {
+    name: 'cert-manager',
+    family: 'cert-manager',
+    package: '.',
+    folders: [
+      { module: CERT_MANAGER_MODULE, path: 'deploy/crds', name: 'crds' },
+      { module: CERT_MANAGER_MODULE, path: 'deploy/charts/cert-manager', name: 'chart' },
+    ],
+  },
   kubernetes('kubectl'),
 ] as const satisfies readonly Tool[];
 
 export type ToolName = (typeof TOOLS)[number]['name'];
 
 /** What the tests against a bare apiserver need; the rest is for a whole cluster. */
-export const API_SERVER_TOOLS: readonly ToolName[] = ['etcd', 'kube-apiserver', 'kubectl'];
+export const API_SERVER_TOOLS: readonly ToolName[] = ['etcd', 'kube-apiserver', 'cert-manager', 'kubectl'];
 
 export function toolNamed(name: string): Tool {
   const tool = TOOLS.find((known) => known.name === name);

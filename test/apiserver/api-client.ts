@@ -180,3 +180,16 @@ export class ApiClient implements Disposable {
     return promise;
   }
 }
+
+/** Whether a condition of an object says True, for its present generation where it names one. */
+export function hasCondition(object: KubeObject, type: string, status = 'True'): boolean {
+  const { conditions } = (object.status ?? {}) as {
+    conditions?: readonly { type: string; status: string; observedGeneration?: number }[] | null;
+  };
+  return (conditions ?? []).some(
+    (condition) =>
+      condition.type === type &&
+      condition.status === status &&
+      (condition.observedGeneration ?? object.metadata.generation) === object.metadata.generation,
+  );
+}

@@ -6,13 +6,12 @@ import { TestApiServer } from './test-apiserver.ts';
 
 const ROLE_COUNTS_WITHIN_MS = 30_000;
 
+const running = new AsyncDisposableStack();
 let server: TestApiServer;
 before(async () => {
-  server = await TestApiServer.start();
+  server = running.use(await TestApiServer.start());
 });
-after(async () => {
-  await server[Symbol.asyncDispose]();
-});
+after(() => running.disposeAsync());
 
 const namespace: KubeObject = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'members' } };
 const settings = (value: string, name = 'settings') => ({

@@ -1,6 +1,6 @@
 /**
- * A program that is not ours as a child process, its output in a file. It ends with whoever disposes it; what a killed test
- * leaves is ended by the runner, which kills the whole process group.
+ * A program that is not ours as a child process, its output in a file. It ends with whoever disposes it, and at the latest
+ * with this process; what a killed test leaves is ended by the runner, which kills the whole process group.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -16,6 +16,7 @@ export class ForeignProcess implements AsyncDisposable {
   readonly name: string;
   readonly #child: ChildProcess;
   readonly #logFile: string;
+  readonly #kill = () => this.#child.kill('SIGKILL');
   #startError: Error | undefined;
 
   constructor(program: string, args: readonly string[], logFile: string) {
@@ -27,6 +28,8 @@ export class ForeignProcess implements AsyncDisposable {
       this.#startError = error;
     });
     closeSync(log);
+    process.once('exit', this.#kill);
+    this.#child.once('exit', () => process.off('exit', this.#kill));
   }
 
   get isRunning(): boolean {
