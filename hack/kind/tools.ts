@@ -1,7 +1,7 @@
 // Which foreign programs the tests with Kubernetes need, and what each is made of. There is no container registry and no
 // download of binaries: every program is compiled from Go modules, whose versions and checksums stand in the go.mod and
 // go.sum of its family below hack/kind/go/. A family is what can agree on one version of each library: Kubernetes 1.34
-// and cert-manager 1.21 ask for different ones of k8s.io/*, so they are two.
+// and cert-manager 1.21 ask for different ones of k8s.io/*, so they are two. What is our own is the family "lab".
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,15 +16,13 @@ export interface Tool {
   readonly package: string;
   /** `-X` of the linker: variables that say which version a program believes to be. */
   readonly stamps?: Readonly<Record<string, string>>;
-  /** Folders of a module of the family that are laid beside the program, under a name of ours. */
+  /** Folders of a module of the family that are laid beside the program under a name of ours. */
   readonly folders?: readonly { readonly module: string; readonly path: string; readonly name: string }[];
 }
 
-const KUBERNETES_VERSION = pinnedVersion(
-  readFileSync(join(FAMILIES_FOLDER, 'kubernetes/go.mod'), 'utf8'),
-  'k8s.io/kubernetes',
-);
 const CERT_MANAGER_MODULE = 'github.com/cert-manager/cert-manager';
+export const KUBERNETES_VERSION = versionIn('kubernetes', 'k8s.io/kubernetes');
+export const CERT_MANAGER_VERSION = versionIn('cert-manager', CERT_MANAGER_MODULE);
 
 export const TOOLS = [
   { name: 'etcd', family: 'kubernetes', package: 'go.etcd.io/etcd/server/v3' },
@@ -39,12 +37,54 @@ export const TOOLS = [
     ],
   },
   kubernetes('kubectl'),
+  kubernetes('kube-controller-manager'),
+  kubernetes('kube-scheduler'),
+  kubernetes('kube-proxy'),
+  kubernetes('kubelet'),
+  kubernetes('kubeadm'),
+  {
+    name: 'kind',
+    family: 'kubernetes',
+    package: 'sigs.k8s.io/kind',
+    folders: [
+      { module: 'sigs.k8s.io/kind', path: 'images/base/files', name: 'files' },
+      { module: 'sigs.k8s.io/kind', path: 'pkg/build/nodeimage', name: 'nodeimage' },
+    ],
+  },
+  { name: 'pause', family: 'lab', package: './pause' },
+  { name: 'pod-network', family: 'lab', package: './pod-network' },
+  { name: 'shared-volumes', family: 'lab', package: './shared-volumes' },
+  { name: 'coredns', family: 'coredns', package: 'github.com/coredns/coredns' },
+  {
+    name: 'local-path-provisioner',
+    family: 'coredns',
+    package: 'github.com/rancher/local-path-provisioner',
+  },
+  { name: 'helm', family: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
 ] as const satisfies readonly Tool[];
 
 export type ToolName = (typeof TOOLS)[number]['name'];
 
 /** What the tests against a bare apiserver need; the rest is for a whole cluster. */
 export const API_SERVER_TOOLS: readonly ToolName[] = ['etcd', 'kube-apiserver', 'cert-manager', 'kubectl'];
+
+/** What a node of a cluster is made of that Debian does not have. */
+export const NODE_TOOLS = [
+  'coredns',
+  'etcd',
+  'kind',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-proxy',
+  'kube-scheduler',
+  'kubeadm',
+  'kubectl',
+  'kubelet',
+  'local-path-provisioner',
+  'pause',
+  'pod-network',
+  'shared-volumes',
+] as const satisfies readonly ToolName[];
 
 export function toolNamed(name: string): Tool {
   const tool = TOOLS.find((known) => known.name === name);
@@ -76,4 +116,8 @@ function kubernetes<Name extends string>(name: Name): Tool & { readonly name: Na
       [`${variable}.gitTreeState`]: 'clean',
     },
   };
+}
+
+function versionIn(family: string, module: string): string {
+  return pinnedVersion(readFileSync(join(FAMILIES_FOLDER, family, 'go.mod'), 'utf8'), module);
 }
