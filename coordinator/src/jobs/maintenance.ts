@@ -28,7 +28,7 @@ const DAY = 86_400;
 
 export const MAINTENANCE_DEFAULTS: MaintenanceSettings = {
   repairAfterSeconds: 600,
-  repairBytesPerSecond: 64 * 1024 * 1024,
+  repairBytesPerSecond: 48 * 1024 * 1024,
   scrubPeriodSeconds: 30 * DAY,
   garbageGraceSeconds: DAY,
   garbageWaits: false,
