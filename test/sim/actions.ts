@@ -105,6 +105,7 @@ export function toModel(
     cached,
     written: durability === 'written',
     passesGate: CHANGES.includes(action.do),
+    syncs: action.do === 'sync',
     // A rename of a file onto itself writes nothing.
     endsLog: action.do === 'sync' || (action.do !== 'rename' && CHANGES.includes(action.do)),
     touches: (fs) => touchedBy(action, fs),

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Action, toModel } from './actions.ts';
 import type { Answer } from './model-answers.ts';
-import { emptyFileSystem, nodesLostPower } from './model-files.ts';
+import { allSynced, emptyFileSystem, nodesLostPower } from './model-files.ts';
 import { History, Unexplained } from './model-history.ts';
 
 const OK: Answer = { kind: 'ok' };
@@ -314,6 +314,38 @@ test('D3, M4: what was put before nodes lost power and is told again after it ma
   story.history.lostPower(() => true);
   story.done('a', read('h'), bytes('old!'));
   refuses(() => story.done('a', read('h'), bytes('bad!')));
+});
+
+test('D3, M4: a sync is not undone where disks have shown since that nothing was left to do, and what others lose goes alone', () => {
+  for (const otherFirst of [false, true]) {
+    const story = new Story();
+    story.done('a', create('/f', 'h'), OK, 'written');
+    story.done('a', write('h', 0, 'old'), OK, 'written');
+    story.history.allStable();
+    story.call('c', list);
+    const sync = story.call('a', { do: 'sync', handle: 'h' });
+    if (otherFirst) story.caching('b', mkdir('/x'), OK, 'written');
+    story.answer(sync, OK);
+    if (!otherFirst) story.caching('b', mkdir('/x'), OK, 'written');
+    story.history.change(allSynced);
+    story.history.lostPower((client) => client === 'b');
+    story.done('b', list, names('f', 'x'));
+  }
+});
+
+test('D3, M4: what was synced stays so when the coordinator loses its power after the nodes', () => {
+  const story = new Story();
+  story.done('a', create('/f', 'h'), OK, 'written');
+  story.done('a', write('h', 0, 'old'), OK, 'written');
+  story.done('a', write('h', 0, 'new'), OK, 'written');
+  story.history.allStable();
+  story.call('c', list);
+  story.done('a', { do: 'sync', handle: 'h' });
+  story.caching('b', mkdir('/x'), OK, 'written');
+  story.history.change((fs) => nodesLostPower(fs, []));
+  story.history.lostPower(() => true);
+  story.done('a', read('h'), bytes('new'));
+  refuses(() => story.done('a', read('h'), bytes('old')));
 });
 
 test('M8: a file that lost its last name after it was looked up is found no more, though others have it open', () => {

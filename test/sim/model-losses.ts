@@ -60,14 +60,17 @@ export function withoutLost(
   const late: Moment[] = [];
   const progress = new Map(explanation.progress);
   let kept: readonly Moment[] = [base];
+  const firstLost = Math.min(...lost);
   for (const [i, moment] of rest.entries()) {
     const fate = fates.get(moment.operation);
     // What had no answer is sent again by whoever lives, and takes effect when it does.
     if (fate?.answer === undefined) progress.delete(moment.operation);
     if (!lost.has(i + 1)) {
       const longer = withMoment(kept, moment, fates, progress);
-      if (longer === undefined) return [];
-      kept = longer;
+      // Before the first that is lost all is as it was, with what disks have shown and lost since.
+      if (i + 1 < firstLost) kept = [...kept, moment];
+      else if (longer === undefined) return [];
+      else kept = longer;
     } else if (fate?.answer !== undefined) {
       const { client } = fate.operation;
       const how = afterwards(client);
@@ -112,8 +115,9 @@ function withMoment(
   if (before === undefined || fate === undefined)
     throw new Error(`Nothing is known of the operation ${moment.operation}, which a moment names`);
   const outcome: StepOutcome | undefined = fate.operation.steps[moment.step]?.(before.fs, moment.bound);
-  // It was a change: one that changes nothing now ends otherwise.
-  if (outcome === undefined || outcome.fs === before.fs) return undefined;
+  // It was a change: one that changes nothing now ends otherwise. A sync alone does not: disks may show by themselves, in all
+  // states at once, that what it had to make stable is stable (D3).
+  if (outcome === undefined || (outcome.fs === before.fs && !fate.operation.syncs)) return undefined;
   let { fs } = outcome;
   const expected = 'bound' in outcome ? undefined : outcome.expected;
   if (fate.answer === undefined) {

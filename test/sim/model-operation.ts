@@ -28,6 +28,8 @@ export interface ModelOperation {
   readonly written: boolean;
   /** Its success shows that the coordinator makes changes: after a restart those wait at the gate (M6). */
   readonly passesGate: boolean;
+  /** It changes nothing but how firm a content is (D3). */
+  readonly syncs: boolean;
   /** Once its success is stable, so is all that had been answered before it was called. */
   readonly endsLog: boolean;
   /** What it may touch in this state: two operations that do not disturb each other may take effect in either order. */
