@@ -1,0 +1,40 @@
+/** Names of the API that every part of the operator spells alike (K1). */
+export const API_GROUP = 'collective.storage';
+export const API_VERSION = 'collective.storage/v1alpha1';
+
+/** Keys of labels and annotations that are ours. Triggers are annotations, never writes to a spec. */
+export const LABELS = {
+  member: 'collective.storage/member',
+  node: 'collective.storage/node',
+  pool: 'collective.storage/pool',
+  collective: 'collective.storage/collective',
+} as const;
+
+export const ANNOTATIONS = {
+  /** On a Member: another value than the last one handled begins the next CA generation (T6). */
+  rotateCa: 'collective.storage/rotate-ca',
+  /** On a Member: names of nodes, comma-separated, that are drained and removed (K2). */
+  drainNodes: 'collective.storage/drain-nodes',
+  /** On a Member: "true" lets it be deleted although the coordinator cannot be asked (K3). */
+  forceDelete: 'collective.storage/force-delete',
+  /** On a Member: the uid of a lost coordinator volume; the member then begins anew with an empty one. */
+  acceptLostVolume: 'collective.storage/accept-lost-volume',
+  /** On a Secret of a kept CA, and on pods: what changed, so that kubelet looks at once (T6). */
+  trustBundleHash: 'collective.storage/trust-bundle-hash',
+} as const;
+
+export const FINALIZER = 'collective.storage/member';
+export const FIELD_MANAGER = 'collective-operator';
+
+/** All conditions of a Member. Ready, Reconciling and Stalled are exactly those of kstatus. */
+export const MEMBER_CONDITIONS = [
+  'Ready',
+  'Reconciling',
+  'Stalled',
+  'CertificatesReady',
+  'CoordinatorReady',
+  'NodesReady',
+  'ReplicationHealthy',
+  'Upgrading',
+] as const;
+export type MemberCondition = (typeof MEMBER_CONDITIONS)[number];
