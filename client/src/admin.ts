@@ -70,18 +70,23 @@ const NODE_STATES: Readonly<Record<number, NodeHealth>> = {
   [NodeState.FULL]: 'full',
 };
 
+export interface AdminPorts {
+  readonly clock: Clock;
+  /** Asked for each call: it is another one after the identity has changed. */
+  readonly client: () => AdminClient;
+  /** May replace the error of a failed call by a better one. */
+  readonly explain?: Explain;
+  /** Of calls that need no long work; default 15 s. */
+  readonly callWithinMs?: number;
+}
+
 export class MemberAdmin implements Admin {
-  readonly #client: AdminClient;
-  readonly #clock: Clock;
-  readonly #explain: Explain;
+  readonly #ports: AdminPorts;
   readonly trash: Trash;
 
-  /** `explain` may replace the error of a failed call by a better one. */
-  constructor(client: AdminClient, clock: Clock, explain: Explain = (attempt) => attempt) {
-    this.#client = client;
-    this.#clock = clock;
-    this.#explain = explain;
-    this.trash = new MemberTrash(client, (what, options, begin) => this.#call(what, options, begin));
+  constructor(ports: AdminPorts) {
+    this.#ports = ports;
+    this.trash = new MemberTrash(ports.client, (what, options, begin) => this.#call(what, options, begin));
   }
 
   async status(options: CallOptions = {}): Promise<MemberStatus> {
@@ -332,7 +337,9 @@ export class MemberAdmin implements Admin {
       for await (const { data } of call as AsyncIterable<BackupPiece>) yield data;
     } catch (thrown) {
       signal?.throwIfAborted();
-      throw await this.#explain(Promise.reject(fromServiceError(thrown, what))).catch((error: unknown) => error);
+      throw await (this.#ports.explain ?? unexplained)(Promise.reject(fromServiceError(thrown, what))).catch(
+        (error: unknown) => error,
+      );
     } finally {
       signal?.removeEventListener('abort', onAbort);
       call.cancel();
@@ -346,13 +353,26 @@ export class MemberAdmin implements Admin {
     );
   }
 
+  get #client(): AdminClient {
+    return this.#ports.client();
+  }
+
+  get #clock(): Clock {
+    return this.#ports.clock;
+  }
+
   #call<T>(what: string, options: CallOptions & { withinMs?: number }, begin: Begin<T>): Promise<T> {
-    return this.#explain(unaryCall(this.#clock, what, options.signal, begin, options.withinMs));
+    const { clock, explain = unexplained, callWithinMs = ADMIN_CALL_WITHIN_MS } = this.#ports;
+    return explain(unaryCall(clock, what, options.signal, begin, options.withinMs ?? callWithinMs));
   }
 }
 
 export type Done<T> = (error: ServiceError | null, answer: T) => void;
 export type Explain = <T>(attempt: Promise<T>) => Promise<T>;
+
+function unexplained<T>(attempt: Promise<T>): Promise<T> {
+  return attempt;
+}
 
 export type Begin<T> = (done: Done<T>) => ClientUnaryCall;
 

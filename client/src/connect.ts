@@ -4,12 +4,12 @@ import { CollectiveError } from '@collective/base/errors';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
-import { AdminClient } from '@collective/protocol/gen/admin';
-import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
 import { type ExpectedServer, parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
 import { TrustFiles } from '@collective/protocol/tls/trust-files';
 import { MemberAdmin } from './admin.ts';
-import type { Admin, CallOptions, ConnectOptions, Member } from './api.ts';
+import { AdminClients } from './admin-clients.ts';
+import type { AdminConnection, AdminTarget } from './admin-target.ts';
+import type { CallOptions, ConnectOptions, Member } from './api.ts';
 import { ContextStore } from './context/context-store.ts';
 import { renewWhenDue } from './context/renew-certificate.ts';
 import { parseCoordinatorAddress } from './coordinator-address.ts';
@@ -29,9 +29,13 @@ export async function connect(target?: ConnectOptions | string, options: CallOpt
   return await connectWith(await optionsOf(target), options);
 }
 
-/** For callers that need unary calls only: no session is opened, so nothing of the files can be seen. */
-export async function connectAdmin(target?: ConnectOptions | string): Promise<{ readonly admin: Admin } & Disposable> {
-  const parts = await openParts(await optionsOf(target));
+/**
+ * For callers that need unary calls only: no session is opened, so nothing of the files can be seen. Nothing is dialled
+ * before the first call. An identity comes from a folder, or from a `trust` that the caller holds and disposes.
+ */
+export async function connectAdmin(target?: ConnectOptions | AdminTarget | string): Promise<AdminConnection> {
+  const parts =
+    typeof target === 'object' && 'trust' in target ? dial(target) : await openParts(await optionsOf(target));
   return { admin: parts.admin, [Symbol.dispose]: parts.close };
 }
 
@@ -81,26 +85,40 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
 }
 
 async function openParts(options: ConnectOptions) {
-  const clock = new SystemClock();
-  const address = parseCoordinatorAddress(options.coordinator);
-  const trustDomain = parseTrustDomain(options.trustDomain);
-  const trust = await TrustFiles.load(options.credentials, { clock });
-  if (trust.current.id.trustDomain !== trustDomain) {
+  const { coordinator, trustDomain, credentials } = options;
+  parseCoordinatorAddress(coordinator);
+  parseTrustDomain(trustDomain);
+  const trust = await TrustFiles.load(credentials, { clock: new SystemClock() });
+  try {
+    const parts = dial({ coordinator, trustDomain, trust }, ` in ${credentials}`);
+    const close = (): void => {
+      parts.close();
+      trust[Symbol.dispose]();
+    };
+    return { ...parts, trust, close };
+  } catch (error) {
     trust[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** `where` the certificate lies, for messages. */
+function dial({ coordinator, trustDomain: text, trust, callWithinMs }: AdminTarget, where = '') {
+  const clock = new SystemClock();
+  const address = parseCoordinatorAddress(coordinator);
+  const trustDomain = parseTrustDomain(text);
+  const { id } = trust.current;
+  if (id.trustDomain !== trustDomain)
     throw new CollectiveError(
       'wrong_member',
-      `Connect to ${trustDomain}: the certificate in ${options.credentials} is of ${trust.current.id.trustDomain}`,
+      `Connect to ${trustDomain}: the certificate${where} is of ${id.trustDomain}`,
     );
-  }
   const expected: ExpectedServer = { trustDomain, role: 'coordinator' };
-  const client = new AdminClient(address, channelCredentials(trust, expected, clock), dialOptions(expected));
-  const close = (): void => {
-    client.close();
-    trust[Symbol.dispose]();
-  };
+  const clients = new AdminClients({ address, expected, trust, clock });
   const explain = <T>(attempt: Promise<T>): Promise<T> =>
     explained(attempt, { address, expected, bundlePem: trust.current.bundlePem, clock, own: trust.current });
-  return { clock, address, trust, expected, admin: new MemberAdmin(client, clock, explain), close };
+  const admin = new MemberAdmin({ clock, client: () => clients.current, explain, callWithinMs });
+  return { clock, address, expected, admin, close: () => clients[Symbol.dispose]() };
 }
 
 async function optionsOf(target: ConnectOptions | string | undefined): Promise<ConnectOptions> {

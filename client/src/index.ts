@@ -1,4 +1,5 @@
 /** The door of the SDK: what a program outside this repository may import. */
+export type * from './admin-target.ts';
 export type * from './api.ts';
 export { connect, connectAdmin } from './connect.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';

@@ -17,10 +17,10 @@ const SKIPPED_PATHS_MAX = 5;
 type Call = <T>(what: string, options: CallOptions, begin: Begin<T>) => Promise<T>;
 
 export class MemberTrash implements Trash {
-  readonly #client: AdminClient;
+  readonly #client: () => AdminClient;
   readonly #call: Call;
 
-  constructor(client: AdminClient, call: Call) {
+  constructor(client: () => AdminClient, call: Call) {
     this.#client = client;
     this.#call = call;
   }
@@ -31,7 +31,7 @@ export class MemberTrash implements Trash {
     do {
       const request = { path, limit: PAGE_ENTRIES, before };
       const page = await this.#call('List the trash', options, (done: Done<TrashPage>) =>
-        this.#client.listTrash(request, done),
+        this.#client().listTrash(request, done),
       );
       for (const entry of page.entries) yield entryOf(entry);
       before = page.next;
@@ -50,7 +50,7 @@ export class MemberTrash implements Trash {
     do {
       const request = { ...named, to, at, resume };
       const step = await this.#call(`Restore ${shown}`, options, (done: Done<WireRestored>) =>
-        this.#client.restoreTrash(request, done),
+        this.#client().restoreTrash(request, done),
       );
       sum.path ||= step.path;
       sum.files += step.files;
@@ -71,7 +71,7 @@ export class MemberTrash implements Trash {
     do {
       const request = { path, olderThanSeconds, resume };
       const step = await this.#call('Empty the trash', options, (done: Done<WireEmptied>) =>
-        this.#client.emptyTrash(request, done),
+        this.#client().emptyTrash(request, done),
       );
       sum.files += step.files;
       sum.directories += step.directories;

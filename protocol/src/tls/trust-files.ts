@@ -14,9 +14,9 @@ import type { Clock, Timer } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type Log, silentLog } from '@collective/base/log';
 import { syncFolder, writeSynced } from './synced-files.ts';
-import { parseTrustSet, type TrustPems, type TrustSet } from './trust-set.ts';
+import { isSameSet, parseTrustSet, type TrustPems, type TrustSet } from './trust-set.ts';
 
-/** What parts need that use an identity; `TrustFiles` is the real one. */
+/** What parts need that use an identity; `TrustFiles` over a folder, `MemoryTrust` over what is held in memory. */
 export interface Trust {
   readonly current: TrustSet;
   /** Called after each change; the result ends the subscription. */
@@ -120,9 +120,7 @@ export class TrustFiles implements Trust, Disposable {
   async #look(): Promise<boolean> {
     try {
       const pems = await readTrustPems(this.folder);
-      const { certificatePem, keyPem, bundlePem } = this.#current;
-      if (pems.certificatePem === certificatePem && pems.keyPem === keyPem && pems.bundlePem === bundlePem)
-        return false;
+      if (isSameSet(pems, this.#current)) return false;
       const set = parseTrustSet(pems, this.folder);
       if (this.#closed) return false;
       if (set.id.uri !== this.#current.id.uri) {

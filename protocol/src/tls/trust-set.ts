@@ -54,6 +54,10 @@ export function parseTrustSet(pems: TrustPems, where: string): TrustSet {
   };
 }
 
+export function isSameSet(a: TrustPems, b: TrustPems): boolean {
+  return a.certificatePem === b.certificatePem && a.keyPem === b.keyPem && a.bundlePem === b.bundlePem;
+}
+
 export function parseBundle(bundlePem: string, where: string): X509Certificate[] {
   const blocks =
     bundlePem.length > PEM_BYTES_MAX
