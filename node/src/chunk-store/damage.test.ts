@@ -273,6 +273,32 @@ describe('damage in the chunk store', () => {
       await store[Symbol.asyncDispose]();
     });
 
+  test('D4, D8: damage that was found where chunks are written to does not stop a later start, and costs nothing but its chunk', async () => {
+    const [first, second, third] = chunks;
+    assert.ok(first !== undefined && second !== undefined && third !== undefined);
+    const disk = new FakeDisk();
+    const store = await openStore(disk);
+    await putAll(store, [first, second]);
+    await store.sync();
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, starts[0], (starts[0] ?? 0) + 128);
+    await replace(disk, segmentPath(1), bytes);
+    await failsWith('chunk_corrupt', store.verify(first.facts.chunk));
+    // Behind it in the order of syncs.
+    await store.put(third.facts, third.frames);
+    await store.sync();
+    for (let looks = 0; (await readWhole(disk, sidecarPath(1))) === undefined; looks++)
+      assert.ok(looks < 1_000, 'the segment is sealed');
+    disk.powerLoss(new SeededRandom(1));
+    const again = await openStore(disk.again());
+    assert.deepEqual(again.damaged, [first.facts.chunk]);
+    for (const { facts, raw } of [second, third])
+      assert.ok((await readRaw(again, facts.chunk, 0, raw.length)).equals(raw));
+    await again.replace(first.facts, first.frames);
+    assert.ok((await readRaw(again, first.facts.chunk, 0, 900)).equals(first.raw));
+    await again[Symbol.asyncDispose]();
+  });
+
   test('D8: a damaged chunk that is forgotten is told no more', async () => {
     const [, second] = chunks;
     assert.ok(second !== undefined);

@@ -117,7 +117,10 @@ export class FileChunkStore implements ChunkStore {
       index: ledger.index,
       readers: this.#segmentReaders,
       disk: identity.disk,
-      onDamaged: (chunk) => damaged.add(chunk),
+      onDamaged: (chunk) => {
+        damaged.add(chunk);
+        this.#sealDamaged(chunk);
+      },
     });
     const { segmentBytes } = room;
     this.#writer = new SegmentWriter({
@@ -376,6 +379,16 @@ export class FileChunkStore implements ChunkStore {
     }
     if (this.#damaged.delete(chunk)) this.#compactor.mended();
     else if (wasHere) this.#compactor.wake();
+  }
+
+  /**
+   * A start finds the records of a segment that is written to by their headers, and refuses to start where a stable one is gone
+   * (D4); those of a sealed one are listed beside it. So a segment in which damage was found is sealed at once.
+   */
+  #sealDamaged(chunk: ChunkId): void {
+    const segment = this.#ledger.index.get(chunk)?.segment;
+    // A disk that fails over it is told by the writer.
+    if (segment !== undefined && this.#writer.isOpen(segment)) this.#writer.sealActive().catch(() => undefined);
   }
 
   /** What may still be written above the reserve, of what the owner gives and of what the disk has. */
