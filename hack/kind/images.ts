@@ -37,11 +37,17 @@ export async function buildProgramImage(image: ProgramImage): Promise<void> {
   });
 }
 
-export async function buildImage(tag: string, dockerfile: string, contextFolder: string): Promise<void> {
+export async function buildImage(
+  tag: string,
+  dockerfile: string,
+  contextFolder: string,
+  buildArguments: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const given = Object.entries(buildArguments).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
   const file = `${contextFolder}.Dockerfile`;
   writeFileSync(file, dockerfile);
   try {
-    await docker(['build', '--quiet', '--tag', tag, '--file', file, contextFolder]);
+    await docker(['build', '--quiet', '--tag', tag, '--file', file, ...given, contextFolder]);
   } finally {
     rmSync(file);
   }
