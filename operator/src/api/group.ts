@@ -21,6 +21,10 @@ export const ANNOTATIONS = {
   acceptLostVolume: 'collective.storage/accept-lost-volume',
   /** On a Secret of a kept CA, and on pods: what changed, so that kubelet looks at once (T6). */
   trustBundleHash: 'collective.storage/trust-bundle-hash',
+  /** On pods and their StatefulSets: what of the template needs another start when it changes (K2). */
+  templateHash: 'collective.storage/template-hash',
+  /** On a volume claim of a node: the coordinator said that nothing lies there, and its removal is under way (K3). */
+  drained: 'collective.storage/drained',
 } as const;
 
 export const FINALIZER = 'collective.storage/member';
