@@ -182,8 +182,8 @@ export class ChunkMover {
     } else if (!isOfTheBytes(result.failure.code)) return this.#failed(failureOf(result.failure, name), name);
     const { engine, signal, onDamaged } = this.#parts;
     const place = { node, disk };
-    const found = await engine.run((tx) => noteDamage(tx, [{ chunk, place }]), { durability: 'written', signal });
-    onDamaged(found.map((each) => ({ ...each, place })));
+    const { marked } = await engine.run((tx) => noteDamage(tx, [{ chunk, place }]), { durability: 'written', signal });
+    onDamaged(marked.map((each) => ({ ...each, place })));
     return CHANGED;
   }
 

@@ -1,6 +1,7 @@
 /**
  * Takes what nodes report as damaged (D5): their rows say so from then on, and repair makes the copies anew. A node reports a
- * chunk in each heartbeat until it is mended, so each is looked at once.
+ * chunk in each heartbeat until it is mended, so each is looked at once, unless no row names it there: one whose commit is still
+ * under way may be named later, and nobody would report it anew.
  */
 import type { ChunkId, NodeName } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
@@ -75,7 +76,7 @@ export class DamageReports {
     else this.#known.set(node, { disk, chunks: new Set(chunks) });
     if (fresh.length === 0) return;
     const place = { node, disk };
-    const found = await this.#parts.engine.run(
+    const { marked, unnamed } = await this.#parts.engine.run(
       (tx) =>
         noteDamage(
           tx,
@@ -83,6 +84,7 @@ export class DamageReports {
         ),
       { durability: 'written' },
     );
-    if (found.length > 0) this.#parts.onDamaged(found.map((each) => ({ ...each, place })));
+    for (const chunk of unnamed) this.#known.get(node)?.chunks.delete(chunk);
+    if (marked.length > 0) this.#parts.onDamaged(marked.map((each) => ({ ...each, place })));
   }
 }

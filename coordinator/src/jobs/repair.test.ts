@@ -153,6 +153,21 @@ test('D5: a report of a chunk that no row says to lie on that disk changes nothi
   assert.deepEqual([await scene.noted(), scene.events], [[], []]);
 });
 
+test('D5: a copy that its node reports as damaged before the chunk is committed is replaced when it is', async () => {
+  await using scene = await RepairScene.open(3);
+  scene.reportDamage('n2', [1]);
+  await scene.world.clock.advance(5_000);
+  await scene.store([1], ['n1', 'n2']);
+  scene.damage('n2', 1);
+  scene.reportDamage('n2', [1]);
+  await scene.untilMended();
+  assert.deepEqual(scene.held('n2'), [1]);
+  assert.equal(
+    (await scene.row(1))?.replicas.some(({ damaged }) => damaged),
+    false,
+  );
+});
+
 test('D5: the only copy is kept although it is damaged, and an event names its file', async () => {
   await using scene = await RepairScene.open(3);
   await scene.store([1], ['n1']);

@@ -280,16 +280,26 @@ export function giveUpPlaces(tx: OperationRun, drops: readonly WantedDrop[], out
   });
 }
 
-/** Places whose bytes were found wrong or missing there. Answers those that the rows name and that were not known as such. */
+export interface NotedDamage {
+  /** Rows that name the place, and did not say so yet. */
+  readonly marked: readonly { readonly chunk: ChunkId; readonly row: ChunkRow }[];
+  /** No row names the place: a commit under way may do so yet. */
+  readonly unnamed: readonly ChunkId[];
+}
+
+/** Places whose bytes were found wrong or missing there. */
 export function noteDamage(
   tx: OperationRun,
   found: readonly { readonly chunk: ChunkId; readonly place: Place }[],
-): { readonly chunk: ChunkId; readonly row: ChunkRow }[] {
+): NotedDamage {
   tx.need(found.flatMap(({ chunk }) => [CHUNKS.key(chunk), UNDER_REPLICATED.key(chunk)]));
-  return found.flatMap(({ chunk, place }) => {
+  const marked: { readonly chunk: ChunkId; readonly row: ChunkRow }[] = [];
+  const unnamed: ChunkId[] = [];
+  for (const { chunk, place } of found) {
     const named = tx.get(CHUNKS, chunk)?.replicas.find((each) => each.node === place.node && each.disk === place.disk);
-    if (named === undefined || named.damaged) return [];
-    const row = markDamaged(tx, chunk, place);
-    return row === undefined ? [] : [{ chunk, row }];
-  });
+    const row = named === undefined || named.damaged ? undefined : markDamaged(tx, chunk, place);
+    if (row !== undefined) marked.push({ chunk, row });
+    if (named === undefined) unnamed.push(chunk);
+  }
+  return { marked, unnamed };
 }
