@@ -36,7 +36,7 @@ function rows(change: Partial<KeptRows> = {}): KeptRows {
     chunks: new Map([[CHUNK, chunkRow()]]),
     garbage: new Map(),
     usage: { bytes: 100, inodes: 1, trashBytes: 0 },
-    todo: new Map([['doomed', 0]]),
+    todo: new Map([['doomed', []]]),
     ...change,
   };
 }
@@ -53,7 +53,7 @@ test('D2: what rows still have to do, and garbage, is told', () => {
   const since = { seconds: 1, nanos: 0 };
   const garbage = { since, condemned: true, storedBytes: 0, gone: false };
   const kept = rows({
-    todo: new Map([['doomed', 3]]),
+    todo: new Map([['doomed', [1, 2, 3].map((data) => ({ key: `F${data}`, value: {} }))]]),
     garbage: new Map([
       [CHUNK, garbage],
       [OTHER, { ...garbage, gone: true }],
@@ -101,6 +101,19 @@ test('D8: a named chunk that lacks a replica, or has one where none should be, i
   assert.deepEqual(told({ replicas: [place('n1'), { ...place('n2'), stable: false }] }, n1, n2), [
     on('n2', 'is not stable'),
   ]);
+});
+
+test('D3: what was never stable on enough nodes and went with its last disk stays as it is, and is not told', () => {
+  const noted = (table: string): [string, { key: string; value: object }[]] => [
+    table,
+    [{ key: `x${Buffer.from(CHUNK, 'hex').toString('latin1')}`, value: {} }],
+  ];
+  const chunks = new Map([[CHUNK, chunkRow({ replicas: [{ ...place('n1'), stable: false }] })]]);
+  const lost = rows({ chunks, todo: new Map(['unfirm', 'repair-order'].map(noted)) });
+  const otherDisk = [store('n1', { disk: 'another', chunks: [] }), store('n2', { chunks: [] })];
+  assert.deepEqual(whatIsLeft(lost, otherDisk), []);
+  assert.notDeepEqual(whatIsLeft(rows({ chunks, todo: new Map([noted('repair-order')]) }), otherDisk), []);
+  assert.notDeepEqual(whatIsLeft(lost, [store('n1'), store('n2', { chunks: [] })]), []);
 });
 
 test('D2: a chunk on a disk that no row names there is told', () => {

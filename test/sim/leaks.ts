@@ -26,6 +26,7 @@ import {
   UNSTABLE,
 } from '@collective/coordinator/tables/tables';
 
+const CHUNK_ID_BYTES = 16;
 /** More than any run makes. */
 export const ROWS_MAX = 10_000;
 
@@ -38,7 +39,7 @@ export interface KeptRows {
   /** Bytes that the realm is said to use. */
   readonly usage: { readonly bytes: number; readonly inodes: number; readonly trashBytes: number };
   /** Rows of work that is still to be done, by table. */
-  readonly todo: ReadonlyMap<string, number>;
+  readonly todo: ReadonlyMap<string, readonly Row<object>[]>;
 }
 
 interface Row<V> {
@@ -76,19 +77,46 @@ export function readRows(engine: Engine): Promise<KeptRows> {
 
 const WORK_TABLES = [DOOMED, ORPHANS, TRASH, UNSTABLE, UNFIRM, UNDER_REPLICATED, REPAIR_ORDER, ORPHAN_CHUNKS] as const;
 
-function openRows(tx: OperationRun, table: (typeof WORK_TABLES)[number]): number {
+function openRows(tx: OperationRun, table: (typeof WORK_TABLES)[number]): Row<object>[] {
   const rows = tx.scan(table as Table<readonly never[], object>, table.prefix, prefixEnd(table.prefix), ROWS_MAX);
   // A copy that was forgotten is remembered for a while.
-  return rows.filter(({ value }) => !('forgotten' in value && value.forgotten !== undefined)).length;
+  return rows.filter(({ value }) => !('forgotten' in value && value.forgotten !== undefined));
+}
+
+/**
+ * Chunks that were never stable on as many nodes as they need, and whose last copy went with its disk: nobody counts on them (D3).
+ * They stay as they are, since a disk may come back, and so does what is noted of them.
+ */
+function lostUnstable({ chunks, todo }: KeptRows, stores: readonly KeptStore[]): Set<ChunkId> {
+  const unfirm = new Set((todo.get(UNFIRM.name) ?? []).map(({ key }) => chunkAtEnd(key)));
+  const isThere = ({ node, disk }: { node: string; disk: string }): boolean =>
+    stores.some((store) => store.node === node && store.disk === disk);
+  return new Set(
+    [...chunks].flatMap(([chunk, { replicas }]) =>
+      unfirm.has(chunk) && !replicas.some((place) => isThere(place)) ? [chunk] : [],
+    ),
+  );
+}
+
+function chunkAtEnd(key: string): ChunkId | undefined {
+  return key.length < CHUNK_ID_BYTES ? undefined : chunkIdFromBytes(bytesOf(key.slice(-CHUNK_ID_BYTES)));
 }
 
 /** Each thing that is not as it must be; none: all is well. */
 export function whatIsLeft(rows: KeptRows, stores: readonly KeptStore[]): string[] {
-  return [...openWork(rows), ...wrongCounts(rows), ...wrongReplicas(rows, stores), ...leaks(rows, stores)];
+  return [
+    ...openWork(rows, lostUnstable(rows, stores)),
+    ...wrongCounts(rows),
+    ...wrongReplicas(rows, stores),
+    ...leaks(rows, stores),
+  ];
 }
 
-function openWork({ todo, garbage }: KeptRows): string[] {
-  const open = [...todo].flatMap(([table, count]) => (count > 0 ? [`${count} rows of ${table}`] : []));
+function openWork({ todo, garbage }: KeptRows, excused: ReadonlySet<ChunkId>): string[] {
+  const open = [...todo].flatMap(([table, rows]) => {
+    const count = rows.filter(({ key }) => !excused.has(chunkAtEnd(key) as ChunkId)).length;
+    return count > 0 ? [`${count} rows of ${table}`] : [];
+  });
   for (const [chunk, { gone }] of garbage) if (!gone) open.push(`chunk ${chunk} is garbage still`);
   return open;
 }
@@ -118,11 +146,13 @@ function wrongCounts({ inodes, blocks, chunks, usage }: KeptRows): string[] {
 }
 
 /** D8: every chunk that is named lies, stable and whole, on as many nodes as it should, and on none that was emptied. */
-export function wrongReplicas({ chunks, wanted }: KeptRows, stores: readonly KeptStore[]): string[] {
+export function wrongReplicas(rows: KeptRows, stores: readonly KeptStore[]): string[] {
+  const { chunks, wanted } = rows;
+  const excused = lostUnstable(rows, stores);
   const wrong: string[] = [];
   const possible = Math.min(wanted, stores.filter(({ duty }) => duty !== 'draining').length);
   for (const [chunk, { references, replicas }] of chunks) {
-    if (references === 0) continue;
+    if (references === 0 || excused.has(chunk)) continue;
     if (replicas.length !== possible)
       wrong.push(`chunk ${chunk} has ${replicas.length} replicas instead of ${possible}`);
     for (const { node, disk, stable, damaged } of replicas) {
