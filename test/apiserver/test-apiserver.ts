@@ -3,12 +3,15 @@
  * garbage is collected (there is no controller manager), but API, validation, watches, RBAC, server-side apply and audit are
  * Kubernetes' own. It is ready in seconds, keeps nothing, and ends with whoever disposes it.
  */
+import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { get } from 'node:http';
+import { get, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { parseMemberName, trustDomainOf } from '@collective/base/ids';
 import { findTools } from '@collective/hack/kind/tool-cache';
 import { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
@@ -91,8 +94,17 @@ export class TestApiServer implements AsyncDisposable {
     return new ApiClient(await accessOf(this.#authority, this.url, person));
   }
 
-  async kubeconfigFor(person: Person): Promise<Kubeconfig> {
-    return kubeconfigOf(await accessOf(this.#authority, this.url, person), person.user);
+  /** `url`: where it reaches the server, when that is not the server's own address. */
+  async kubeconfigFor(person: Person, url = this.url): Promise<Kubeconfig> {
+    return kubeconfigOf(await accessOf(this.#authority, url, person), person.user);
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get caPem(): string {
+    return this.#authority.bundlePem;
   }
 
   get adminKubeconfig(): Kubeconfig {
@@ -117,6 +129,13 @@ export class TestApiServer implements AsyncDisposable {
   async restart(): Promise<void> {
     await this.#apiserver?.end();
     await this.#startApiServer(join(findTools(['kube-apiserver'])['kube-apiserver'], 'kube-apiserver'));
+  }
+
+  /** etcd forgets what was: versions older than now can be read no more. The server's own cache may still know some. */
+  async compact(): Promise<void> {
+    const socket = this.#file('etcd.sock');
+    const { header } = await askEtcd<{ header: { revision: string } }>(socket, 'range', { key: 'AA==' });
+    await askEtcd(socket, 'compaction', { revision: header.revision, physical: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -255,6 +274,16 @@ function isHealthy(socketPath: string): Promise<boolean> {
     }
   });
   return promise;
+}
+
+/** A call of etcd's own API in its JSON form. */
+async function askEtcd<Answer>(socketPath: string, method: string, body: object): Promise<Answer> {
+  const asking = request({ socketPath, path: `/v3/kv/${method}`, method: 'POST' });
+  asking.end(JSON.stringify(body));
+  const [response] = (await once(asking, 'response')) as [IncomingMessage];
+  const answer = await text(response);
+  assert.equal(response.statusCode, 200, `etcd: ${method}: ${answer}`);
+  return JSON.parse(answer) as Answer;
 }
 
 /** False for what a server says that does not listen yet; anything else is thrown on. */
