@@ -1,5 +1,5 @@
-// Makes TypeScript from the .proto files, the page of errors from their catalogue and the page of rules from the titles of
-// the tests: `npm run generate` writes them,
+// Makes TypeScript from the .proto files, CRDs and their page from the operator's API, the page of errors from their catalogue
+// and the page of rules from the titles of the tests: `npm run generate` writes them,
 // `npm run generate -- --check` fails when the committed output is not what its sources give. Output that this program
 // did not make is removed from gen/. What is generated must run as it lies: it is type-checked with the tree's own settings
 // (erasable syntax only) and then imported by the Node that runs this, which strips the types.
@@ -9,6 +9,8 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { execa } from 'execa';
+import { crdFiles } from './crds.ts';
+import { CRDS_PAGE, crdsPage } from './crds-page.ts';
 import { ERRORS_PAGE, errorsPage } from './errors-page.ts';
 import { environmentOfThisNode, listFiles, REPOSITORY_ROOT } from './repository.ts';
 import { RULES_PAGE, rulesPage } from './rules-page.ts';
@@ -56,8 +58,13 @@ async function run(): Promise<number> {
     stale.push(...differing.map((name) => `${target.outputFolder}/${name}`));
     if (!checkOnly) write(target, fresh, differing);
   }
-  if (refreshPage(ERRORS_PAGE, errorsPage())) stale.push(ERRORS_PAGE);
-  if (refreshPage(RULES_PAGE, rulesPage(await listFiles()))) stale.push(RULES_PAGE);
+  const pages = new Map([
+    ...crdFiles(),
+    [CRDS_PAGE, crdsPage()],
+    [ERRORS_PAGE, errorsPage()],
+    [RULES_PAGE, rulesPage(await listFiles())],
+  ]);
+  for (const [page, fresh] of pages) if (refreshPage(page, fresh)) stale.push(page);
   if (checkOnly && stale.length > 0) {
     console.error(`Generated code is stale; run "npm run generate" and commit:\n  ${stale.join('\n  ')}`);
     return 1;

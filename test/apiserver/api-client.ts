@@ -37,16 +37,33 @@ export interface ApiAccess {
   readonly keyPem: string;
 }
 
+export interface ApplyOptions {
+  readonly dryRun?: boolean;
+  readonly strict?: boolean;
+  /** "test" unless said. */
+  readonly fieldManager?: string;
+}
+
 export class ApiError extends Error {
   readonly status: number;
   /** As the server names it: NotFound, Forbidden, Invalid, Conflict. */
   readonly reason: string;
+  /** Field by field, where the server says so. */
+  readonly faults: readonly { readonly field: string; readonly message: string }[];
 
-  constructor(what: string, status: number, reason: string, message: string) {
+  constructor(what: string, status: number, { reason = '', message = '', details }: Refusal) {
     super(`${what}: ${status} ${reason}: ${message}`);
     this.status = status;
     this.reason = reason;
+    this.faults = (details?.causes ?? []).map(({ field = '', message: fault = '' }) => ({ field, message: fault }));
   }
+}
+
+/** What of a meta/v1 Status is read. */
+interface Refusal {
+  readonly reason?: string;
+  readonly message?: string;
+  readonly details?: { readonly causes?: readonly { readonly field?: string; readonly message?: string }[] };
 }
 
 interface Resource {
@@ -65,9 +82,16 @@ export class ApiClient implements Disposable {
     this.#agent = new Agent({ keepAlive: true, ca: caPem, cert: certificatePem, key: keyPem });
   }
 
-  /** Server-side apply under the field manager "test"; the answer is the object as it is now. */
-  async apply<Kind extends KubeObject>(object: Kind): Promise<Kind> {
-    const path = `${await this.#path(object)}?fieldManager=${FIELD_MANAGER}&force=true`;
+  /**
+   * Server-side apply; the answer is the object as it is now. A dry run is judged and answered in the same way, and stored
+   * nowhere. Strict: a field that the server does not know is an error.
+   */
+  async apply<Kind extends KubeObject>(
+    object: Kind,
+    { dryRun = false, strict = false, fieldManager = FIELD_MANAGER }: ApplyOptions = {},
+  ): Promise<Kind> {
+    const options = `${dryRun ? '&dryRun=All' : ''}${strict ? '&fieldValidation=Strict' : ''}`;
+    const path = `${await this.#path(object)}?fieldManager=${fieldManager}&force=true${options}`;
     return (await this.#call('PATCH', path, object, 'application/apply-patch+yaml')) as Kind;
   }
 
@@ -149,9 +173,9 @@ export class ApiClient implements Disposable {
 
   async #call(method: string, path: string, body?: object, contentType?: string): Promise<unknown> {
     const { status, text } = await this.#exchange(method, path, body, contentType);
-    const answer = JSON.parse(text) as { reason?: string; message?: string };
+    const answer = JSON.parse(text) as Refusal;
     if (status < 300) return answer;
-    throw new ApiError(`${method} ${path}`, status, answer.reason ?? '', answer.message ?? text);
+    throw new ApiError(`${method} ${path}`, status, { message: text, ...answer });
   }
 
   #exchange(

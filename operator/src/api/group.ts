@@ -27,6 +27,15 @@ export const ANNOTATIONS = {
   drained: 'collective.storage/drained',
 } as const;
 
+/** For the page of reference: what people may write on a Member, and what happens. */
+export const ANNOTATIONS_EXPLAINED: Readonly<Record<string, string>> = {
+  [ANNOTATIONS.rotateCa]: 'Another value than the last one begins the next generation of the authority. Use a date.',
+  [ANNOTATIONS.drainNodes]: 'Names of nodes, with commas between them, that are emptied and then taken away.',
+  [ANNOTATIONS.forceDelete]: '"true": the Member may be deleted although its coordinator cannot be asked.',
+  [ANNOTATIONS.acceptLostVolume]:
+    "Uid of the coordinator's volume claim that is lost for good: the member begins anew with an empty one.",
+};
+
 export const FINALIZER = 'collective.storage/member';
 export const FIELD_MANAGER = 'collective-operator';
 
@@ -42,3 +51,15 @@ export const MEMBER_CONDITIONS = [
   'Upgrading',
 ] as const;
 export type MemberCondition = (typeof MEMBER_CONDITIONS)[number];
+
+/** For the page of reference: what is so when the condition is True. */
+export const CONDITIONS_EXPLAINED: Readonly<Record<MemberCondition, string>> = {
+  Ready: 'coordinator, nodes and certificates are as the spec wants them, and serve',
+  Reconciling: 'the operator is at work on a change, or waits for one to take effect',
+  Stalled: 'nothing goes on until somebody does what the message says',
+  CertificatesReady: 'every certificate is issued, not near its end, and signed by the present authority',
+  CoordinatorReady: 'the coordinator serves',
+  NodesReady: 'every node serves',
+  ReplicationHealthy: 'every block lies on as many nodes as it should',
+  Upgrading: 'pods are being replaced, one node at a time',
+};

@@ -3,6 +3,7 @@
  * this order of strength. Builders of manifests read nothing else.
  */
 import type { Collective } from '../api/collective.ts';
+import { DEFAULTS } from '../api/defaults.ts';
 import type { Exposure, Member } from '../api/member.ts';
 import type { Affinity, ResourceRequirements, Toleration, TopologySpread } from '../api/pod.ts';
 import type { OwnerReference } from '../kube/kube-object.ts';
@@ -63,10 +64,6 @@ export interface MemberShape {
   readonly backup?: BackupShape;
 }
 
-const COORDINATOR_SIZE = '10Gi';
-const BACKUP_SIZE = '10Gi';
-const BACKUPS_KEPT = 7;
-
 /** Memory is what Node's heap and its buffers take under load; the CPU is not limited, since a late heartbeat costs more. */
 const COORDINATOR_RESOURCES: ResourceRequirements = {
   requests: { cpu: '100m', memory: '256Mi' },
@@ -106,7 +103,7 @@ export function shapeOf(member: Member, collective: Collective, operator: Operat
     exposure: { ...spec.exposure, type: spec.exposure?.type ?? 'ClusterIP' },
     coordinator: {
       ...scheduling(coordinator),
-      size: coordinator.storage?.size ?? COORDINATOR_SIZE,
+      size: coordinator.storage?.size ?? DEFAULTS.coordinatorStorage,
       storageClass: coordinator.storage?.storageClass ?? defaults.storageClass,
       resources: coordinator.resources ?? defaults.resources ?? COORDINATOR_RESOURCES,
     },
@@ -126,8 +123,8 @@ export function shapeOf(member: Member, collective: Collective, operator: Operat
         : {
             ...scheduling({}),
             schedule: backup.schedule,
-            keep: backup.keep ?? BACKUPS_KEPT,
-            size: backup.storage?.size ?? BACKUP_SIZE,
+            keep: backup.keep ?? DEFAULTS.backupsKept,
+            size: backup.storage?.size ?? DEFAULTS.backupStorage,
             storageClass: backup.storage?.storageClass ?? defaults.storageClass,
             suspend: backup.suspend ?? false,
           },

@@ -118,7 +118,7 @@ function heapEnv({ limits }: ResourceRequirements): EnvVar[] {
   const { memory } = limits ?? {};
   const home: EnvVar = { name: 'HOME', value: '/tmp' };
   if (memory === undefined) return [home];
-  const heapMiB = Math.floor((quantityBytes(memory) * HEAP_SHARE) / MiB);
+  const heapMiB = Math.floor((quantityBytes(String(memory)) * HEAP_SHARE) / MiB);
   return [home, { name: 'NODE_OPTIONS', value: `--max-old-space-size=${heapMiB}` }];
 }
 
