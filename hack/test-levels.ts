@@ -1,14 +1,17 @@
 // Which tests exist and on which level each stands: beside the source (unit), several rooms in one simulated process (sim),
 // or real processes of a member (integration). A level says how much runs, not how long it may take. What takes minutes and
 // tens of gigabytes is a level of its own (full), which runs only when it is asked for; so does what needs programs that must
-// be built first (apiserver).
+// be built first (apiserver) and what needs a whole cluster or the container image (e2e; e2e-full is all of it).
 
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
-export const TEST_LEVELS = ['unit', 'sim', 'integration', 'apiserver', 'full'] as const;
+export const TEST_LEVELS = ['unit', 'sim', 'integration', 'apiserver', 'full', 'e2e', 'e2e-full'] as const;
 export const DEFAULT_LEVELS: readonly TestLevel[] = ['unit', 'sim', 'integration'];
 export type TestLevel = (typeof TEST_LEVELS)[number];
+
+/** Levels whose files run one after the other: they share one cluster, and some of them stop its nodes. */
+export const SERIAL_LEVELS: ReadonlySet<TestLevel> = new Set(['e2e', 'e2e-full']);
 
 /** Every test file below the given folders of the root, relative to the root, sorted. */
 export function findTestFiles(root: string, folders: readonly string[]): string[] {
@@ -25,6 +28,8 @@ export function levelOf(path: string): TestLevel {
   if (path.startsWith('test/integration/full/')) return 'full';
   if (path.startsWith('test/integration/')) return 'integration';
   if (path.startsWith('test/apiserver/')) return 'apiserver';
+  if (path.startsWith('test/e2e/full/')) return 'e2e-full';
+  if (path.startsWith('test/e2e/')) return 'e2e';
   if (path.startsWith('test/sim/')) return 'sim';
   return 'unit';
 }

@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util';
 import { REPOSITORY_ROOT, workspaceFolders } from './repository.ts';
 import { type FileOutcome, killRunningFiles, type RunOptions, runTestFile } from './test-file-run.ts';
-import { DEFAULT_LEVELS, findTestFiles, levelOf, TEST_LEVELS, type TestLevel } from './test-levels.ts';
+import { DEFAULT_LEVELS, findTestFiles, levelOf, SERIAL_LEVELS, TEST_LEVELS, type TestLevel } from './test-levels.ts';
 
 const FILE_DEADLINE_MS = 10 * 60_000;
 const CONCURRENT_FILES = 2;
@@ -40,7 +40,8 @@ async function main(): Promise<number> {
   const startMs = performance.now();
   const outcomes: FileOutcome[] = [];
   for (const level of TEST_LEVELS.filter((known) => values.level.includes(known))) {
-    outcomes.push(...(await runLevel(level, files, Number(values.concurrency), options)));
+    const concurrency = SERIAL_LEVELS.has(level) ? 1 : Number(values.concurrency);
+    outcomes.push(...(await runLevel(level, files, concurrency, options)));
   }
   if (stoppedBy !== undefined) return stoppedBy === 'SIGINT' ? 130 : 143;
   return summarise(outcomes, performance.now() - startMs);

@@ -124,7 +124,7 @@ function programImages(program: (name: (typeof NODE_TOOLS)[number]) => string): 
     tag: `${REGISTRY}/${name}:${KUBERNETES_VERSION}`,
     programs: [program(name)],
   }));
-  const own = (['pod-network', 'shared-volumes', 'local-path-provisioner'] as const).map((name) => ({
+  const own = (['pod-network', 'local-path-provisioner'] as const).map((name) => ({
     tag: `lab.test/${name}:1`,
     programs: [program(name)],
     entrypoint: [name],

@@ -83,7 +83,6 @@ export const NODE_TOOLS = [
   'local-path-provisioner',
   'pause',
   'pod-network',
-  'shared-volumes',
 ] as const satisfies readonly ToolName[];
 
 export function toolNamed(name: string): Tool {
