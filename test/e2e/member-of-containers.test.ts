@@ -106,9 +106,21 @@ test('what is stored through it comes back, byte for byte, and its replicas lie 
   await inContainer(coordinator, 'collective', 'cp', 'collective:/licence', '/data/back');
   const compare = `const { readFileSync: read } = require('fs'); process.exit(read('/opt/collective/LICENSE').equals(read('/data/back')) ? 0 : 1)`;
   await inContainer(coordinator, 'node', '-e', compare);
-  const listed = await inContainer(coordinator, 'collective', 'nodes', 'list', '-o', 'json');
-  const nodes = JSON.parse(listed) as { name: string; chunks: number }[];
-  assert.deepEqual(nodes.map(({ name, chunks }) => `${name} ${chunks}`).sort(), ['one 1', 'two 1']);
+  const chunks = async (): Promise<string[]> => {
+    const listed = await inContainer(coordinator, 'collective', 'nodes', 'list', '-o', 'json');
+    const nodes = JSON.parse(listed) as { name: string; chunks: number }[];
+    return nodes.map((node) => `${node.name} ${node.chunks}`).sort();
+  };
+  let seen: string[] = [];
+  await until(
+    async () => {
+      seen = await chunks();
+      return seen.join() === 'one 1,two 1';
+    },
+    'both nodes hold it',
+    READY_WITHIN_MS,
+    () => seen.join(),
+  );
 });
 
 test('T1: a program of the same image without a certificate is turned away by a node', async () => {
