@@ -70,6 +70,12 @@ interface Pending {
   processed: Promise<void>;
 }
 
+/**
+ * Changes that are made again run one after the other, whatever they touch (M4): their client had waited for the answer of one before
+ * it asked for the next, a file that is written to for that which made it, an empty directory that goes for that which emptied it.
+ */
+const REPLAYS: readonly number[] = [0];
+
 /** What a run came to; made in the same turn as its commit. */
 interface Ran {
   readonly reply: Reply;
@@ -186,7 +192,10 @@ export class OperationRunner {
       operation,
       op,
       mutates: kind.mutates,
-      turn: this.#order(session.id).enter(kind.inodes(op.value as never), !kind.mutates),
+      turn:
+        replay === undefined
+          ? this.#order(session.id).enter(kind.inodes(op.value as never), !kind.mutates)
+          : this.#order(session.id).enter(REPLAYS),
       draws:
         replay === undefined ? fresh : { now: replay.time ?? fresh.now, inodes: [...replay.inodes] as InodeNumber[] },
       abort: new AbortController(),
