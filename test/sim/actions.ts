@@ -77,6 +77,18 @@ const CHANGES: readonly Action['do'][] = [
   'removeXattr',
 ];
 
+/** They need room, or may cross a border. */
+const MAY_BE_REFUSED: readonly Action['do'][] = [
+  'mkdir',
+  'symlink',
+  'store',
+  'create',
+  'write',
+  'append',
+  'rename',
+  'link',
+];
+
 export function showAction(action: Action): string {
   const parts = Object.entries(action).map(([key, value]) => {
     if (key === 'do') return String(value);
@@ -94,6 +106,7 @@ export function toModel(
   client: string,
   cached: boolean,
   durability: Durability,
+  hasRealms = false,
 ): ModelOperation {
   const { steps, reads } = stepsOf(action, id, durability);
   return {
@@ -104,6 +117,7 @@ export function toModel(
     reads,
     cached,
     written: durability === 'written',
+    mayBeRefused: hasRealms && MAY_BE_REFUSED.includes(action.do),
     passesGate: CHANGES.includes(action.do),
     syncs: action.do === 'sync',
     // A rename of a file onto itself writes nothing.

@@ -21,6 +21,7 @@ export const BREAKS = {
   'no-grace': 'garbage and orphans go without having been kept for their grace time (D2)',
   'forget-orphans': 'chunks that no row names are deleted as soon as a node shows them (D2)',
   'forget-garbage': 'chunks are deleted as soon as nothing names them any more, and not condemned first (D2)',
+  'forget-quota': 'the coordinator does not know the quota of the root realm (M10)',
   'unread-drop': 'copies too many go although nobody has read the others again (D8)',
 } as const;
 
@@ -70,6 +71,10 @@ export class Breaks {
         }
       },
     };
+  }
+
+  get keepsQuota(): boolean {
+    return this.#active !== 'forget-quota';
   }
 
   get keepsGraces(): boolean {

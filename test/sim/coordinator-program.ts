@@ -17,9 +17,11 @@ import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memo
 import { REALMS, SUBJECTS } from '@collective/coordinator/tables/tables';
 import type { Breaks } from './breaks.ts';
 import type { OrderJudge } from './judged-orders.ts';
+import type { RealmJudge } from './judged-realms.ts';
 import type { Incarnation, Program } from './machine.ts';
 import type { Network } from './network.ts';
 import { FILES, MEMBERSHIP, TRUST_DOMAIN, uriOf, VERSION } from './programs.ts';
+import { makeRealms, NO_QUOTA, type Quota, type RealmPlan } from './realm-plan.ts';
 import { operate, type Upkeep, withoutGraces } from './upkeep.ts';
 
 const LOG_SEGMENT_BYTES = 64 * 1024;
@@ -42,6 +44,11 @@ export interface CoordinatorProgramOptions {
   /** The node that is to be emptied, by now. */
   readonly drains: () => NodeName | undefined;
   readonly judge: OrderJudge;
+  readonly realms: RealmPlan;
+  readonly realmJudge: RealmJudge;
+  /** Realms are made and dissolved now. */
+  readonly mayMakeRealms: () => boolean;
+  readonly onBreach: (error: unknown) => void;
 }
 
 export class CoordinatorProgram implements Program {
@@ -81,7 +88,7 @@ export class CoordinatorProgram implements Program {
 
   async start(self: Incarnation): Promise<void> {
     const { disk, clock, random } = self;
-    const { network, breaks, onEvent, promisedInodesMax, drains, judge } = this.#options;
+    const { network, breaks, onEvent, promisedInodesMax, drains, judge, replicas, realms, realmJudge } = this.#options;
     const upkeep = breaks.keepsGraces ? this.#options.upkeep : withoutGraces(this.#options.upkeep);
     await disk.lock('');
     await disk.makeFolder('log');
@@ -123,7 +130,9 @@ export class CoordinatorProgram implements Program {
     });
     const { nodes, data } = parts;
     if (nodes === undefined || data === undefined) throw new Error('The coordinator started without its nodes');
-    await setUp(core, upkeep, this.#options.replicas);
+    const { trashSeconds } = upkeep;
+    await setUp(core, { trashSeconds, replicas, quota: breaks.keepsQuota ? realms.quota : NO_QUOTA });
+    const look = await realmJudge.watch(core);
     const settler = new ReplicaSettler({
       engine: core.engine,
       askChunks: (node, chunks) => links.askChunks(node, chunks),
@@ -171,14 +180,20 @@ export class CoordinatorProgram implements Program {
     const running = { core, nodes, background };
     this.#running = running;
     operate(running, clock, upkeep, drains);
+    const { mayMakeRealms: mayAct, onBreach } = this.#options;
+    const rule = { replicas: replicas ?? 0, minReplicas: replicas ?? 0, trashSeconds };
+    makeRealms({ core, clock, plan: realms, rule, mayAct, onEvent, onBreach });
     const never = new AbortController().signal;
-    network.listen(self, FILES, (link, peer) => void core.serveSession(link, peer.uri));
+    network.listen(self, FILES, (link, peer) => void core.serveSession(realmJudge.watched(link, look), peer.uri));
     network.listen(self, MEMBERSHIP, (link, peer) => void links.serve(link, peer.name as NodeName, never));
   }
 }
 
 /** Clients of the simulation are trusted users of the root realm, whose rule is the one that the run has drawn. */
-async function setUp(core: CoordinatorCore, { trashSeconds }: Upkeep, replicas: number | undefined): Promise<void> {
+async function setUp(
+  core: CoordinatorCore,
+  { trashSeconds, replicas, quota }: { trashSeconds: number; replicas: number | undefined; quota: Quota },
+): Promise<void> {
   await core.engine.run((tx) => {
     const uri = uriOf('client', 'any');
     if (tx.get(SUBJECTS, uri) !== undefined) return;
@@ -187,6 +202,6 @@ async function setUp(core: CoordinatorCore, { trashSeconds }: Upkeep, replicas: 
     const realm = tx.get(REALMS, ROOT_REALM);
     if (realm === undefined) return;
     const rule = replicas === undefined ? {} : { replicas, minReplicas: replicas };
-    tx.put(REALMS, { ...realm, ...rule, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
+    tx.put(REALMS, { ...realm, ...rule, ...quota, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
   });
 }

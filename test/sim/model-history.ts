@@ -274,15 +274,14 @@ export class History {
 
   /** As it is, and with the first, the first two, ... of the owed changes made. */
   *#withOwedMade(explanation: Explanation, client: string): Generator<Explanation> {
-    for (let next: Explanation | undefined = explanation; next !== undefined; ) {
-      yield next;
-      next = withOwedMade(next, client, this.#fates, this.#lostAt);
-    }
+    yield explanation;
+    for (const next of withOwedMade(explanation, client, this.#fates, this.#lostAt))
+      yield* this.#withOwedMade(next, client);
   }
 
   #withOneOwedMade(explanation: Explanation): Explanation[] {
     if (explanation.owed.length === 0) return [];
-    return [...this.#late].flatMap((client) => withOwedMade(explanation, client, this.#fates, this.#lostAt) ?? []);
+    return [...this.#late].flatMap((client) => withOwedMade(explanation, client, this.#fates, this.#lostAt));
   }
 
   // ---- the search ----

@@ -131,33 +131,30 @@ function withMoment(
   return [...moments, { ...moment, fs }];
 }
 
-/** The client makes the first of its owed changes again, with whatever outcome. Undefined if it owes none. */
-export function withOwedMade(
-  explanation: Explanation,
-  client: string,
-  fates: Fates,
-  at: number,
-): Explanation | undefined {
+/** The client makes the first of its owed changes again, with whatever outcome; none if it owes none. */
+export function withOwedMade(explanation: Explanation, client: string, fates: Fates, at: number): Explanation[] {
   const { owed, moments, differing } = explanation;
   const index = owed.findIndex(({ operation }) => fates.get(operation)?.operation.client === client);
   const first = owed[index];
   const fate = fates.get(first?.operation ?? '');
-  if (first === undefined || fate === undefined) return undefined;
+  if (first === undefined || fate === undefined) return [];
   const rest = owed.filter((_, i) => i !== index);
   const tip = tipOf(explanation);
   const outcome: StepOutcome | undefined = fate.operation.steps[first.step]?.(tip.fs, first.bound);
-  if (outcome === undefined) return { ...explanation, owed: rest };
+  if (outcome === undefined) return [{ ...explanation, owed: rest }];
   const { operation, step, bound } = first;
+  const withDiffering = differing.includes(operation) ? differing : [...differing, operation];
   const alike = 'bound' in outcome || fate.answer === undefined || endsAlike(outcome.fs, outcome.expected, fate.answer);
-  return {
+  const made = {
     ...explanation,
     moments:
       outcome.fs === tip.fs
         ? moments
         : [...moments, { fs: outcome.fs, operation, step, bound, seenAt: NOT_YET, againAfter: at, firm: false }],
     owed: rest,
-    differing: alike || differing.includes(operation) ? differing : [...differing, operation],
+    differing: alike ? differing : withDiffering,
   };
+  return fate.operation.mayBeRefused ? [made, { ...explanation, owed: rest, differing: withDiffering }] : [made];
 }
 
 function permutations<T>(items: readonly T[]): T[][] {

@@ -26,6 +26,8 @@ export interface ModelOperation {
   readonly cached: boolean;
   /** Answered before it is stable: its client sends it again when the power was lost (M4). */
   readonly written: boolean;
+  /** Made again late, it may be refused for want of room, or for a border of a realm (M9). */
+  readonly mayBeRefused: boolean;
   /** Its success shows that the coordinator makes changes: after a restart those wait at the gate (M6). */
   readonly passesGate: boolean;
   /** It changes nothing but how firm a content is (D3). */

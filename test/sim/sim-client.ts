@@ -10,6 +10,7 @@ import { type Random, randomBelow, randomUnit } from '@collective/base/random';
 import type { FileHandle } from '@collective/client';
 import type { ConnectedMember } from '@collective/client/member';
 import { type Action, type Actor, type Durability, perform, showAction, toModel } from './actions.ts';
+import { isRealmRefusal, type RealmJudge } from './judged-realms.ts';
 import type { Answer } from './model-answers.ts';
 import type { History } from './model-history.ts';
 import type { Endpoint } from './network.ts';
@@ -46,6 +47,12 @@ export interface SimClientOptions {
   readonly durability: Durability;
   /** It mostly stores a file and renames it over another. */
   readonly saving: boolean;
+  /** Realms of this run come and go, or have quotas. */
+  readonly hasRealms: boolean;
+  readonly contentBytesMax: number | undefined;
+  readonly judge: RealmJudge;
+  /** True time. */
+  readonly nowMs: () => number;
   readonly connect: (events: ClientEvents) => Promise<ConnectedMember>;
   readonly drawId: () => string;
   /** False: come to rest. */
@@ -72,6 +79,7 @@ export class SimClient implements Actor {
       client: life.name,
       ownFolder: `/${life.name.split('#')[0]}`,
       saving: options.saving,
+      contentBytesMax: options.contentBytesMax,
     });
   }
 
@@ -144,17 +152,20 @@ export class SimClient implements Actor {
   }
 
   async #act(action: Action): Promise<void> {
-    const { history, trace, life, drawId, caches, onAnswered } = this.#options;
+    const { history, trace, life, drawId, caches, onAnswered, hasRealms, judge, nowMs } = this.#options;
     const id = drawId();
     const text = showAction(action);
     this.#busyWith = `${id} ${text}`;
     trace.add(life.name, `> ${id} ${text}`);
-    const operation = toModel(action, id, life.name, caches, this.durability);
+    const operation = toModel(action, id, life.name, caches, this.durability, hasRealms);
+    const sinceMs = nowMs();
     history.invoke(operation);
     const answer = await this.#answer(action);
     trace.add(life.name, `< ${id} ${showAnswer(answer)}`);
     if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
     if (answer === undefined) return;
+    if (answer.kind === 'ok') judge.done(action, sinceMs);
+    else if (isRealmRefusal(answer.code)) judge.refused(answer.code, action, sinceMs);
     if (answer.kind === 'error' && this.#changedNothing(answer.code)) {
       history.withdraw(id);
       return;
@@ -165,7 +176,7 @@ export class SimClient implements Actor {
 
   /** The first sync of a file of which a change ended otherwise tells it once more, and asks nobody (M4). */
   #changedNothing(code: string): boolean {
-    return code === NO_ROOM || (code === 'replay_differs' && this.#wasToldOfReplay);
+    return code === NO_ROOM || isRealmRefusal(code) || (code === 'replay_differs' && this.#wasToldOfReplay);
   }
 
   /** Undefined: nobody can say whether it happened. */

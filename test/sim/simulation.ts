@@ -14,6 +14,7 @@ import { CoordinatorProgram } from './coordinator-program.ts';
 import { DiskLosses } from './disk-losses.ts';
 import { type Fault, FaultPlan } from './faults.ts';
 import { OrderJudge } from './judged-orders.ts';
+import { RealmJudge } from './judged-realms.ts';
 import { keptStore, ROWS_MAX, readRows, unreadable, whatIsLeft, wrongReplicas } from './leaks.ts';
 import { Machine, setWallRight } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
@@ -21,6 +22,7 @@ import { History, Undecided } from './model-history.ts';
 import { type Endpoint, Network } from './network.ts';
 import { COORDINATOR, connectClient, isChunkSegment, NodeProgram, uriOf } from './programs.ts';
 import { type RandomStreams, randomStreams } from './random-streams.ts';
+import { drawRealmPlan, type RealmPlan } from './realm-plan.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
 import { Trace } from './trace.ts';
 import { drawUpkeep, type Upkeep } from './upkeep.ts';
@@ -52,7 +54,6 @@ export interface SimulationResult {
 }
 
 const ROUND_STEPS_MAX = 60;
-const OBSERVED_FOLDER = '/observed';
 /** Calls without an answer multiply the explanations: a round ends when there are so many. */
 const OPEN_CALLS_MAX = 2;
 const EXPLANATIONS_OF_A_ROUND_MAX = 50;
@@ -105,6 +106,8 @@ class Simulation {
   readonly #coordinatorProgram: CoordinatorProgram;
   readonly #upkeep: Upkeep;
   readonly #judge: OrderJudge;
+  readonly #realms: RealmPlan;
+  readonly #realmJudge: RealmJudge;
   readonly #clientNames: string[];
   readonly #clients = new Map<string, LivingClient>();
   readonly #faults: FaultPlan;
@@ -150,8 +153,8 @@ class Simulation {
     const nodeNames = Array.from({ length: nodeCount }, (_, i) => `n${i + 1}` as NodeName);
     this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
     let start = emptyFileSystem();
-    for (const folder of foldersOf(this.#clientNames))
-      start = make(start, folder, newNode(folder, 'directory', 0o755)).fs;
+    const folders = foldersOf(this.#clientNames);
+    for (const folder of folders) start = make(start, folder, newNode(folder, 'directory', 0o755)).fs;
     this.#history = new History(start);
     const machine = (name: string, role: 'coordinator' | 'node', program: CoordinatorProgram | NodeProgram): Machine =>
       new Machine({
@@ -174,6 +177,12 @@ class Simulation {
       isWallSteady: () => !this.#faults.kinds.includes('wall clock jumps'),
       onBreach: (error) => this.breach(error),
     });
+    this.#realms = drawRealmPlan(streams, folders);
+    this.#realmJudge = new RealmJudge({
+      nowMs: () => this.#clock.elapsedMs,
+      quota: this.#realms.quota,
+      onBreach: (error) => this.breach(error),
+    });
     this.#coordinatorProgram = new CoordinatorProgram({
       network: this.#network,
       breaks: this.#breaks,
@@ -183,6 +192,10 @@ class Simulation {
       replicas,
       drains: () => this.#drains(),
       judge: this.#judge,
+      realms: this.#realms,
+      realmJudge: this.#realmJudge,
+      mayMakeRealms: () => this.#roundLeft > 0,
+      onBreach: (error) => this.breach(asError(error, 'whoever makes realms')),
     });
     this.#coordinator = machine(COORDINATOR, 'coordinator', this.#coordinatorProgram);
     this.#nodePrograms = new Map(nodeNames.map((name) => [name, new NodeProgram(this.#network, this.#breaks)]));
@@ -308,8 +321,7 @@ class Simulation {
   async #lookAtAll(): Promise<void> {
     const found = await this.#asObserver(async (member) => {
       // After this everything that the coordinator had received from the dead has been done too (M6: they wait at its gate).
-      await member.files.mkdir(OBSERVED_FOLDER, { recursive: true });
-      await member.files.remove(OBSERVED_FOLDER);
+      await member.files.setAttributes('/', { mode: 0o755 });
       await this.#sleep(1_000);
       return readWholeState(member.files, new AbortController().signal);
     });
@@ -466,6 +478,10 @@ class Simulation {
       caches,
       durability,
       saving: this.#saving,
+      hasRealms: this.#realms.quota.quotaBytes + this.#realms.quota.quotaInodes + this.#realms.paths.length > 0,
+      contentBytesMax: this.#realms.contentBytesMax,
+      judge: this.#realmJudge,
+      nowMs: () => this.#clock.elapsedMs,
       connect: (events) => connectClient(this.#network, life, random, this.#breaks, { caches, ...events }),
       drawId: () => `o${++this.#operationNumber}`,
       mayAct: () => {

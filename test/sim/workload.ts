@@ -22,6 +22,8 @@ export interface WorkloadOptions {
   readonly client: string;
   readonly ownFolder: string;
   readonly saving: boolean;
+  /** Some contents are as large as this, where bytes are to run out; undefined: none. */
+  readonly contentBytesMax: number | undefined;
 }
 
 export class Workload {
@@ -31,12 +33,14 @@ export class Workload {
   /** Open handles by name. */
   readonly #handles: string[] = [];
   readonly #saving: boolean;
+  readonly #contentBytesMax: number | undefined;
   #number = 0;
   /** The new content was stored, and is to take the place of the old one next. */
   #isStored = false;
 
-  constructor({ random, client, ownFolder, saving }: WorkloadOptions) {
+  constructor({ random, client, ownFolder, saving, contentBytesMax }: WorkloadOptions) {
     this.#random = random;
+    this.#contentBytesMax = contentBytesMax;
     this.#saving = saving;
     this.#client = client;
     this.#folders = [...SHARED_FOLDERS, ...SHARED_FOLDERS, ownFolder];
@@ -182,11 +186,17 @@ export class Workload {
   /** Bytes that say who wrote them, so that a mix is found; some compress, some do not. */
   #bytes(): Buffer {
     const random = this.#random;
-    const length =
-      randomBelow(random, 25) === 0 ? FRAME_BYTES + randomBelow(random, 3_000) : 1 + randomBelow(random, 2_000);
+    const length = this.#contentLength();
     const bytes = Buffer.alloc(length, random.bytes(randomBelow(random, 2) === 0 ? 8 : 4096));
     bytes[0] = 1 + randomBelow(random, 255);
     return bytes;
+  }
+
+  #contentLength(): number {
+    const random = this.#random;
+    const most = this.#contentBytesMax;
+    if (most !== undefined && randomBelow(random, 3) === 0) return 1 + randomBelow(random, most);
+    return randomBelow(random, 25) === 0 ? FRAME_BYTES + randomBelow(random, 3_000) : 1 + randomBelow(random, 2_000);
   }
 
   #forget(handle: string): void {
