@@ -23,8 +23,8 @@ export const ANNOTATIONS = {
   trustBundleHash: 'collective.storage/trust-bundle-hash',
   /** On pods and their StatefulSets: what of the template needs another start when it changes (K2). */
   templateHash: 'collective.storage/template-hash',
-  /** On a volume claim of a node: the coordinator said that nothing lies there, and its removal is under way (K3). */
-  drained: 'collective.storage/drained',
+  /** On the volume claim of a node that is to go: "Draining", then "Drained" when the coordinator says that it is empty (K3). */
+  removal: 'collective.storage/removal',
 } as const;
 
 /** For the page of reference: what people may write on a Member, and what happens. */

@@ -27,7 +27,7 @@ export interface CoordinatorAccess extends Disposable {
    * The administration of a member. Throws `unauthenticated` for an identity that does not fit together; calls throw what
    * those of the client room do. Another address or identity than the last time closes the older connection.
    */
-  admin(target: CoordinatorTarget): Admin;
+  admin(target: CoordinatorTarget): Promise<Admin>;
   /** Of a Member that is gone. */
   forget(key: ObjectKey): void;
 }

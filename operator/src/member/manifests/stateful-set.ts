@@ -17,8 +17,9 @@ import { raw } from './raw.ts';
 const TERMINATION_SECONDS = 30;
 /** A node counts as back when it has served for some heartbeats. */
 const NODE_MIN_READY_SECONDS = 5;
+export const EXPECT_DATA = 'COLLECTIVE_EXPECT_DATA';
 /** Settings that count from the next start on, whenever that is. */
-const NO_RESTART_FOR: ReadonlySet<string> = new Set(['COLLECTIVE_EXPECT_DATA']);
+const NO_RESTART_FOR: ReadonlySet<string> = new Set([EXPECT_DATA]);
 
 export interface CoordinatorSetOptions {
   /** It has served before: from now on it must not start blank (K3). */
