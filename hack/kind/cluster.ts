@@ -141,9 +141,13 @@ async function installSharedVolumes(say: Say): Promise<void> {
   await loadImages([tag]);
   const notDefault = 'storageclass.kubernetes.io/is-default-class=false';
   await kubectl(['annotate', '--overwrite', 'storageclass', 'standard', notDefault]);
+  // The provisioner of a class cannot be changed, and volumes that were made do not need their class.
+  await kubectl(['delete', 'storageclass', 'shared', '--ignore-not-found']);
   const manifest = readFileSync(MANIFEST, 'utf8').replaceAll('lab.test/shared-volumes', tag);
   await kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input: manifest });
-  await kubectl(['-n', 'kube-system', 'rollout', 'status', '--timeout=120s', 'deployment/shared-volumes']);
+  for (const part of ['deployment/shared-volumes', 'daemonset/shared-volumes-node']) {
+    await kubectl(['-n', 'kube-system', 'rollout', 'status', '--timeout=120s', part]);
+  }
   say('volumes can be made');
 }
 

@@ -15,7 +15,9 @@ const volumes = JSON.parse(process.env.VOLUMES);
 for (const volume of volumes) appendFileSync('/volumes/' + volume + '/starts', hostname() + '\\n');
 const facts = () => Object.fromEntries(volumes.map((volume) => {
   const { uid, gid } = statSync('/volumes/' + volume + '/starts');
-  return [volume, { starts: readFileSync('/volumes/' + volume + '/starts', 'utf8').trim().split('\\n'), uid, gid }];
+  const folder = statSync('/volumes/' + volume);
+  const starts = readFileSync('/volumes/' + volume + '/starts', 'utf8').trim().split('\\n');
+  return [volume, { starts, uid, gid, folder: { gid: folder.gid, mode: folder.mode & 0o7777 } }];
 }));
 require('node:http').createServer((request, response) => {
   const url = new URL(request.url, 'http://pod');
@@ -31,7 +33,15 @@ process.on('SIGTERM', () => process.exit(0));
 export interface KeeperFacts {
   readonly pod: string;
   readonly node: string;
-  readonly volumes: Readonly<Record<string, { starts: string[]; uid: number; gid: number }>>;
+  readonly volumes: Readonly<Record<string, VolumeFacts>>;
+}
+
+export interface VolumeFacts {
+  /** Host names of the pods that have used it, in order. */
+  readonly starts: readonly string[];
+  readonly uid: number;
+  readonly gid: number;
+  readonly folder: { readonly gid: number; readonly mode: number };
 }
 
 export function podSpec(image: string, volumes: readonly string[]): object {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { labFolder } from '@collective/hack/kind/lab';
-import { ApiError, type KubeObject } from '../apiserver/api-client.ts';
+import { ApiError, hasCondition, type KubeObject } from '../apiserver/api-client.ts';
 import { until } from '../until.ts';
 import { clusterOfThisFile } from './cluster.ts';
 import { type KeeperFacts, keeper, podSpec, service, USER } from './lab-pods.ts';
@@ -78,6 +78,8 @@ test('a StatefulSet without rights writes to volumes of both classes', async () 
     assert.deepEqual(volumes[name]?.starts, [`${KEEPER}-0`], name);
     assert.equal(volumes[name]?.uid, USER, name);
   }
+  // The kubelet has given it to the group of the pod; without that only root could write.
+  assert.deepEqual(volumes.shared?.folder, { gid: USER, mode: 0o2775 });
 });
 
 test('a port of a Service is reached from this machine through every node of the cluster', async () => {
@@ -103,7 +105,13 @@ test('a volume of the class "shared" grows under a running pod; one of "standard
   const before = await cluster.api.find(pod());
   assert.equal(await capacityOf('shared'), '64Mi');
   await cluster.api.patch(claim('shared'), { spec: { resources: { requests: { storage: '128Mi' } } } });
-  await until(async () => (await capacityOf('shared')) === '128Mi', 'the volume has grown', LEVEL_WITHIN_MS);
+  const grown = await cluster.api.when(
+    claim('shared'),
+    ({ status }) => (status as { capacity: { storage: string } }).capacity.storage === '128Mi',
+    'has grown',
+    LEVEL_WITHIN_MS,
+  );
+  assert.deepEqual((grown.status as { conditions?: unknown[] }).conditions ?? [], [], 'nothing is pending any more');
   const after = await cluster.api.find(pod());
   assert.equal(after?.metadata.uid, before?.metadata.uid);
   assert.deepEqual((await askKeeper()).volumes.shared?.starts, [`${KEEPER}-0`]);
@@ -131,6 +139,19 @@ test('a volume of the class "shared" follows its pod to another node, with what 
     keeper(name, cluster.image, ['shared'], { nodeSelector: { 'kubernetes.io/hostname': elsewhere } }),
   );
   assert.equal(await at(), elsewhere);
+  const held = (await cluster.api.find(reference('v1', 'PersistentVolumeClaim', `shared-${name}-0`))) as unknown as {
+    spec: { volumeName: string };
+  };
+  const attachments = (await cluster.api.list('storage.k8s.io/v1', 'VolumeAttachment')) as unknown as readonly {
+    spec: { nodeName: string; source: { persistentVolumeName: string } };
+    status: { attached: boolean };
+  }[];
+  const where = attachments.filter(({ spec }) => spec.source.persistentVolumeName === held.spec.volumeName);
+  assert.deepEqual(
+    where.map(({ spec, status }) => [spec.nodeName, status.attached]),
+    [[elsewhere, true]],
+    'a volume is attached to one node at a time',
+  );
   const starts = await cluster.kubectl([
     'exec',
     `${name}-0`,
@@ -140,6 +161,30 @@ test('a volume of the class "shared" follows its pod to another node, with what 
     `require('fs').readFileSync('/volumes/shared/starts', 'utf8')`,
   ]);
   assert.deepEqual(starts.trim().split('\n'), [`${name}-0`, `${name}-0`]);
+});
+
+test('a volume that is mounted nowhere grows when it is mounted next, and its claim says so', async () => {
+  await cluster.kubectl(['scale', 'statefulset/mover', '--replicas=0']);
+  const pod = reference('v1', 'Pod', 'mover-0');
+  await until(async () => (await cluster.api.find(pod)) === undefined, 'the pod is gone', LEVEL_WITHIN_MS);
+  const idle = reference('v1', 'PersistentVolumeClaim', 'shared-mover-0');
+  await cluster.api.patch(idle, { spec: { resources: { requests: { storage: '96Mi' } } } });
+  const pending = await cluster.api.when(
+    idle,
+    (one) => hasCondition(one, 'FileSystemResizePending'),
+    'says that it waits',
+    LEVEL_WITHIN_MS,
+  );
+  assert.equal((pending.status as { capacity: { storage: string } }).capacity.storage, '64Mi');
+  await cluster.kubectl(['scale', 'statefulset/mover', '--replicas=1']);
+  await cluster.api.when(
+    idle,
+    (one) =>
+      (one.status as { capacity: { storage: string } }).capacity.storage === '96Mi' &&
+      !hasCondition(one, 'FileSystemResizePending'),
+    'has grown',
+    LEVEL_WITHIN_MS,
+  );
 });
 
 test('claims outlive their StatefulSet; a deleted claim takes its volume along', async () => {
