@@ -23,7 +23,7 @@ export function crdFiles(): ReadonlyMap<string, string> {
 function template(name: string, body: string): string {
   if (body.includes('{{')) throw new Error(`Make a template of ${name}: it holds "{{", which Helm would read`);
   return `{{- /* Made by \`npm run generate\` from operator/src/api; do not edit it here. */ -}}
-{{- if .Values.crds.enabled }}
+{{- if and .Values.crds.enabled (not .Values.watchNamespaces) }}
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata:

@@ -24,6 +24,17 @@ export class Kubectl {
     return stdout;
   }
 
+  /** What it prints out, also when its exit code says no. */
+  async ask(...args: readonly string[]): Promise<string> {
+    try {
+      return await this.run(...args);
+    } catch (thrown) {
+      const { code, stdout } = thrown as { code?: unknown; stdout?: string };
+      if (code === 1 && stdout !== undefined && stdout !== '') return stdout;
+      throw thrown;
+    }
+  }
+
   /** The cells of a table that it prints, the head first. Only for tables without blanks in cells. */
   async table(...args: readonly string[]): Promise<readonly (readonly string[])[]> {
     const lines = (await this.run(...args)).trimEnd().split('\n');
