@@ -471,6 +471,8 @@ export interface MemberStatus {
   /** Of the disk that holds the metadata; 0: not known. */
   readonly metadataCapacityBytes: number;
   readonly metadataFreeBytes: number;
+  /** What makes the metadata larger is refused (`metadata_full`) until there is more room there. */
+  readonly metadataFull: boolean;
   /** What the member does by itself. */
   readonly jobs: readonly JobStatus[];
   readonly certificates: readonly {

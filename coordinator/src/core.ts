@@ -6,9 +6,10 @@ import { type Clock, sleep } from '@collective/base/clock';
 import type { ChunkId, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm, SetRealmRequest } from '@collective/protocol/gen/admin';
+import type { StoreRoom } from './engine/committer.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
-import { type Caller, OPEN, OperationContext } from './ops/context.ts';
+import { type Caller, type Growth, MAY_GROW, OPEN, OperationContext } from './ops/context.ts';
 import { makeRealm } from './ops/make-realm.ts';
 import { beginToDissolve } from './ops/realm-moves.ts';
 import { changeRealm, realmAt } from './ops/realm-settings.ts';
@@ -47,6 +48,8 @@ export interface CoreOptions {
   readonly cacheEntriesMax?: number;
   readonly promisedInodesMax?: number | undefined;
   readonly generation?: number;
+  /** Room for more metadata; none given: there is always some. */
+  readonly room?: Growth & StoreRoom;
 }
 
 export interface CoreFigures {
@@ -136,6 +139,7 @@ export class CoordinatorCore {
       space,
       gate,
       sessionOperations: operations,
+      growth: options.room ?? MAY_GROW,
       keepAnswers: options.keepAnswers ?? true,
       log: options.onOperationFailure ?? (() => undefined),
     });

@@ -5,6 +5,7 @@
  * Folder: `member.json` (whose it is, format), `log/`, `metadata.db`, `access-keys.json`, `lock`.
  */
 import { join } from 'node:path';
+import { formatByteSize } from '@collective/base/byte-size';
 import type { Clock } from '@collective/base/clock';
 import type { Disk } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
@@ -26,6 +27,7 @@ import { NodeDuties } from './membership/node-duties.ts';
 import { NodeLinks } from './membership/node-link.ts';
 import { NodeTable } from './membership/node-table.ts';
 import { ATTRIBUTES, DATA } from './ops/context.ts';
+import { MetadataRoom } from './store/metadata-room.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 
 export interface MemberStateOptions {
@@ -54,6 +56,7 @@ export interface MemberState extends AsyncDisposable {
   readonly orders: NodeOrders;
   readonly background: Background;
   readonly log: FileLog;
+  readonly room: MetadataRoom;
 }
 
 const KEY_LOOK_MS = 3_600_000;
@@ -62,6 +65,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
   const { clock, random, disk, folder, member, collective, version } = options;
   const logger = options.log;
   const lock = await disk.lock('');
+  using released = new DisposableStack();
   try {
     const { generation } = await claimFolder(disk, { folder, member, collective });
     const log = await FileLog.open({ disk, clock, random, folder: 'log' });
@@ -73,6 +77,21 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       events?: EventLog;
       background?: Background;
     } = {};
+    const tellRoom = (isFull: boolean, roomBytes: number): void => {
+      const has = `The coordinator's disk has room for ${formatByteSize(roomBytes)} of metadata`;
+      if (isFull) parts.events?.record('metadata-full', `${has}: nothing new is taken until there is more`, {});
+      else parts.events?.record('metadata-room', `${has}: all goes on`, {});
+      logger.warn({ roomBytes, isFull }, 'room for metadata changed');
+    };
+    const room = released.use(
+      await MetadataRoom.open({
+        clock,
+        disk,
+        log: logger,
+        reusableBytes: () => store.reusableBytes,
+        onChange: tellRoom,
+      }),
+    );
     const core = await CoordinatorCore.start({
       clock,
       log,
@@ -81,6 +100,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       member: { name: member, trustDomain: `${member}.${collective}` },
       rootOwner: options.rootOwner,
       onFatal: options.onFatal,
+      room,
       ...(generation === undefined ? {} : { generation }),
       onOperationFailure: ({ session, error }, message) => logger.error({ session, err: error }, message),
       data: async (engine) => {
@@ -184,6 +204,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
     const keyTimer = everyHour(clock, () =>
       keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
     );
+    const timers = released.move();
     return {
       core,
       nodes,
@@ -203,7 +224,9 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       orders,
       background,
       log,
+      room,
       [Symbol.asyncDispose]: async () => {
+        timers.dispose();
         keyTimer();
         await background[Symbol.asyncDispose]();
         await core.close();

@@ -155,6 +155,10 @@ class EagerLog implements Log {
     this.#log.hurry();
   }
 
+  endSegment(): void {
+    this.#log.endSegment();
+  }
+
   truncate(through: Log['last']): Promise<void> {
     return this.#log.truncate(through);
   }

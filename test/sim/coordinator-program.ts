@@ -1,6 +1,7 @@
 /** The real coordinator with all its jobs on fake ports: what `member-state.ts` puts together with files is put together here. */
 import { sleep } from '@collective/base/clock';
 import { type InodeNumber, type NodeName, ROOT_REALM } from '@collective/base/ids';
+import { silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import { CoordinatorCore } from '@collective/coordinator/core';
 import { Background } from '@collective/coordinator/jobs/background';
@@ -14,6 +15,7 @@ import { NodeTable } from '@collective/coordinator/membership/node-table';
 import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
 import { storedTrashSeconds } from '@collective/coordinator/ops/trash';
 import { MemoryStore, MemoryStoreDisk } from '@collective/coordinator/store/memory-store';
+import { MetadataRoom } from '@collective/coordinator/store/metadata-room';
 import { REALMS, SUBJECTS } from '@collective/coordinator/tables/tables';
 import type { Breaks } from './breaks.ts';
 import type { OrderJudge } from './judged-orders.ts';
@@ -96,6 +98,13 @@ export class CoordinatorProgram implements Program {
     const log = await FileLog.open({ disk, clock, random, folder: 'log', segmentBytes: LOG_SEGMENT_BYTES });
     const store = new MemoryStore(this.#view, () => sleep(clock, 0.05));
     const keys = await AccessKeys.load({ disk, path: 'access-keys.json', clock, random });
+    const room = await MetadataRoom.open({
+      clock,
+      disk,
+      log: silentLog,
+      reusableBytes: () => store.reusableBytes,
+      onChange: (isFull) => onEvent(isFull ? 'takes nothing new for want of room' : 'has room again'),
+    });
     const parts: { nodes?: NodeTable; data?: MemberData; background?: Background } = {};
     const core = await CoordinatorCore.start({
       clock,
@@ -125,6 +134,7 @@ export class CoordinatorProgram implements Program {
       version: VERSION,
       rootOwner: { uid: 0, gid: 0 },
       onFatal: (error) => self.die(error.message),
+      room,
       keepAnswers: breaks.keepsAnswers,
       promisedInodesMax,
     });

@@ -153,7 +153,7 @@ export class RealmJudge {
   }
 
   /** A client that had called at `sinceMs` was refused. */
-  refused(code: 'quota_exceeded' | 'cross_realm', action: Action, sinceMs: number): void {
+  refused(code: RealmRefusal, action: Action, sinceMs: number): void {
     this.#refusals++;
     const looks = this.#looksSince(sinceMs);
     const why = code === 'cross_realm' ? whyNotApart(looks, action) : whyNotRefuse(looks, action);
@@ -231,7 +231,9 @@ function parts(border: string, paths: readonly string[]): boolean {
   return below > 0 && below < paths.length;
 }
 
-export function isRealmRefusal(code: string): code is 'quota_exceeded' | 'cross_realm' {
+export type RealmRefusal = 'quota_exceeded' | 'cross_realm';
+
+export function isRealmRefusal(code: string): code is RealmRefusal {
   return code === 'quota_exceeded' || code === 'cross_realm';
 }
 

@@ -57,6 +57,8 @@ export class Machine {
   #failSyncs = 0;
   #syncFailed = false;
   #downUntilMs = 0;
+  #isFull = false;
+  #fullUntilMs = Number.NEGATIVE_INFINITY;
   #awayUntilMs = 0;
   #isRotten = false;
 
@@ -179,10 +181,18 @@ export class Machine {
 
   /** Somebody else fills the disk. */
   fillDisk(freeBytes: number): void {
+    this.#isFull = true;
     this.platter.capacityBytes = this.platter.usedBytes + freeBytes;
   }
 
+  /** When its disk was full last; now, while it is. */
+  get fullUntilMs(): number {
+    return this.#isFull ? this.#options.world.elapsedMs : this.#fullUntilMs;
+  }
+
   makeRoom(): void {
+    this.#fullUntilMs = this.fullUntilMs;
+    this.#isFull = false;
     this.platter.capacityBytes = DISK_BYTES;
   }
 

@@ -35,8 +35,8 @@ const LOST_CHUNKS = ['chunk_missing'];
 const REST_ON_CHUNKS: readonly Action['do'][] = ['read', 'store', 'rename', 'sync'];
 /** An attach meets the disk of a coordinator that is about to end. */
 const DISK_TROUBLE = ['disk_failed', 'no_space'];
-/** Refused before anything of it took effect (M10). */
-const NO_ROOM = 'no_space';
+/** Refused before anything of it took effect (M10): by nodes that are full, or a coordinator that is. */
+const NO_ROOM = ['no_space', 'metadata_full'];
 
 export interface SimClientOptions {
   readonly life: Endpoint;
@@ -58,6 +58,8 @@ export interface SimClientOptions {
   /** False: come to rest. */
   readonly mayAct: () => boolean;
   readonly onAnswered: (changed: boolean, action: Action['do']) => void;
+  /** The coordinator said that it has no room for more. */
+  readonly onMetadataFull: (action: Action, sinceMs: number) => void;
   readonly onBreach: (error: Error) => void;
 }
 
@@ -165,6 +167,7 @@ export class SimClient implements Actor {
     if (answer === undefined || answer.kind === 'error') this.#workload.failed(action);
     if (answer === undefined) return;
     if (answer.kind === 'ok') judge.done(action, sinceMs);
+    else if (answer.code === 'metadata_full') this.#options.onMetadataFull(action, sinceMs);
     else if (isRealmRefusal(answer.code)) judge.refused(answer.code, action, sinceMs);
     if (answer.kind === 'error' && this.#changedNothing(answer.code)) {
       history.withdraw(id);
@@ -176,7 +179,7 @@ export class SimClient implements Actor {
 
   /** The first sync of a file of which a change ended otherwise tells it once more, and asks nobody (M4). */
   #changedNothing(code: string): boolean {
-    return code === NO_ROOM || isRealmRefusal(code) || (code === 'replay_differs' && this.#wasToldOfReplay);
+    return NO_ROOM.includes(code) || isRealmRefusal(code) || (code === 'replay_differs' && this.#wasToldOfReplay);
   }
 
   /** Undefined: nobody can say whether it happened. */

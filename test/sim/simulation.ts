@@ -8,7 +8,7 @@ import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
 import type { NodeName } from '@collective/base/ids';
 import { PROMISE_LEASE_MS } from '@collective/base/limits';
 import { pickOne, type Random, randomBelow } from '@collective/base/random';
-import type { Durability } from './actions.ts';
+import type { Action, Durability } from './actions.ts';
 import { type BreakName, Breaks, SHOWN_BY } from './breaks.ts';
 import { CoordinatorProgram } from './coordinator-program.ts';
 import { DiskLosses } from './disk-losses.ts';
@@ -65,6 +65,8 @@ const JOBS_WITHIN_MS = 600_000;
 const JOBS_LOOK_MS = 5_000;
 const NODES_COME_WITHIN_MS = 3_000;
 const SETTLE_MS = 3_000;
+/** The coordinator looks several times a second, and its disk may be a hundred times slower than usual. */
+const ROOM_SEEN_WITHIN_MS = 3_000;
 /** Clocks of machines are not exact. */
 const GATE_TOLERANCE_MS = 10;
 /** In one of so many seeds all clients save files again and again, and nothing goes wrong but the nodes' power, at the worst moment (D3). */
@@ -501,10 +503,18 @@ class Simulation {
         this.#afterAnswer = undefined;
         this.#clock.defer(() => happens(name));
       },
+      onMetadataFull: (action, sinceMs) => this.#metadataFull(action, sinceMs),
       onBreach: (error) => this.breach(error),
     });
     this.#clients.set(name, { life, client });
     client.run();
+  }
+
+  /** That it takes nothing new is right while its disk is full, and until it has looked again. */
+  #metadataFull({ do: what }: Action, sinceMs: number): void {
+    const { fullUntilMs } = this.#coordinator;
+    if (fullUntilMs + ROOM_SEEN_WITHIN_MS < sinceMs)
+      this.breach(new Error(`${what} was refused for want of room, which is there since ${fullUntilMs} ms`));
   }
 
   #killClient(name: string, how: 'killed' | 'powerless'): void {

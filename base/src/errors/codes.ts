@@ -200,6 +200,13 @@ export const ERROR_CODES = {
     'The storage nodes have no room above their reserve.',
     'Delete files, or add a node. Deletes still work.',
   ),
+  metadata_full: entry(
+    'ENOSPC',
+    'RESOURCE_EXHAUSTED',
+    6,
+    "The coordinator's own disk is full up to its reserve: nothing new is made, written or given attributes. Reading, removing, cutting short and administration go on.",
+    'Make room on the disk that holds the data folder of the coordinator, or give it a larger one; it goes on by itself then. Where the metadata itself has filled it: `collective rm -r --permanent`, `collective trash empty`.',
+  ),
   quota_exceeded: entry(
     'EDQUOT',
     'RESOURCE_EXHAUSTED',

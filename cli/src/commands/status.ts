@@ -87,7 +87,10 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     ...replicationLines(status),
     ['Garbage', garbageText(status.garbage)],
     ['Scrub', scrubLine(status.nodes, now)],
-    ['Metadata', `${formatByteSize(status.metadataFreeBytes)} left on the coordinator's disk`],
+    [
+      'Metadata',
+      `${formatByteSize(status.metadataFreeBytes)} left on the coordinator's disk${status.metadataFull ? ': nothing new is taken until there is more' : ''}`,
+    ],
     ['Log', `position ${status.logPosition}, stable to ${status.stablePosition}`],
   ];
   const width = Math.max(...lines.map(([key]) => key.length)) + 2;

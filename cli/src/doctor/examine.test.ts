@@ -35,6 +35,7 @@ const STATUS = {
   events: [],
   metadataCapacityBytes: 1e11,
   metadataFreeBytes: 5e10,
+  metadataFull: false,
 } as unknown as MemberStatus;
 
 const MAINTENANCE: MaintenanceSettings = {
@@ -276,6 +277,8 @@ test('little room on the disk of the coordinator is found before it is full', ()
       about === 'metadata' ? [level] : [],
     );
   assert.deepEqual([about(3e9), about(1e9), about(1e8)], [[], ['warning'], ['problem']]);
+  const full = examine({ ...WELL, ...withStatus({ metadataFreeBytes: 2e7, metadataFull: true }) });
+  assert.match(full.find((finding) => finding.about === 'metadata')?.says ?? '', /19.*MiB.*nothing new is taken/);
   const unknown = examine({ ...WELL, ...withStatus({ metadataCapacityBytes: 0, metadataFreeBytes: 0 }) });
   assert.ok(
     unknown.every((finding) => finding.about !== 'metadata'),

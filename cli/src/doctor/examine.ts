@@ -212,14 +212,23 @@ function noNodes(status: MemberStatus): Finding[] {
   ];
 }
 
-/** Without room the coordinator ends, and the member with it: also what would make room, as removing files, then has to wait. */
-function metadataDisk({ metadataCapacityBytes, metadataFreeBytes }: MemberStatus): Finding[] {
+/** Below its reserve the coordinator takes nothing new; without any room it ends, and the member with it. */
+function metadataDisk({ metadataCapacityBytes, metadataFreeBytes, metadataFull }: MemberStatus): Finding[] {
+  if (metadataFull)
+    return [
+      {
+        level: 'problem',
+        about: 'metadata',
+        says: `${formatByteSize(metadataFreeBytes)} are left on the coordinator's disk: nothing new is taken, files can be read and removed`,
+        todo: 'Make room there, or give it a larger disk: it goes on by itself then; docs/operating/starts.md says more.',
+      },
+    ];
   if (metadataCapacityBytes === 0 || metadataFreeBytes >= METADATA_FREE_LOW_BYTES) return [];
   return [
     {
       level: metadataFreeBytes < METADATA_FREE_LEAST_BYTES ? 'problem' : 'warning',
       about: 'metadata',
-      says: `only ${formatByteSize(metadataFreeBytes)} are left on the coordinator's disk: when it is full, nothing can be changed any more`,
+      says: `only ${formatByteSize(metadataFreeBytes)} are left on the coordinator's disk: below 32 MiB nothing new is taken, without any nothing can be changed`,
       todo: 'Make room there now, or give it a larger disk; docs/operating/starts.md says what happens otherwise.',
     },
   ];

@@ -29,6 +29,13 @@ export interface CommitterOptions {
   readonly usage: UsageSums;
   readonly epoch: Epoch;
   readonly onFatal: (error: Error) => void;
+  readonly room?: StoreRoom | undefined;
+}
+
+/** Of the disk of log and store. */
+export interface StoreRoom {
+  /** Both are to be kept short. */
+  readonly isTight: boolean;
 }
 
 /** What an answer rests on. */
@@ -54,6 +61,8 @@ const BATCH_BYTES_MAX = 1024 * 1024;
 /** Stable batches are gathered for so long: one transaction of the store for many costs a fraction of one each. */
 export const APPLY_WITHIN_MS = 10;
 const CHECKPOINT_EVERY_MS = 10_000;
+/** Where room is tight: what was taken away gives none before. */
+const TIGHT_CHECKPOINT_EVERY_MS = 1_000;
 const NOBODY: readonly ((key: string, value: unknown) => void)[] = [];
 
 export class Committer {
@@ -65,6 +74,8 @@ export class Committer {
   readonly #numbers: NumberRanges;
   readonly #usage: UsageSums;
   readonly #onFatal: (error: Error) => void;
+  readonly #room: StoreRoom | undefined;
+  #checkpointedAtMs = 0;
   readonly #written: Firmness;
   readonly #stable: Firmness;
   #open: OpenBatch | undefined;
@@ -90,6 +101,7 @@ export class Committer {
     this.#numbers = options.numbers;
     this.#usage = options.usage;
     this.#onFatal = options.onFatal;
+    this.#room = options.room;
     this.#written = new Firmness(options.log.last);
     this.#stable = new Firmness(options.log.last);
     this.#applied = options.log.last;
@@ -259,20 +271,29 @@ export class Committer {
   #scheduleCheckpoint(): void {
     if (this.#closed) return;
     const checkpoint = (): void => {
+      const dueMs = this.#room?.isTight ? 0 : this.#checkpointedAtMs + CHECKPOINT_EVERY_MS;
+      if (this.#clock.bootMs() < dueMs) {
+        this.#scheduleCheckpoint();
+        return;
+      }
       this.#checkpointing = this.#checkpoint().finally(() => {
         this.#checkpointing = undefined;
         this.#scheduleCheckpoint();
       });
     };
-    this.#checkpointTimer = this.#clock.setTimer(CHECKPOINT_EVERY_MS, checkpoint, { background: true });
+    const everyMs = this.#room === undefined ? CHECKPOINT_EVERY_MS : TIGHT_CHECKPOINT_EVERY_MS;
+    this.#checkpointTimer = this.#clock.setTimer(everyMs, checkpoint, { background: true });
   }
 
   async #checkpoint(): Promise<void> {
+    this.#checkpointedAtMs = this.#clock.bootMs();
     if (this.#failure !== undefined || this.#applied === this.#checkpointed) return;
+    const givesBack = this.#room?.isTight === true;
     try {
-      const durable = await this.#store.checkpoint();
+      const durable = await this.#store.checkpoint({ givesBack });
       if (durable === undefined) return;
       this.#checkpointed = durable;
+      if (givesBack) this.#log.endSegment();
       if (!this.#closed) await this.#log.truncate(durable);
     } catch (error) {
       this.#fail(error);

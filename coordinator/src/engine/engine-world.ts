@@ -152,6 +152,10 @@ export class WatchedStore implements Store {
     return this.#inner.applied;
   }
 
+  get reusableBytes(): number {
+    return this.#inner.reusableBytes;
+  }
+
   /** Holds back answers to this question until the returned function is called; batches are held back before they apply. */
   hold(question: Question): () => void {
     const { promise, resolve } = Promise.withResolvers<void>();

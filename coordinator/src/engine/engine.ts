@@ -14,7 +14,7 @@ import type { Store, StoreSnapshot } from '../store/store.ts';
 import type { UsageRow } from '../tables/gen/tables.ts';
 import type { Table } from '../tables/table.ts';
 import { EPOCHS } from '../tables/tables.ts';
-import { Committer, type Ground } from './committer.ts';
+import { Committer, type Ground, type StoreRoom } from './committer.ts';
 import { type NumberKind, NumberRanges } from './numbers.ts';
 import { type Draws, Miss, OperationRun, Pins, pageKey } from './operation-run.ts';
 import { type EarlierStarts, nextEpoch, readEarlierStarts, replay } from './replay.ts';
@@ -32,6 +32,7 @@ export interface EngineOptions {
   readonly overlayEntriesMax?: number;
   /** M2a: generations that nodes report are below the one of a restored coordinator. */
   readonly generation?: number;
+  readonly room?: StoreRoom;
 }
 
 /** Entries of memory, about 0.5 KiB each. */
@@ -81,7 +82,7 @@ export class Engine implements TransactionEngine {
   }
 
   private constructor(options: EngineOptions, epoch: Epoch, earlier: EarlierStarts) {
-    const { clock, log, store, onFatal } = options;
+    const { clock, log, store, onFatal, room } = options;
     this.epoch = epoch;
     this.recovered = log.last;
     this.#clock = clock;
@@ -91,7 +92,7 @@ export class Engine implements TransactionEngine {
     this.#numbers = new NumberRanges(earlier.reservedTo);
     this.#usage = new UsageSums(earlier.usage);
     const [view, numbers, usage] = [this.#view, this.#numbers, this.#usage];
-    this.#committer = new Committer({ clock, log, store, view, numbers, usage, epoch, onFatal });
+    this.#committer = new Committer({ clock, log, store, view, numbers, usage, epoch, onFatal, room });
   }
 
   get stablePosition(): LogPosition {

@@ -422,3 +422,23 @@ test('a start that nothing was appended to leaves the log as it was, however oft
   disk.powerLoss(new SeededRandom(3));
   assert.equal((await found(disk)).length, 10);
 });
+
+test('M2: a segment that is ended early is let go of with the next checkpoint, and the log goes on without a gap', async () => {
+  const { clock, disk, log, reported } = await livingLog({ segmentBytes: 64 << 20 });
+  const large = Buffer.alloc(700_000, 'x');
+  for (let i = 0; i < 2; i++) log.append(large);
+  await clock.until(() => reported.stableThrough === 2, { withinMs: 1_000 });
+  log.endSegment();
+  assert.equal((await clock.finish(disk.list(folder))).length, 1, 'nothing begins before there is something to write');
+  log.append(Buffer.from('c'));
+  await clock.until(() => reported.stableThrough === 3, { withinMs: 1_000 });
+  await clock.finish(log.truncate(position(2)));
+  assert.ok(log.sizeBytes < 1_000, `${log.sizeBytes} bytes are kept`);
+  // One that holds little is not worth it.
+  log.endSegment();
+  log.append(Buffer.from('d'));
+  await clock.until(() => reported.stableThrough === 4, { withinMs: 1_000 });
+  assert.equal((await clock.finish(disk.list(folder))).length, 1);
+  disk.kill();
+  assert.deepEqual(await found(disk), ['3 c', '4 d']);
+});

@@ -17,6 +17,8 @@ import { encodeRecord, encodeSegmentHeader, RECORD_PAYLOAD_BYTES_MAX, recordByte
 import { newSegment, type RecoveredLog, recoverLog, type Segment } from './log-recovery.ts';
 
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
+/** One that is shorter gives too little back for the sync and the file that it costs. */
+const SEGMENT_BYTES_LEAST = 1024 * 1024;
 
 export interface FileLogOptions {
   readonly disk: Disk;
@@ -51,6 +53,7 @@ export class FileLog implements Log {
   #writing = false;
   #syncing = false;
   #hurried = false;
+  #endsSegment = false;
   #timer: Timer | undefined;
   #failure: Error | undefined;
   #closed = false;
@@ -118,6 +121,10 @@ export class FileLog implements Log {
     this.#syncWhenDue();
   }
 
+  endSegment(): void {
+    this.#endsSegment = (this.#segments.at(-1)?.bytes ?? 0) >= SEGMENT_BYTES_LEAST;
+  }
+
   async truncate(through: LogPosition): Promise<void> {
     // A segment is of no more use when the next one begins at or below the first position that is still needed.
     while (this.#segments.length > 1) {
@@ -146,7 +153,7 @@ export class FileLog implements Log {
     this.#writing = true;
     try {
       while (this.#queue.length > 0 && this.#failure === undefined) {
-        if ((this.#segments.at(-1)?.bytes ?? 0) >= this.#segmentBytes) await this.#nextSegment();
+        if (this.#endsSegment || (this.#segments.at(-1)?.bytes ?? 0) >= this.#segmentBytes) await this.#nextSegment();
         const segment = this.#segments.at(-1);
         const batch = this.#queue;
         this.#queue = [];
@@ -213,6 +220,7 @@ export class FileLog implements Log {
     if (this.#failure !== undefined) throw this.#failure;
     await this.#sync();
     if (this.#failure !== undefined) throw this.#failure;
+    this.#endsSegment = false;
     const index = (this.#segments.at(-1)?.index ?? 0) + 1;
     const segment = newSegment(index, (this.#written + 1) as LogPosition, this.#random);
     const file = await this.#disk.open(`${this.#folder}/${segment.name}`, 'create');

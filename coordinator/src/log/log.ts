@@ -32,6 +32,8 @@ export interface Log {
   hurry(): void;
   /** Lets go of records up to `through`; they may stay. `through` is a position that a checkpoint of the view made durable. */
   truncate(through: LogPosition): Promise<void>;
+  /** The next batch begins a new segment, so that `truncate` can let go of this one. Does nothing where that would not be worth it. */
+  endSegment(): void;
   /** Bytes that the log keeps, for metrics. */
   readonly sizeBytes: number;
   /** Writes and syncs what is queued, then closes. */

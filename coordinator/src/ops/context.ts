@@ -105,6 +105,14 @@ export interface StableKnowledge {
 
 const NOTHING_KNOWN: StableKnowledge = { covers: () => false, mayWait: () => false };
 
+/** Whether there is room for more metadata (`store/metadata-room.ts`). */
+export interface Growth {
+  /** Throws `metadata_full`. */
+  require(what: string): void;
+}
+
+export const MAY_GROW: Growth = { require: () => undefined };
+
 export interface Change {
   readonly inode: InodeNumber;
   readonly kinds: number;
@@ -147,12 +155,21 @@ export class OperationContext {
   readonly stable: StableKnowledge;
   /** Sessions that have an inode open which got a name again: they are asked before that goes (M8). */
   readonly reopened: { readonly inode: InodeNumber; readonly session: SessionId }[] = [];
+  /** Asked by what adds rows for good. */
+  readonly growth: Growth;
   readonly #elsewhere: Elsewhere;
 
-  constructor(tx: OperationRun, caller: Caller, elsewhere: Elsewhere, stable = NOTHING_KNOWN) {
+  constructor(
+    tx: OperationRun,
+    caller: Caller,
+    elsewhere: Elsewhere,
+    stable: StableKnowledge = NOTHING_KNOWN,
+    growth: Growth = MAY_GROW,
+  ) {
     this.tx = tx;
     this.caller = caller;
     this.stable = stable;
+    this.growth = growth;
     this.#elsewhere = elsewhere;
   }
 

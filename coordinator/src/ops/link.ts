@@ -31,6 +31,7 @@ export function link(context: OperationContext, request: LinkInode): Attributes 
   requireSameRealm(context, row, knownPlace(context, row), parent, `Link inode ${inode}`);
   if (row.links >= HARD_LINKS_MAX)
     throw new CollectiveError('too_many_links', `Link inode ${inode}: it has ${row.links} names`);
+  context.growth.require(`Link '${request.name}' in directory ${parent.inode}`);
   context.coherent(inode);
   if (row.links === 1) becomesMany(context, inode, row);
   const linked = { ...row, links: row.links + 1, parent: parent.inode, ctime: context.tx.now };

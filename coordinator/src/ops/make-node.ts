@@ -139,6 +139,7 @@ function attach(
   base: InodeRow,
 ): Attributes {
   const { tx } = context;
+  context.growth.require(`Make '${request.name}' in directory ${parent.inode}`);
   requireInodeQuota(context, base.realm);
   const inode = tx.newInode();
   let row: InodeRow = { ...base, data: inode };

@@ -23,6 +23,7 @@ export function commit(context: OperationContext, request: CommitSlices): Commit
   const { inode, row: before } = loadWritableFile(context, request.inode, 'Write to');
   if (request.mtime !== undefined) requireTime(request.mtime);
   requireVersions(context, before, request.expected);
+  context.growth.require(`Write to inode ${inode}`);
   const offset = request.append ? before.size : 0;
   const slices = request.append
     ? request.slices.flatMap((slice) => splitAtBlocks({ ...slice, offset: offset + slice.offset }))

@@ -55,6 +55,7 @@ export function setXattr(context: OperationContext, request: SetXattr): Attribut
     throw new CollectiveError('exists', `Set attribute '${request.name}' of inode ${inode} anew`);
   if (request.mode === XattrMode.XATTR_REPLACE && !present)
     throw new CollectiveError('no_attribute', `Replace attribute '${request.name}' of inode ${inode}`);
+  context.growth.require(`Set attribute '${request.name}' of inode ${inode}`);
   const changed = { ...setXattrRows(context, inode, row, [request]), ctime: context.tx.now };
   context.tx.put(INODES, changed, inode);
   context.changed(inode, ATTRIBUTES);

@@ -29,6 +29,9 @@ export function coordinatorMetrics(state: MemberState, diskSpace: () => Promise<
   };
   const { core, log, nodes, links, background } = state;
   const { engine } = core;
+  gauge('metadata_full', '1 while what makes the metadata larger is refused for want of room', () =>
+    state.room.isFull ? 1 : 0,
+  );
   gauge('sessions', 'Sessions that are attached or may come back', () => core.figures.sessions);
   gauge('promises', 'Inodes on which promises are held', () => core.figures.promises);
   gauge('recalls_sent_total', 'Promises recalled since the start', () => core.figures.recallsSent);

@@ -52,6 +52,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     garbage: await parts.garbage.status(),
     metadataCapacityBytes: metadata.capacityBytes,
     metadataFreeBytes: metadata.freeBytes,
+    metadataFull: state.room.isFull,
     jobs: state.background.figures.map((figures) => jobStatus(figures, clock.bootMs())),
   };
 }

@@ -14,7 +14,15 @@ import { SESSION_OPERATIONS_MAX } from '@collective/base/limits';
 import { Durability, type Operation, Reply } from '@collective/protocol/gen/session';
 import type { Engine, Outcome } from '../engine/engine.ts';
 import type { Draws, OperationRun } from '../engine/operation-run.ts';
-import { OperationContext, RecallFirst, StableFirst, StepsFirst, WaitForLock } from '../ops/context.ts';
+import {
+  type Growth,
+  MAY_GROW,
+  OperationContext,
+  RecallFirst,
+  StableFirst,
+  StepsFirst,
+  WaitForLock,
+} from '../ops/context.ts';
 import { isPlain, kindOf, type Result, runPlain } from '../ops/operations.ts';
 import { ANSWERS, REALMS } from '../tables/tables.ts';
 import type { LockWaiters } from './lock-waiters.ts';
@@ -41,6 +49,7 @@ export interface RunnerParts {
   readonly space: SpaceGrants;
   readonly gate: RestartGate;
   readonly sessionOperations: SessionOperations;
+  readonly growth: Growth;
   /** For the simulator's proof that it can fail: called with a mutation's answer, says whether to keep it. */
   readonly keepAnswers?: boolean;
   log(event: { session: SessionId; error: Error }, message: string): void;
@@ -291,6 +300,8 @@ export class OperationRunner {
       this.#parts.keeping.elsewhere(pending.negotiation),
       // What is made again had waited before it was answered first, and now it must not be late (M6).
       pending.replay ? REPLAYED : (pending.proof ?? this.#parts.stable.reported),
+      // It had its room when it was answered first.
+      pending.replay ? MAY_GROW : this.#parts.growth,
     );
     pending.locksSeen = this.#parts.locks.changes;
     let result: Result;

@@ -136,6 +136,8 @@ export class SessionOperations {
     if (right === 'ro')
       throw new CollectiveError('read_only', `Reserve space in realm ${realm}: it was given for reading only`);
     const row = realmRow(context, realm);
+    // Else what is stored now could not be committed afterwards.
+    context.growth.require(`Reserve space in realm ${realmPath(context.tx, row)}`);
     const rule = replicaRule(row);
     const room = this.#room(context, realm, row, request.bytes);
     const placements = this.#parts.data.place(rule.wanted, PLACEMENTS_PER_GRANT);

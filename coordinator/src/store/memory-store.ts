@@ -102,6 +102,10 @@ export class MemoryStore implements Store {
     this.#disk.record({ batch, position });
   }
 
+  get reusableBytes(): number {
+    return 0;
+  }
+
   async checkpoint(): Promise<LogPosition | undefined> {
     await this.#pause();
     return this.#disk.checkpoint();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -30,13 +30,35 @@ test('M2: a checkpoint that a reader holds up tells of nothing durable, and the 
     reader.exec('COMMIT');
     // Batches that come between: the log never is as short as what was moved.
     apply();
-    writer.restartWal();
+    writer.restartWal({ givesBack: false });
     apply();
     const after = checkpointer.checkpoint();
     assert.equal(after.position, 13);
     assert.ok(after.frames < held.frames, `${after.frames} frames after ${held.frames}`);
   } finally {
     for (const database of [reader, checkpointer, writer]) database.close();
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('M10: pages that hold nothing any more are counted, and a write-ahead log that is not needed goes back to the disk', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'collective-view-'));
+  const file = join(folder, 'metadata.db');
+  const writer = new SqliteDatabase(file, 'writer');
+  try {
+    const keys = Array.from({ length: 2_000 }, (_, i) => `key ${i}`);
+    writer.apply([{ batch: encodeBatch(keys.map((key) => put(key, 'v'.repeat(1_000)))), position: 1 }]);
+    assert.equal(writer.checkpoint().reusableBytes, 0);
+    writer.apply([{ batch: encodeBatch(keys.map((key) => ({ key, value: undefined }))), position: 2 }]);
+    const { reusableBytes } = writer.checkpoint();
+    assert.ok(reusableBytes > 1_500_000, `${reusableBytes} bytes`);
+    assert.ok((await stat(`${file}-wal`)).size > 1_000_000);
+    writer.restartWal({ givesBack: true });
+    assert.equal((await stat(`${file}-wal`)).size, 0);
+    writer.apply([{ batch: encodeBatch([put('a', 'b')]), position: 3 }]);
+    assert.equal(writer.checkpoint().position, 3);
+  } finally {
+    writer.close();
     await rm(folder, { recursive: true });
   }
 });

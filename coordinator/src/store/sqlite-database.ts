@@ -77,18 +77,26 @@ export class SqliteDatabase {
   }
 
   /** Moves the write-ahead log into the database and syncs both. Does not wait for readers or the writer. */
-  checkpoint(): { position: number; frames: number } {
+  checkpoint(): { position: number; frames: number; reusableBytes: number } {
     const { applied } = this;
     const row = this.#db.prepare('PRAGMA wal_checkpoint(PASSIVE)').get();
     const frames = Number(row?.log ?? 0);
     // Only a checkpoint that moved every frame of its moment made durable what was applied then.
     const finished = row?.busy === 0 && row.log === row.checkpointed;
-    return { position: finished ? applied : -1, frames };
+    const reusableBytes = this.#pragma('freelist_count') * this.#pragma('page_size');
+    return { position: finished ? applied : -1, frames, reusableBytes };
   }
 
-  /** Lets the write-ahead log begin anew. While batches keep coming, no other checkpoint finds the moment for it. */
-  restartWal(): void {
-    this.#db.exec('PRAGMA wal_checkpoint(RESTART)');
+  /**
+   * Lets the write-ahead log begin anew. While batches keep coming, no other checkpoint finds the moment for it. `givesBack`: its file
+   * is cut to nothing; else it keeps its length for the next batches.
+   */
+  restartWal({ givesBack }: { readonly givesBack: boolean }): void {
+    this.#db.exec(`PRAGMA wal_checkpoint(${givesBack ? 'TRUNCATE' : 'RESTART'})`);
+  }
+
+  #pragma(name: 'freelist_count' | 'page_size'): number {
+    return Number(this.#db.prepare(`PRAGMA ${name}`).get()?.[name] ?? 0);
   }
 
   /** What this connection reads from now on is as of now. Answers the position that is applied in it. */

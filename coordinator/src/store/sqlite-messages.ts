@@ -16,7 +16,7 @@ export type Request =
   | { id: number; kind: 'scan'; ranges: readonly KeyRange[] }
   | { id: number; kind: 'apply'; batches: readonly { batch: Uint8Array; position: number }[] }
   | { id: number; kind: 'checkpoint' }
-  | { id: number; kind: 'restart-wal' }
+  | { id: number; kind: 'restart-wal'; givesBack: boolean }
   | { id: number; kind: 'begin-snapshot' }
   | { id: number; kind: 'read-on'; after: string | undefined; bytesMax: number }
   | { id: number; kind: 'fill'; rows: readonly { key: string; value: Uint8Array }[]; applied: number }
@@ -34,7 +34,10 @@ export type Answer =
       lengths: Int32Array;
       data: Uint8Array;
     }
-  /** `position` is -1 when not every frame could be moved; `frames` is the length of the write-ahead log in pages. */
-  | { id: number; kind: 'checkpointed'; position: number; frames: number }
+  /**
+   * `position` is -1 when not every frame could be moved; `frames` is the length of the write-ahead log in pages;
+   * `reusableBytes` lie in pages of the database that hold nothing.
+   */
+  | { id: number; kind: 'checkpointed'; position: number; frames: number; reusableBytes: number }
   | { id: number; kind: 'done' }
   | { id: number; kind: 'failed'; code: ErrorCode; message: string };

@@ -9,10 +9,12 @@ import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
 import type { Answer } from './sqlite-messages.ts';
 import { SqliteThread } from './sqlite-thread.ts';
-import type { KeyRange, Store, StoredRow, StoreSnapshot } from './store.ts';
+import type { CheckpointOptions, KeyRange, Store, StoredRow, StoreSnapshot } from './store.ts';
 
 /** 64 MiB of pages: above it the writer lets the write-ahead log begin anew, which costs it one sync. */
 const WAL_FRAMES_MAX = 16_384;
+/** The same where room is tight: 4 MiB. */
+const TIGHT_WAL_FRAMES_MAX = 1_024;
 
 interface Waiting {
   readonly batch: Uint8Array;
@@ -31,6 +33,9 @@ export class SqliteStore implements Store {
   readonly #file: string;
   readonly #snapshots = new Set<SqliteThread>();
   #failure: unknown;
+  #reusableBytes = 0;
+  /** Its file keeps the greatest length that the write-ahead log ever had; one may be there from before. */
+  #walIsLong = true;
 
   private constructor(
     file: string,
@@ -80,11 +85,21 @@ export class SqliteStore implements Store {
     });
   }
 
-  async checkpoint(): Promise<LogPosition | undefined> {
+  get reusableBytes(): number {
+    return this.#reusableBytes;
+  }
+
+  async checkpoint({ givesBack }: CheckpointOptions = { givesBack: false }): Promise<LogPosition | undefined> {
     const answer = await this.#checkpointer.ask({ kind: 'checkpoint' });
     if (answer.kind !== 'checkpointed') throw unexpected(answer);
+    this.#reusableBytes = answer.reusableBytes;
+    if (answer.frames > TIGHT_WAL_FRAMES_MAX) this.#walIsLong = true;
+    const isTooLong = givesBack ? this.#walIsLong : answer.frames > WAL_FRAMES_MAX;
     // It would wait for a snapshot's reader, and all batches behind it.
-    if (answer.frames > WAL_FRAMES_MAX && this.#snapshots.size === 0) await this.#writer.ask({ kind: 'restart-wal' });
+    if (isTooLong && this.#snapshots.size === 0) {
+      await this.#writer.ask({ kind: 'restart-wal', givesBack });
+      if (givesBack) this.#walIsLong = false;
+    }
     return answer.position < 0 ? undefined : (answer.position as LogPosition);
   }
 

@@ -53,7 +53,7 @@ function serve(request: Request): Answer {
     case 'checkpoint':
       return { id, kind: 'checkpointed', ...database.checkpoint() };
     case 'restart-wal':
-      database.restartWal();
+      database.restartWal(request);
       return { id, kind: 'done' };
     case 'begin-snapshot':
       return { id, kind: 'opened', applied: database.beginSnapshot() };

@@ -26,10 +26,17 @@ export interface Store {
   /** Applies one batch as a whole. Positions follow each other without a gap; after a failure nothing more is applied. */
   apply(batch: Uint8Array, position: LogPosition): Promise<void>;
   /** Makes what was applied durable; returns the position up to which that holds, undefined if it could not be finished now. */
-  checkpoint(): Promise<LogPosition | undefined>;
+  checkpoint(options?: CheckpointOptions): Promise<LogPosition | undefined>;
+  /** Room for rows in what the store occupies already, as of the last checkpoint. */
+  readonly reusableBytes: number;
   /** All rows as of one moment, however much is applied meanwhile. To be closed: it holds up checkpoints. */
   snapshot(): Promise<StoreSnapshot>;
   close(): Promise<void>;
+}
+
+export interface CheckpointOptions {
+  /** What the store does not need on the way any more goes back to the disk. */
+  readonly givesBack: boolean;
 }
 
 export interface StoreSnapshot {

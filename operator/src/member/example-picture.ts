@@ -156,6 +156,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
     garbage: {} as CoordinatorStatus['garbage'],
     metadataCapacityBytes: 0,
     metadataFreeBytes: 0,
+    metadataFull: false,
     jobs: [],
     certificates: [],
     events: [],

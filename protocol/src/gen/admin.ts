@@ -53,6 +53,8 @@ export interface Status {
   /** Of the disk that holds the metadata. */
   metadataCapacityBytes: number;
   metadataFreeBytes: number;
+  /** what makes the metadata larger is refused */
+  metadataFull: boolean;
 }
 
 export interface ReplicationHealth {
@@ -742,6 +744,7 @@ function createBaseStatus(): Status {
     garbage: undefined,
     metadataCapacityBytes: 0,
     metadataFreeBytes: 0,
+    metadataFull: false,
   };
 }
 
@@ -815,6 +818,9 @@ export const Status: MessageFns<Status> = {
     }
     if (message.metadataFreeBytes !== 0) {
       writer.uint32(184).uint64(message.metadataFreeBytes);
+    }
+    if (message.metadataFull !== false) {
+      writer.uint32(192).bool(message.metadataFull);
     }
     return writer;
   },
@@ -1016,6 +1022,14 @@ export const Status: MessageFns<Status> = {
             message.metadataFreeBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.metadataFull = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1099,6 +1113,9 @@ export const Status: MessageFns<Status> = {
     if (message.metadataFreeBytes !== 0) {
       obj.metadataFreeBytes = Math.round(message.metadataFreeBytes);
     }
+    if (message.metadataFull !== false) {
+      obj.metadataFull = message.metadataFull;
+    }
     return obj;
   },
 
@@ -1136,6 +1153,7 @@ export const Status: MessageFns<Status> = {
       : undefined;
     message.metadataCapacityBytes = object.metadataCapacityBytes ?? 0;
     message.metadataFreeBytes = object.metadataFreeBytes ?? 0;
+    message.metadataFull = object.metadataFull ?? false;
     return message;
   },
 };
