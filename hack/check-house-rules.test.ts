@@ -16,6 +16,7 @@ const refused = [
   ['an unfinished mark in a shell script', 'hack/up', `#!/bin/sh\n# ${mark}`, /^2: ".*": do it now/],
   ['a machine path in a script', 'hack/run.sh', `cd ${machine}`, /^1: .* path of one machine/],
   ['a machine path in a page', 'docs/a.md', `see\n${machine}`, /^2: .* path of one machine/],
+  ['what a merge left', 'docs/a.md', `one\n${'<'.repeat(7)} HEAD\ntwo`, /^2: ".*" is left of a merge/],
   ['a file called utils', 'base/src/utils.ts', 'export {};', /^1: the name says nothing/],
   ['a folder called helpers', 'node/src/helpers/disk.ts', 'export {};', /^1: the name says nothing/],
   ['a file that is too long', 'node/src/a.ts', 'export {};\n'.repeat(901), /902 lines, at most 900/],

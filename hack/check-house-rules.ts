@@ -12,6 +12,7 @@ const NO_CONTENT_NAME = /(^|\/)(utils?|helpers?|common|misc)(\.ts|\/)/;
 // Written with character classes so that this file does not find itself.
 const UNFINISHED_MARK = /\b(TOD[O]|FIXM[E]|XX[X]|HAC[K])\b/g;
 const MACHINE_PATH = /\/(?:wor[k]|far[m])\/|\/tmp\/bash_job[s]|\/User[s]\/\w/g;
+const UNMERGED = /^(?:<{7}|>{7}) .*$/gm;
 const SILENCED_COMPILER = /@ts-(?:ignor[e]|nochec[k])/g;
 
 const TEST_FUNCTIONS = new Set(['test', 'it', 'describe', 'suite']);
@@ -58,6 +59,7 @@ function textFindings({ path, text }: SourceFile): Finding[] {
       MACHINE_PATH,
       (match) => `"${match}" is a path of one machine: take it from an argument, mkdtemp or import.meta`,
     ),
+    ...findAll(UNMERGED, (match) => `"${match}" is left of a merge: choose one side, or both`),
     ...(TEXT_ENDING.test(path) ? findAll(UNFINISHED_MARK, (match) => `"${match}": do it now or open an issue`) : []),
     ...(path.endsWith('.ts')
       ? findAll(SILENCED_COMPILER, (match) => `"${match}" silences the compiler: mend the type`)
