@@ -145,7 +145,7 @@ const exposureSchema = object('How clients outside the cluster reach the coordin
     object('What clients outside dial for all of them.', {
       host: optional(
         host(
-          "Host; the port is the Service's. Absent: what the load balancer reports, or an address of the cluster's nodes.",
+          "Host; the port is the Service's. Absent: what the load balancer reports, or for NodePort the machine on which each pod runs.",
         ),
       ),
     }),
