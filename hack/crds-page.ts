@@ -48,14 +48,16 @@ ${rules.join('\n')}
 
 ${table(['column', 'shows'], columns)}
 ### ${spec.names.kind} spec
-${fieldTable('spec', root.properties?.spec)}
+${fieldTable('spec', root)}
 ### ${spec.names.kind} status
-${fieldTable('status', root.properties?.status)}`;
+${fieldTable('status', root)}`;
 }
 
-function fieldTable(name: string, schema: JsonSchema | undefined): string {
+function fieldTable(name: string, root: JsonSchema): string {
+  const schema = root.properties?.[name];
   if (schema === undefined) throw new Error(`Describe ${name}: the schema has no such field`);
-  return table(['field', 'type', 'meaning and rules'], [...rowsOf(name, schema, true)]);
+  const rows = rowsOf(name, schema, root.required?.includes(name) ?? false);
+  return table(['field', 'type', 'meaning and rules'], [...rows]);
 }
 
 function* rowsOf(path: string, schema: JsonSchema, isRequired: boolean): Generator<string[]> {
@@ -85,7 +87,7 @@ function typeOf(schema: JsonSchema): string {
   if (schema.enum !== undefined) return schema.enum.map((word) => `\`${word}\``).join(', ');
   if (schema.items !== undefined) return listType(schema);
   if (schema.additionalProperties !== undefined) {
-    return `map to ${typeOf(schema.additionalProperties)}, at most ${schema.maxProperties}`;
+    return `map of at most ${schema.maxProperties} to ${typeOf(schema.additionalProperties)}`;
   }
   if (schema.type === 'integer') {
     return `integer${between(schema.minimum, schema.maximum, '')}`;
@@ -108,7 +110,11 @@ function between(from: number | undefined, to: number | undefined, unit: string)
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  const line = (cells: readonly string[]): string => `| ${cells.map(cellText).join(' | ')} |`;
   return `${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`;
+}
+
+/** A bar would end the cell, and what stands between angle brackets would be taken for a tag. */
+function cellText(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('<', '\\<');
 }

@@ -44,7 +44,12 @@ const REALMS_MAX = 32;
 const volumeSchema = (description: string, defaultSize: string) =>
   object(description, {
     size: optional(quantity(`Size of the volume; only grows. Absent: ${defaultSize}.`)),
-    storageClass: optional(storageClassSchema),
+    storageClass: optional(
+      described(
+        storageClassSchema,
+        "StorageClass; never changes. Absent: the Collective's, then the cluster's default.",
+      ),
+    ),
   });
 
 const coordinatorSchema = object('The coordinator: names, rights, and where every block lies.', {
