@@ -112,6 +112,7 @@ export class HttpKubeApi implements KubeApi, Disposable {
     query.set('resourceVersion', options.resourceVersion);
     const path = `${collectionPath(resource, options.namespace)}?${query}`;
     const response = await this.#open({ what, method: 'GET', path }, options.signal);
+    options.onOpen?.();
     yield* this.#events(what, response, options.signal);
   }
 

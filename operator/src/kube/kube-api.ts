@@ -16,6 +16,8 @@ export interface ListOptions extends CallOptions {
 
 export interface WatchOptions extends ListOptions {
   readonly resourceVersion: string;
+  /** The server has taken the watch; events may be long in coming. */
+  readonly onOpen?: () => void;
 }
 
 export type WatchEvent =
