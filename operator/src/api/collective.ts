@@ -4,8 +4,8 @@ import type { ObjectMeta } from '../kube/kube-object.ts';
 import { conditionsSchema, observedGenerationSchema } from './condition.ts';
 import { DEFAULTS } from './defaults.ts';
 import { labelSelectorSchema, resourceRequirementsSchema, schedulingFields, storageClassSchema } from './pod.ts';
-import { domain, duration, image, objectName, quantity, reportedQuantity } from './scalars.ts';
-import { boolean, integer, object, oneOf, optional, type Rule, setOf, string, type ValueOf } from './schema.ts';
+import { domain, duration, image, labelValue, objectName, quantity, reportedQuantity } from './scalars.ts';
+import { boolean, integer, mapOf, object, oneOf, optional, type Rule, setOf, string, type ValueOf } from './schema.ts';
 
 export const imageSchema = image(
   'Image of coordinator and nodes, with a tag other than latest or a digest. Absent: the image of the operator.',
@@ -85,9 +85,14 @@ export const collectiveSpecSchema = object('What the members have in common.', {
   defaults: optional(defaultsSchema),
   memberSelector: optional(labelSelectorSchema),
   monitoring: optional(
-    object('Whether Prometheus is told to look at the pods of the members.', {
-      enabled: optional(boolean('Absent: no.')),
+    object('Whether Prometheus is told to look at the pods of the members, by a PodMonitor of the same name.', {
+      enabled: optional(boolean('Absent: no. It needs the Prometheus operator.')),
       interval: optional(duration('How often. Absent: what Prometheus has as its own.', { atLeast: '1s' })),
+      labels: optional(
+        mapOf('Labels of the PodMonitor, by which your Prometheus finds it.', labelValue('Value of the label.'), {
+          maxProperties: 32,
+        }),
+      ),
     }),
   ),
 });

@@ -22,6 +22,8 @@ export const RESOURCES = {
   networkPolicies: resource('networking.k8s.io/v1', 'NetworkPolicy', 'networkpolicies'),
   cronJobs: resource('batch/v1', 'CronJob', 'cronjobs'),
   jobs: resource('batch/v1', 'Job', 'jobs'),
+  /** Of the Prometheus operator: there is no such kind in many clusters, so it is never watched. */
+  podMonitors: resource('monitoring.coreos.com/v1', 'PodMonitor', 'podmonitors'),
   leases: resource('coordination.k8s.io/v1', 'Lease', 'leases'),
 } as const satisfies Record<string, ResourceKind>;
 

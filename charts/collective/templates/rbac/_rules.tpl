@@ -41,6 +41,10 @@ were followed and of users that were taken away. Their names come from Members, 
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch]
+# Where there is the Prometheus operator, and a Collective asks for it (spec.monitoring).
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, create, patch, delete]
 # Written to tell, read to find out why a pod or a volume is not made.
 - apiGroups: [events.k8s.io]
   resources: [events]
