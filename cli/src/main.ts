@@ -1,12 +1,5 @@
-/**
- * Where `collective` begins. What Node makes of our sources (types stripped, code compiled) is kept between runs, which
- * halves the time of a short command; so the rest is loaded only after that is switched on. A cache that cannot be
- * written is no error.
- */
-import { enableCompileCache } from 'node:module';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+/** Where `collective` begins. */
+import './compile-cache.ts';
 
-const { env } = process;
-enableCompileCache(join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), '.cache'), 'collective', 'compiled'));
-await import('./command-process.ts');
+const { runProcess } = await import('./command-process.ts');
+await runProcess();

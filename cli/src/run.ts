@@ -5,12 +5,13 @@
 
 import { CollectiveError } from '@collective/base/errors';
 import { type Command, CommanderError, Option } from 'commander';
-import { COMMANDS, type CommandEntry } from './command-table.ts';
+import { COLLECTIVE } from './collective-program.ts';
+import type { CommandEntry } from './command-table.ts';
 import { ExitWith } from './exit-with.ts';
 import { type ErrorOutput, EXIT_INTERRUPTED, reportError } from './output/errors.ts';
+import type { Program } from './program.ts';
 import type { Shell } from './shell.ts';
-import { withLongSpellings } from './spellings.ts';
-import { addGlobalOptions, errorOutputOf, exitCodesHelp, globalOptions, plainCommand } from './verb.ts';
+import { errorOutputOf, exitCodesHelp, globalOptions, plainCommand } from './verb.ts';
 import { VERSION } from './version.ts';
 
 const EXIT_USAGE = 2;
@@ -18,9 +19,9 @@ const EXIT_USAGE = 2;
 const COLUMNS_DEFAULT = 100;
 const OTHER_GROUP = 'Other:';
 
-export async function run(argv: readonly string[], shell: Shell): Promise<number> {
-  const words = withLongSpellings(argv);
-  const root = await buildRoot(shell, new Set(words));
+export async function run(argv: readonly string[], shell: Shell, program: Program = COLLECTIVE): Promise<number> {
+  const words = program.respell(argv);
+  const root = await buildRoot(program, shell, new Set(words));
   let called: Command | undefined;
   root.hook('preAction', (_root, action) => {
     called = action;
@@ -44,23 +45,17 @@ export async function run(argv: readonly string[], shell: Shell): Promise<number
 }
 
 /** Loads what the words could mean: a context or file may be called like a command. */
-async function buildRoot(shell: Shell, words: ReadonlySet<string>): Promise<Command> {
-  const root = plainCommand('collective')
-    .description('One shared file space over storage that each member owns')
+async function buildRoot(program: Program, shell: Shell, words: ReadonlySet<string>): Promise<Command> {
+  const root = plainCommand(program.name)
+    .description(program.description)
     .usage('[flags] COMMAND')
     .addHelpOption(new Option('-h, --help', 'show this help'))
     .version(VERSION, '--version', 'show the version of this program');
-  addGlobalOptions(root);
+  program.addGlobalOptions(root);
   const help = plainCommand('help').argument('[command]').description('show the help of a command');
   root.addHelpCommand(help.helpGroup(OTHER_GROUP));
-  root.addHelpText(
-    'after',
-    `${exitCodesHelp()}
-
-Remote paths begin with '/'; cp tells them from local ones by the prefix 'collective:'.
-'collective COMMAND --help' shows flags and examples of a command.`,
-  );
-  for (const entry of COMMANDS) {
+  root.addHelpText('after', `${exitCodesHelp()}\n\n${program.helpEnd}`);
+  for (const entry of program.commands) {
     const command = words.has(entry.name) ? await entry.load(shell) : placeholder(entry);
     root.commandsGroup(`${entry.group}:`);
     root.addCommand(command, { hidden: entry.hidden ?? false });
@@ -102,7 +97,7 @@ function endOfParsing(
   return reportError(
     shell,
     new CollectiveError('invalid_argument', messageOf(end), {
-      todo: `'${['collective', ...commandsNamed(root, argv), '--help'].join(' ')}' shows what there is.`,
+      todo: `'${[root.name(), ...commandsNamed(root, argv), '--help'].join(' ')}' shows what there is.`,
     }),
     output,
   );

@@ -77,16 +77,16 @@ export function noun(
   return command;
 }
 
-function addHelp(command: Command, flags: string): void {
+export function addHelp(command: Command, flags: string): void {
   command.addHelpOption(new Option(flags, 'show this help').helpGroup(GLOBAL_GROUP));
 }
 
 /** A line break within a paragraph is one of the source, not of the text; an indented line is one of a list. */
-function filled(text: string): string {
+export function filled(text: string): string {
   return text.replace(/(?<!\n)\n(?![\n ])/g, ' ');
 }
 
-function examplesHelp(examples: readonly Example[]): string {
+export function examplesHelp(examples: readonly Example[]): string {
   const width = Math.max(...examples.map(({ line }) => line.length));
   const fits = examples.every(({ says }) => width + says.length <= EXAMPLE_COLUMNS_MAX);
   const lines = examples.map(({ line, says }) =>
@@ -134,7 +134,7 @@ const GLOBAL_FLAGS = new Set<string>([
   'color',
   'help',
 ]);
-const GLOBAL_GROUP = 'Flags of every command:';
+export const GLOBAL_GROUP = 'Flags of every command:';
 
 /** Own flags first: that is what the reader of `ls --help` came for. */
 function globalGroupLast<Item extends Command | Option>(
@@ -188,14 +188,7 @@ export function addGlobalOptions(
 
 /** Global flags of the command and its parents. */
 export function globalOptions(command: Command): GlobalOptions {
-  const given = new Map<string, unknown>();
-  const chain: Command[] = [];
-  for (let at: Command | null = command; at !== null; at = at.parent) chain.unshift(at);
-  for (const at of chain) {
-    for (const [key, value] of Object.entries(at.opts())) {
-      if (GLOBAL_FLAGS.has(key) && at.getOptionValueSource(key) === 'cli') given.set(key, value);
-    }
-  }
+  const given = givenOptions(command, GLOBAL_FLAGS);
   const output = given.get('json') === true ? 'json' : given.get('output');
   return {
     context: stringOf(given.get('context')),
@@ -217,6 +210,19 @@ export function errorOutputOf({ output, verbose, color }: GlobalOptions): ErrorO
 /** `:7420` is a port of this machine. */
 function withHost(coordinator: string | undefined): string | undefined {
   return coordinator?.startsWith(':') ? `localhost${coordinator}` : coordinator;
+}
+
+/** What was said of these flags before or after the verb. */
+export function givenOptions(command: Command, names: ReadonlySet<string>): ReadonlyMap<string, unknown> {
+  const given = new Map<string, unknown>();
+  const chain: Command[] = [];
+  for (let at: Command | null = command; at !== null; at = at.parent) chain.unshift(at);
+  for (const at of chain) {
+    for (const [key, value] of Object.entries(at.opts())) {
+      if (names.has(key) && at.getOptionValueSource(key) === 'cli') given.set(key, value);
+    }
+  }
+  return given;
 }
 
 function stringOf(value: unknown): string | undefined {

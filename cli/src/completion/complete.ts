@@ -5,12 +5,13 @@
  */
 import { LOG_LEVELS } from '@collective/base/log';
 import type { Command, Option } from 'commander';
-import { COMMANDS } from '../command-table.ts';
+import { COLLECTIVE } from '../collective-program.ts';
 import { FORMATS } from '../output/format.ts';
+import type { Program } from '../program.ts';
 import { REMOTE_PREFIX } from '../remote-path.ts';
 import { type Shell, writeOut } from '../shell.ts';
 import { SORT_KEYS } from '../sort-entries.ts';
-import { addGlobalOptions, plainCommand } from '../verb.ts';
+import { plainCommand } from '../verb.ts';
 import { completeRemotePath } from './remote-candidates.ts';
 import { COMPLETION_SHELLS } from './scripts.ts';
 
@@ -24,10 +25,26 @@ export interface Candidates {
   readonly directive?: 'nospace' | 'files';
 }
 
+/** Where a line is in the tree of commands. `before`: the words that stand already; `current`: what there is of the next. */
+export interface Place {
+  /** Of the table. */
+  readonly entry: string;
+  readonly command: Command;
+  readonly before: readonly string[];
+  readonly current: string;
+}
+
+/** What a program knows beyond its own commands and flags. */
+export interface Knowledge {
+  readonly program: Program;
+  argumentsOf(shell: Shell, place: Place): Promise<Candidates>;
+  valuesOf(shell: Shell, option: Option, before: readonly string[], current: string): Promise<Candidates>;
+}
+
 /** Letters of find --type. */
 const FIND_TYPES = ['f', 'd', 'l', 'p', 's'];
-const NOTHING: Candidates = { candidates: [] };
-const LOCAL_FILES: Candidates = { candidates: [], directive: 'files' };
+export const NOTHING: Candidates = { candidates: [] };
+export const LOCAL_FILES: Candidates = { candidates: [], directive: 'files' };
 
 /** Commands whose arguments are remote paths. */
 const REMOTE_COMMANDS = new Set([
@@ -61,19 +78,26 @@ export function completeCommand(shell: Shell): Command {
     });
 }
 
-export async function complete(shell: Shell, words: readonly string[]): Promise<Candidates> {
+export async function complete(
+  shell: Shell,
+  words: readonly string[],
+  knowledge: Knowledge = OF_COLLECTIVE,
+): Promise<Candidates> {
+  const { program } = knowledge;
   const current = words.at(-1) ?? '';
   const before = words.slice(0, -1);
-  const entry = COMMANDS.find(({ name, hidden }) => !hidden && before.includes(name));
+  const entry = program.commands.find(({ name, hidden }) => !hidden && before.includes(name));
   if (entry === undefined) {
-    const root = plainCommand('collective');
-    addGlobalOptions(root);
+    const root = plainCommand(program.name);
+    program.addGlobalOptions(root);
     const waiting = optionOf(root, before.at(-1) ?? '');
-    if (waiting?.required) return await valuesOf(shell, waiting, before, current);
+    if (waiting?.required) return await knowledge.valuesOf(shell, waiting, before, current);
     if (current.startsWith('-')) return flagsOf(root, current);
     return matching(
       current,
-      COMMANDS.filter(({ hidden }) => !hidden).map(({ name, summary }) => ({ value: name, description: summary })),
+      program.commands
+        .filter(({ hidden }) => !hidden)
+        .map(({ name, summary }) => ({ value: name, description: summary })),
     );
   }
   let command = await entry.load(shell);
@@ -82,12 +106,12 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
 
   const previous = before.at(-1) ?? '';
   const waiting = optionOf(command, previous);
-  if (waiting?.required) return await valuesOf(shell, waiting, before, current);
+  if (waiting?.required) return await knowledge.valuesOf(shell, waiting, before, current);
   if (current.startsWith('--') && current.includes('=')) {
     const [name = '', value = ''] = current.split(/=(.*)/s);
     const option = optionOf(command, name);
     if (option === undefined) return NOTHING;
-    const found = await valuesOf(shell, option, before, value);
+    const found = await knowledge.valuesOf(shell, option, before, value);
     return { ...found, candidates: found.candidates.map((one) => ({ ...one, value: `${name}=${one.value}` })) };
   }
   if (current.startsWith('-')) return flagsOf(command, current);
@@ -97,7 +121,7 @@ export async function complete(shell: Shell, words: readonly string[]): Promise<
       command.commands.map((child) => ({ value: child.name(), description: child.summary() })),
     );
   }
-  return await argumentsOf(shell, entry.name, command, before, current);
+  return await knowledge.argumentsOf(shell, { entry: entry.name, command, before, current });
 }
 
 function flagsOf(command: Command, current: string): Candidates {
@@ -107,13 +131,9 @@ function flagsOf(command: Command, current: string): Candidates {
   return matching(current, [...flags, { value: '--help', description: 'show help' }]);
 }
 
-async function argumentsOf(
-  shell: Shell,
-  entryName: string,
-  command: Command,
-  before: readonly string[],
-  current: string,
-): Promise<Candidates> {
+const OF_COLLECTIVE: Knowledge = { program: COLLECTIVE, argumentsOf, valuesOf };
+
+async function argumentsOf(shell: Shell, { entry: entryName, command, before, current }: Place): Promise<Candidates> {
   if (entryName === 'completion')
     return matching(
       current,
@@ -191,7 +211,7 @@ async function contexts(shell: Shell, current: string): Promise<Candidates> {
   );
 }
 
-function choices(values: readonly string[]): Candidate[] {
+export function choices(values: readonly string[]): Candidate[] {
   return values.map((value) => ({ value }));
 }
 
@@ -199,6 +219,6 @@ function optionOf(command: Command, word: string): Option | undefined {
   return command.options.find(({ long, short }) => word !== '' && (word === long || word === short));
 }
 
-function matching(current: string, candidates: readonly Candidate[]): Candidates {
+export function matching(current: string, candidates: readonly Candidate[]): Candidates {
   return { candidates: candidates.filter(({ value }) => value.startsWith(current)) };
 }

@@ -1,0 +1,104 @@
+/**
+ * What the plugin reads of Collectives and Members. An object may be of an older or newer operator: each field may be
+ * absent, and nothing here fails for that.
+ */
+import type { KubeObject } from './kube-object.ts';
+
+export interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly message?: string;
+  readonly lastTransitionTime?: string;
+  readonly observedGeneration?: number;
+}
+
+export interface CollectiveObject extends KubeObject {
+  readonly spec?: { readonly domain?: string };
+  readonly status?: { readonly membersReady?: string; readonly conditions?: readonly Condition[] };
+}
+
+export interface MemberObject extends KubeObject {
+  readonly spec?: {
+    readonly collectiveRef?: { readonly name?: string };
+    readonly nodePools?: readonly { readonly name: string; readonly replicas?: number; readonly capacity?: string }[];
+    readonly users?: readonly { readonly name: string; readonly secretName?: string; readonly admin?: boolean }[];
+    readonly exposure?: { readonly type?: string };
+    readonly maintenance?: { readonly paused?: boolean };
+    readonly external?: { readonly endpoint?: string };
+  };
+  readonly status?: MemberStatus;
+}
+
+export interface MemberStatus {
+  readonly observedGeneration?: number;
+  readonly trustDomain?: string;
+  readonly version?: string;
+  readonly coordinator?: { readonly state?: string; readonly image?: string };
+  readonly nodes?: readonly NodeSeen[];
+  readonly nodesReady?: string;
+  readonly capacity?: string;
+  readonly used?: string;
+  readonly replication?: {
+    readonly underReplicated?: number;
+    readonly unreadable?: number;
+    readonly toMove?: number;
+    readonly counting?: boolean;
+  };
+  readonly ca?: CaSeen;
+  readonly certificates?: readonly {
+    readonly name: string;
+    readonly notAfter?: string;
+    readonly generation?: number;
+  }[];
+  readonly trustBundleHash?: string;
+  readonly endpoints?: { readonly internal?: string; readonly external?: string };
+  readonly users?: readonly { readonly name: string; readonly secretName?: string }[];
+  readonly backup?: { readonly lastSuccess?: string; readonly lastFailure?: string; readonly message?: string };
+  readonly conditions?: readonly Condition[];
+}
+
+export interface NodeSeen {
+  readonly name: string;
+  readonly pool?: string;
+  readonly state?: string;
+  readonly capacity?: string;
+  readonly used?: string;
+  readonly leftChunks?: number;
+  readonly image?: string;
+}
+
+export interface CaSeen {
+  readonly generation?: number;
+  readonly phase?: string;
+  readonly since?: string;
+  readonly handledTrigger?: string;
+  readonly generations?: readonly {
+    readonly generation: number;
+    readonly fingerprint?: string;
+    readonly notAfter?: string;
+    readonly created?: string;
+  }[];
+}
+
+export const ANNOTATIONS = {
+  rotateCa: 'collective.storage/rotate-ca',
+  drainNodes: 'collective.storage/drain-nodes',
+} as const;
+
+/** What belongs to members, and to one. */
+export const OF_MEMBERS = 'app.kubernetes.io/name=collective';
+export const MEMBER_LABEL = 'collective.storage/member';
+
+export function conditionOf({ status }: MemberObject, type: string): Condition | undefined {
+  return status?.conditions?.find((one) => one.type === type);
+}
+
+export function isTrue(member: MemberObject, type: string): boolean {
+  return conditionOf(member, type)?.status === 'True';
+}
+
+/** `member.collective.storage/alice`, as kubectl names objects. */
+export function memberName({ metadata }: MemberObject): string {
+  return `member.collective.storage/${metadata.name}`;
+}
