@@ -74,6 +74,8 @@ export async function ensureProductImage(
     await buildImage(tag, dockerfile, context, buildArguments);
     const built = await inspect(tag);
     if (built?.content !== content) throw new Error(`docker built ${tag}, but does not show it`);
+    // Without its name it would only take room; one that a container runs stays.
+    if (known !== undefined) await docker(['image', 'rm', known.id], { mayFail: true });
     if (built.bytes > IMAGE_BYTES_MAX) {
       throw new Error(`${tag} has ${built.bytes} bytes, at most ${IMAGE_BYTES_MAX} are allowed: look what came in`);
     }
@@ -130,10 +132,14 @@ async function layOut(context: string): Promise<{ closure: Closure; node: Needed
 /** Every command that a workspace names in its package.json, started by its main.ts. */
 function programsOf(workspaces: readonly string[]): { name: string; workspace: string }[] {
   return workspaces.flatMap((workspace) =>
-    Object.keys(readJson<{ bin?: Record<string, string> }>(`${workspace}/package.json`).bin ?? {}).map((name) => ({
-      name,
-      workspace,
-    })),
+    Object.keys(readJson<{ bin?: Record<string, string> }>(`${workspace}/package.json`).bin ?? {}).map((name) => {
+      if (!existsSync(join(REPOSITORY_ROOT, workspace, 'src/main.ts'))) {
+        throw new Error(
+          `${workspace}/package.json names the command ${name}, but there is no ${workspace}/src/main.ts`,
+        );
+      }
+      return { name, workspace };
+    }),
   );
 }
 
@@ -196,12 +202,12 @@ function hashOf(context: string, more: readonly string[]): string {
   return hash.digest('hex').slice(0, 20);
 }
 
-async function inspect(tag: string): Promise<{ content: string; bytes: number } | undefined> {
-  const format = `{{index .Config.Labels "${CONTENT_LABEL}"}} {{.Size}}`;
+async function inspect(tag: string): Promise<{ id: string; content: string; bytes: number } | undefined> {
+  const format = `{{.Id}} {{.Size}} {{index .Config.Labels "${CONTENT_LABEL}"}}`;
   const asked = await docker(['image', 'inspect', '--format', format, tag], { mayFail: true });
   if (asked.failed) return undefined;
-  const [content = '', bytes = ''] = String(asked.stdout).trim().split(' ');
-  return { content, bytes: Number(bytes) };
+  const [id = '', bytes = '', content = ''] = String(asked.stdout).trim().split(' ');
+  return { id, content, bytes: Number(bytes) };
 }
 
 function readJson<Content>(path: string): Content {

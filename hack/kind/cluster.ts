@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureDocker } from './docker-daemon.ts';
 import { buildProgramImage } from './images.ts';
 import { CLUSTER, clusterExists, docker, helm, kind, kubeconfigFile, kubectl, labFolder } from './lab.ts';
@@ -26,7 +27,8 @@ type Say = (line: string) => void;
 
 const CERT_MANAGER_PARTS = ['controller', 'webhook', 'cainjector'] as const;
 const CERT_MANAGER_USER = 1000;
-const ANSWERS_WITHIN_S = 120;
+const ANSWERS_WITHIN_MS = 120_000;
+const ASK_EVERY_MS = 500;
 const INSTALLED = 'lab-installed';
 const MANIFEST = join(import.meta.dirname, 'manifests/shared-volumes.yaml');
 
@@ -59,16 +61,26 @@ export async function ensureCluster(say: Say, { nodes, fresh = false }: ClusterW
 async function misfitOf(nodes: number, published: boolean): Promise<string | undefined> {
   if (!(await clusterExists())) return 'there is none';
   await startStoppedNodes();
-  const answer = await kubectl(['wait', '--for=condition=Ready', 'node', '--all', `--timeout=${ANSWERS_WITHIN_S}s`], {
-    mayFail: true,
-  });
-  if (answer.failed) return `its nodes are not ready (${String(answer.stderr).trim().split('\n').at(-1)})`;
+  const silence = await silenceOf();
+  if (silence !== undefined) return `its nodes are not ready (${silence})`;
   const versions = '{range .items[*]}{.status.nodeInfo.kubeletVersion}{"\\n"}{end}';
   const { stdout } = await kubectl(['get', 'nodes', '-o', `jsonpath=${versions}`]);
   const found = String(stdout).trim().split('\n');
   if (found.length !== nodes) return `it has ${found.length} nodes and not ${nodes}`;
   const other = published ? undefined : found.find((version) => version !== KUBERNETES_VERSION);
   return other === undefined ? undefined : `it runs ${other} and not ${KUBERNETES_VERSION}`;
+}
+
+/** What the cluster answers instead of having its nodes ready; one that was just started refuses for a while. */
+async function silenceOf(): Promise<string | undefined> {
+  const deadline = AbortSignal.timeout(ANSWERS_WITHIN_MS);
+  const ready = ['wait', '--for=condition=Ready', 'node', '--all', '--timeout=10s'];
+  for (;;) {
+    const answer = await kubectl(ready, { mayFail: true });
+    if (!answer.failed) return undefined;
+    if (deadline.aborted) return String(answer.stderr).trim().split('\n').at(-1);
+    await sleep(ASK_EVERY_MS);
+  }
 }
 
 /** A test that stops a node may have been killed before it started it again. */

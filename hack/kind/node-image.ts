@@ -40,6 +40,7 @@ const ETCD_TAG = '3.6.5-0';
 const COREDNS_TAG = 'v1.12.1';
 const PAUSE_TAG = '3.10.1';
 const REGISTRY = 'registry.k8s.io';
+const NODE_IMAGE = 'lab.test/node';
 const CONTAINERD_WITHIN_MS = 30_000;
 
 const MASQUERADE_UNIT = `[Unit]
@@ -96,7 +97,7 @@ export async function ensureNodeImage(say: (line: string) => void): Promise<stri
   const sources = ['node-image.ts', 'images.ts', 'image/runc-fit.sh', 'manifests/pod-network.yaml'];
   const hash = createHash('sha256').update(JSON.stringify(folders));
   for (const source of sources) hash.update(readFileSync(join(import.meta.dirname, source)));
-  const tag = `lab.test/node:${KUBERNETES_VERSION}-${hash.digest('hex').slice(0, 12)}`;
+  const tag = `${NODE_IMAGE}:${KUBERNETES_VERSION}-${hash.digest('hex').slice(0, 12)}`;
   if (await imageExists(tag)) return tag;
 
   const rootfs = await ensureRootfs(say);
@@ -116,7 +117,17 @@ export async function ensureNodeImage(say: (line: string) => void): Promise<stri
   });
   await preload(base, tag, ['lab.test/busybox:1', ...images.map((image) => image.tag)]);
   say(`node image ${tag} built`);
+  await removeOthers(tag);
   return tag;
+}
+
+/** Each takes a gigabyte. Docker refuses to remove one whose nodes are there. */
+async function removeOthers(tag: string): Promise<void> {
+  const { stdout } = await docker(['image', 'ls', '--format', '{{.Repository}}:{{.Tag}}', NODE_IMAGE]);
+  const others = String(stdout)
+    .split('\n')
+    .filter((other) => other !== '' && other !== tag);
+  for (const other of others) await docker(['image', 'rm', other], { mayFail: true });
 }
 
 function programImages(program: (name: (typeof NODE_TOOLS)[number]) => string): ProgramImage[] {
