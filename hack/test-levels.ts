@@ -1,14 +1,23 @@
 // Which tests exist and on which level each stands: beside the source (unit), several rooms in one simulated process (sim),
 // or real processes of a member (integration). A level says how much runs, not how long it may take. What takes minutes and
-// tens of gigabytes is a level of its own (full), which runs only when it is asked for; so does what needs programs that must
-// be built first (apiserver) and what needs a whole cluster or the container image (e2e; e2e-full is all of it).
+// tens of gigabytes is a level of its own (full), which runs only when it is asked for. What needs foreign programs says what
+// makes them: a real apiserver (apiserver), a whole cluster and the container image (e2e; e2e-full is all of it).
 
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const TEST_LEVELS = ['unit', 'sim', 'integration', 'apiserver', 'full', 'e2e', 'e2e-full'] as const;
-export const DEFAULT_LEVELS: readonly TestLevel[] = ['unit', 'sim', 'integration'];
 export type TestLevel = (typeof TEST_LEVELS)[number];
+export const DEFAULT_LEVELS: readonly TestLevel[] = ['unit', 'sim', 'integration', 'apiserver'];
+
+const CLUSTER = [['hack/kind/prepare-host.ts'], ['hack/kind/build.ts', '--all']];
+
+/** Programs of this tree that make what a level needs: minutes the first time, seconds when it is there. */
+export const PREPARED_BY: Partial<Readonly<Record<TestLevel, readonly (readonly string[])[]>>> = {
+  apiserver: [['hack/kind/build.ts']],
+  e2e: CLUSTER,
+  'e2e-full': CLUSTER,
+};
 
 /** Levels whose files run one after the other: they share one cluster, and some of them stop its nodes. */
 export const SERIAL_LEVELS: ReadonlySet<TestLevel> = new Set(['e2e', 'e2e-full']);
