@@ -25,6 +25,8 @@ export const ANNOTATIONS = {
   templateHash: 'collective.storage/template-hash',
   /** On the volume claim of a node that is to go: "Draining", then "Drained" when the coordinator says that it is empty (K3). */
   removal: 'collective.storage/removal',
+  /** On the Certificate of an authority: hash of what of `spec.ca` it was made from. */
+  caSettings: 'collective.storage/ca-settings',
 } as const;
 
 /** For the page of reference: what people may write on a Member, and what happens. */

@@ -20,6 +20,7 @@ import {
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import { keyPemOf, makeKeys } from './make-csr.ts';
+import { nameConstraintsDer } from './name-constraints.ts';
 import { type PeerRole, serverDnsName, spiffeId } from './spiffe-id.ts';
 import { parseTrustSet, type TrustPems, type TrustSet } from './trust-set.ts';
 
@@ -38,30 +39,40 @@ export interface ScratchLeaf {
   readonly serverAuth?: boolean;
 }
 
+export interface ScratchAuthorityOptions {
+  /** Without name constraints. */
+  readonly unconstrained?: boolean;
+  readonly generation?: number;
+  readonly notBefore?: Date;
+  readonly notAfter?: Date;
+}
+
 export class ScratchAuthority {
   readonly trustDomain: TrustDomain;
+  /** PKCS#8. */
+  readonly keyPem: string;
   readonly #signingKey: webcrypto.CryptoKey;
   readonly #certificate: X509Certificate;
 
   /** Name constraints hold the trust domain, as T1 demands; `unconstrained` leaves them out. */
   static async create(
     trustDomain: TrustDomain,
-    { unconstrained = false, generation = 1 } = {},
+    { unconstrained = false, generation = 1, notBefore, notAfter }: ScratchAuthorityOptions = {},
   ): Promise<ScratchAuthority> {
     const keys = await makeKeys();
     const certificate = await X509CertificateGenerator.createSelfSigned({
       name: `CN=scratch ${trustDomain} g${generation}, O=${trustDomain}`,
       keys,
       signingAlgorithm: { name: 'Ed25519' },
-      notBefore: new Date(Date.now() - 40 * DAY_MS),
-      notAfter: new Date(Date.now() + 400 * DAY_MS),
+      notBefore: notBefore ?? new Date(Date.now() - 40 * DAY_MS),
+      notAfter: notAfter ?? new Date(Date.now() + 400 * DAY_MS),
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
         new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-        ...(unconstrained ? [] : [new Extension('2.5.29.30', true, nameConstraints(trustDomain))]),
+        ...(unconstrained ? [] : [new Extension('2.5.29.30', true, nameConstraintsDer(trustDomain))]),
       ],
     });
-    return new ScratchAuthority(trustDomain, keys.privateKey, certificate);
+    return new ScratchAuthority(trustDomain, await keyPemOf(keys.privateKey), keys.privateKey, certificate);
   }
 
   /** An authority that exists already: what its key can be abused for once it is stolen. */
@@ -71,11 +82,17 @@ export class ScratchAuthority {
   ): Promise<ScratchAuthority> {
     const der = Buffer.from(keyPem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64');
     const key = await webcrypto.subtle.importKey('pkcs8', der, 'Ed25519', false, ['sign']);
-    return new ScratchAuthority(trustDomain, key, new X509Certificate(certificatePem));
+    return new ScratchAuthority(trustDomain, keyPem, key, new X509Certificate(certificatePem));
   }
 
-  private constructor(trustDomain: TrustDomain, signingKey: webcrypto.CryptoKey, certificate: X509Certificate) {
+  private constructor(
+    trustDomain: TrustDomain,
+    keyPem: string,
+    signingKey: webcrypto.CryptoKey,
+    certificate: X509Certificate,
+  ) {
     this.trustDomain = trustDomain;
+    this.keyPem = keyPem;
     this.#signingKey = signingKey;
     this.#certificate = certificate;
   }
@@ -161,15 +178,4 @@ export async function scratchCsr({
     extensions: names.length === 0 ? [] : [new SubjectAlternativeNameExtension([...names])],
   });
   return Buffer.from(request.rawData);
-}
-
-/** RFC 5280, 4.2.1.10: NameConstraints { permittedSubtrees [0] { dNSName [2], uniformResourceIdentifier [6] } }. */
-function nameConstraints(domain: string): Buffer {
-  const subtree = (tag: number): Buffer => der(0x30, der(tag, Buffer.from(domain, 'ascii')));
-  return der(0x30, der(0xa0, Buffer.concat([subtree(0x82), subtree(0x86)])));
-}
-
-function der(tag: number, content: Buffer): Buffer {
-  const length = content.length < 128 ? [content.length] : [0x81, content.length];
-  return Buffer.concat([Buffer.from([tag, ...length]), content]);
 }
