@@ -13,6 +13,6 @@ test('the folder of a test file says its level, and what needs a cluster runs on
     'test/e2e/full/stopped-node.test.ts': 'e2e-full',
   } as const;
   for (const [path, level] of Object.entries(levels)) assert.equal(levelOf(path), level);
-  assert.deepEqual(DEFAULT_LEVELS, ['unit', 'sim', 'integration']);
+  assert.deepEqual(DEFAULT_LEVELS, ['unit', 'sim', 'integration', 'apiserver']);
   assert.deepEqual([...SERIAL_LEVELS], ['e2e', 'e2e-full']);
 });
