@@ -186,6 +186,38 @@ test('K1: two field managers may each own a pool and a user of one member', asyn
   );
 });
 
+test('K1: the largest member that the bounds allow is judged, and again when it changes', async () => {
+  const path = (index: number): string => `/${String(index).padStart(254, 'r')}`;
+  const realms = Array.from({ length: 32 }, (_, index) => ({ path: path(index) }));
+  const largest = (capacity: string): MemberSpec => ({
+    collectiveRef: { name: 'photos' },
+    coordinator: { storage: { size: '10Gi' } },
+    nodePools: Array.from({ length: 16 }, (_, index) => ({ name: `pool${index}`, replicas: 64, capacity })),
+    exposure: {
+      addresses: [
+        { name: 'coordinator', host: 'h'.repeat(253) },
+        ...Array.from({ length: 1024 }, (_, index) => ({
+          name: `pool${index % 16}-${Math.floor(index / 16)}`,
+          host: 'h'.repeat(253),
+        })),
+      ],
+    },
+    // 64 of 256, since an object of Kubernetes has at most some 1.5 MB.
+    users: Array.from({ length: 64 }, (_, index) => ({
+      name: `user-${index}`.padEnd(40, 'u'),
+      secretName: `secret-${index}`.padEnd(253, 's'),
+      realms,
+    })),
+  });
+  const member = reference('Member', 'largest');
+  await server.admin.apply({ ...member, spec: largest('1Gi') }, { strict: true });
+  await server.admin.apply({ ...member, spec: largest('2Gi') }, { strict: true });
+  await assert.rejects(server.admin.apply({ ...member, spec: largest('1Gi') }), /only grows: volumes cannot shrink/);
+  const many = Array.from({ length: 256 }, (_, index) => ({ name: `user-${index}`, realms: [{ path: path(index) }] }));
+  await server.admin.apply({ ...member, spec: { ...largest('2Gi'), users: many } }, { strict: true });
+  await server.admin.remove(member);
+});
+
 /** The head of a table and its first row without the age, which grows while we look. */
 async function printed(kind: string, ...flags: string[]): Promise<{ head: readonly string[]; row: readonly string[] }> {
   const [head = [], row = []] = await kubectl.table('get', kind, '-n', NAMESPACE, ...flags);
