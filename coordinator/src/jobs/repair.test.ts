@@ -59,6 +59,19 @@ test('D8: when the node that was given up is back, what is too many goes after t
   assert.ok(kinds(scene).includes('node-returned'));
 });
 
+test('D8: what is too many while a node is away for a moment is not forgotten, and goes when it is back', async () => {
+  await using scene = await RepairScene.open(3);
+  await scene.store([1, 2], ['n1', 'n2', 'n3']);
+  scene.down('n3', 'away');
+  await scene.wantReplicas(2);
+  await scene.world.clock.advance(30_000);
+  assert.deepEqual(await scene.placesOf(1), ['n1', 'n2', 'n3']);
+  assert.deepEqual([...scene.background.replicas.repair.left], [['node-away', 2]]);
+  scene.up('n3');
+  await scene.untilMended();
+  for (const chunk of [1, 2]) assert.equal((await scene.placesOf(chunk)).length, 2);
+});
+
 test('D8: the most endangered chunk is copied first, and what is new goes before the rest of a long walk', async () => {
   await using scene = await RepairScene.open(4);
   scene.settings = { ...scene.settings, repairBytesPerSecond: 100 };

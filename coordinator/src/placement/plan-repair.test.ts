@@ -89,10 +89,11 @@ const cases: Case[] = [
     sound: 3,
   },
   {
-    name: 'drops no third replica while one of the three is away',
+    name: 'drops no third replica while one of the three is away, and says that it is not done',
     replicas: [place('a'), place('b'), place('c')],
     nodes: [node('a'), node('b', away), node('c')],
     want: [],
+    blocked: 'node-away',
   },
   {
     name: 'keeps replicas in different zones when one goes',
@@ -309,10 +310,18 @@ const cases: Case[] = [
     sound: 1,
   },
   {
-    name: 'does not drop a replica that is not stable yet',
+    name: 'does not drop a replica that is not stable yet, and says that it is not done',
     replicas: [place('a'), place('b'), place('c', { stable: false })],
     nodes: [node('a'), node('b'), node('c')],
     want: [],
+    blocked: 'node-away',
+  },
+  {
+    name: 'does not forget a damaged copy too many while its node is away',
+    replicas: [place('a'), place('b'), place('c', { damaged: true })],
+    nodes: [node('a'), node('b'), node('c', away)],
+    want: [],
+    blocked: 'node-away',
   },
 ];
 

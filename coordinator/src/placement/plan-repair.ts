@@ -45,7 +45,7 @@ export const BLOCKED_REASONS = {
   'no-copy': 'no sound copy is left on any disk that the member has',
   'no-source': 'the nodes that have a copy are away',
   'no-target': 'no further node is ready, takes new chunks, has room and has not just given the chunk up',
-  'node-away': 'a node that has one of its copies is away',
+  'node-away': 'a node that has one of its copies is away, or has not made it stable yet',
 } as const;
 
 export type BlockedReason = keyof typeof BLOCKED_REASONS;
@@ -199,11 +199,18 @@ function planDrops(all: readonly Judged[], wanted: number): Pick<RepairPlan, 'ac
   const leaving = all.filter((each) => each.is === 'gone' || !stays(each));
   const damaged = all.filter((each) => each.is === 'damaged' && stays(each) && each.node?.heard !== 'away');
   const going = [...leaving, ...damaged, ...firm.filter((each) => !kept.includes(each))];
-  if (going.length === 0) return { actions: [], blocked: undefined };
+  if (going.length === 0) return { actions: [], blocked: hasHiddenExcess(all, wanted) ? 'node-away' : undefined };
   if (kept.length < wanted) return { actions: [], blocked: 'node-away' };
   const reread = kept.map(({ place: { node, disk } }) => ({ node, disk }));
   const actions = going.flatMap((each) => dropOf(each, reread) ?? []);
   return { actions, blocked: actions.length < going.length ? 'node-away' : undefined };
+}
+
+/** What is too many, or damaged, is on a node that is away, or not stable yet: that it is must not be forgotten until then. */
+function hasHiddenExcess(all: readonly Judged[], wanted: number): boolean {
+  const staying = all.filter(stays);
+  const there = staying.filter(({ is }) => is === 'here' || is === 'unsure' || is === 'away');
+  return there.length > wanted || staying.some(({ is, node }) => is === 'damaged' && node?.heard === 'away');
 }
 
 function dropOf({ place, is, node }: Judged, reread: readonly Place[]): DropAction | undefined {
