@@ -60,8 +60,11 @@ const EXPLANATIONS_OF_A_ROUND_MAX = 50;
 /** The longest that anything may wait: a session lease, a reconnect and some retries. */
 const REST_WITHIN_MS = 240_000;
 const START_WITHIN_MS = 60_000;
-/** All jobs together, when nothing goes wrong any more: sessions of the dead end, graces are over, nodes are emptied. */
-const JOBS_WITHIN_MS = 600_000;
+/**
+ * All jobs together, when nothing goes wrong any more: sessions of the dead end, graces are over, nodes are emptied. A copy that came
+ * once more after it was forgotten is seen when what is known of its leaving ends, after ten minutes.
+ */
+const JOBS_WITHIN_MS = 900_000;
 const JOBS_LOOK_MS = 5_000;
 const NODES_COME_WITHIN_MS = 3_000;
 const SETTLE_MS = 3_000;
