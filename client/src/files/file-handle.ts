@@ -44,7 +44,8 @@ export class OpenFile implements FileHandle {
   readonly inode: number;
   readonly path: string;
   readonly #context: FileContext;
-  readonly #realm: number;
+  /** As of the last look; a file moves into another one when that is made or dissolved (M9). */
+  #realm: number;
   readonly #writable: boolean;
   /** Session generations in which locks are held: after a lost session their holder must hear of it. */
   #lockGeneration: number | undefined;
@@ -223,16 +224,33 @@ export class OpenFile implements FileHandle {
     return this.close();
   }
 
+  /** A realm that was dissolved long ago is not known any more: then it is asked where the file is now. */
   async #storeParts(parts: readonly Part[], options: MutationOptions): Promise<StoredPart[]> {
+    try {
+      return await this.#storeIn(this.#realm, parts, options);
+    } catch (error) {
+      if (!(error instanceof CollectiveError) || error.code !== 'stale') throw error;
+      const reply = await this.#context.session.call(
+        { $case: 'getAttributes', value: { inode: this.inode, opens: false } },
+        { signal: options.signal },
+      );
+      const { realm } = expectResult(reply, 'attributes');
+      if (realm === this.#realm) throw error;
+      this.#realm = realm;
+      return await this.#storeIn(realm, parts, options);
+    }
+  }
+
+  async #storeIn(realm: number, parts: readonly Part[], options: MutationOptions): Promise<StoredPart[]> {
     const { inFlight, chunks } = this.#context.upload;
     const stop = new AbortController();
     const signal = AbortSignal.any([options.signal ?? NEVER_ABORTED, stop.signal]);
     const store = async ({ offset, bytes }: Part): Promise<StoredPart> => {
       await inFlight.acquire(bytes.length, signal);
       try {
-        const encoded = encodeChunk([bytes], { compress: this.#context.compresses(this.#realm) });
+        const encoded = encodeChunk([bytes], { compress: this.#context.compresses(realm) });
         const place = {
-          realm: this.#realm,
+          realm,
           inode: this.inode,
           block: Math.floor(offset / BLOCK_BYTES),
           stable: (options.durability ?? 'stable') === 'stable',
