@@ -299,6 +299,25 @@ describe('damage in the chunk store', () => {
     await again[Symbol.asyncDispose]();
   });
 
+  test('D4, D8: the bad header of a record that counts no more does not stop a start after a verification of its segment', async () => {
+    const [first, second] = chunks;
+    assert.ok(first !== undefined && second !== undefined);
+    const disk = new FakeDisk();
+    const store = await openStore(disk);
+    await putAll(store, [first, second]);
+    await store.sync();
+    await store.forget([first.facts.chunk]);
+    const bytes = await segmentBytes(disk);
+    bytes.fill(0, starts[0], (starts[0] ?? 0) + 128);
+    await replace(disk, segmentPath(1), bytes);
+    for await (const { damaged } of store.segmentVerifier.verify(1, MiB)) assert.equal(damaged, 0);
+    disk.powerLoss(new SeededRandom(1));
+    const again = await openStore(disk.again());
+    assert.deepEqual([again.has(first.facts.chunk), again.damaged], [false, []]);
+    assert.ok((await readRaw(again, second.facts.chunk, 0, second.raw.length)).equals(second.raw));
+    await again[Symbol.asyncDispose]();
+  });
+
   test('D8: a damaged chunk that is forgotten is told no more', async () => {
     const [, second] = chunks;
     assert.ok(second !== undefined);

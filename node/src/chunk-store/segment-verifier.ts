@@ -45,9 +45,13 @@ export class SegmentVerifier {
   /**
    * Verifies the chunks that count in the segment now, in pieces of about so many bytes; nothing for a segment that is gone.
    * Throws `disk_failed` when the segment cannot be read for a reason that says nothing about its bytes.
+   *
+   * One that is written to is sealed first. Only what counts is verified, and a start that finds the records of an unsealed segment by
+   * their headers would refuse over the bad header of one that counts no more (D4).
    */
   async *verify(segment: number, pieceBytes: number): AsyncGenerator<VerifiedPiece, void, undefined> {
-    const { ledger, readers } = this.#parts;
+    const { ledger, readers, writer } = this.#parts;
+    if (writer.isOpen(segment)) await writer.sealActive();
     const chunks = liveChunks(ledger, segment, await this.#entriesOf(segment));
     const read = (offset: number, into: Buffer): Promise<number> =>
       readers.use(segment, (file) => file.readInto(offset, into));
