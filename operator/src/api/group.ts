@@ -35,7 +35,7 @@ export const ANNOTATIONS_EXPLAINED: Readonly<Record<string, string>> = {
   [ANNOTATIONS.drainNodes]: 'Names of nodes, with commas between them, that are emptied and then taken away.',
   [ANNOTATIONS.forceDelete]: '"true": the Member may be deleted although its coordinator cannot be asked.',
   [ANNOTATIONS.acceptLostVolume]:
-    "Uid of the coordinator's volume claim that is lost for good: the member begins anew with an empty one.",
+    'Uid of the volume claim that the coordinator lost, as the message of the condition says it: the member goes on with the claim that is there now, restored or empty.',
 };
 
 export const FINALIZER = 'collective.storage/member';

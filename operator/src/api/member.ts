@@ -86,7 +86,9 @@ const nodePoolSchema = object(
       ),
     ),
     zone: optional(
-      labelValue('The zone in which all nodes of this pool lie: replicas of a block are spread over zones.'),
+      labelValue(
+        'The zone in which all nodes of this pool lie: replicas of a block are spread over zones. Absent: each machine is one.',
+      ),
     ),
     topologySpread: optional(topologySpreadsSchema),
     resources: optional(resourceRequirementsSchema),
