@@ -24,6 +24,7 @@ import {
   type Realm as WireRealm,
   type RebalanceStatus as WireRebalance,
   type Status as WireStatus,
+  TrustStatus as WireTrust,
 } from '@collective/protocol/gen/admin';
 import { NodeState } from '@collective/protocol/gen/common';
 import type { ClientUnaryCall, ServiceError } from '@grpc/grpc-js';
@@ -409,6 +410,7 @@ function statusOf(wire: WireStatus): MemberStatus {
     nodes: wire.nodes.map(nodeOf),
     replication: wire.replication ?? ReplicationHealth.fromPartial({}),
     garbage: garbageOf(wire.garbage ?? WireGarbage.fromPartial({})),
+    trust: wire.trust ?? WireTrust.fromPartial({}),
   };
 }
 

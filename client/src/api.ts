@@ -10,6 +10,7 @@
 import type { Timestamp } from '@collective/base/clock';
 import type { CollectiveError } from '@collective/base/errors';
 import type { Trash } from './trash-api.ts';
+import type { TrustStatus } from './trust-api.ts';
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
@@ -427,6 +428,8 @@ export interface JobStatus {
 }
 
 export interface MemberStatus {
+  /** How far a change of the authority has come (T6). */
+  readonly trust: TrustStatus;
   readonly member: string;
   readonly trustDomain: string;
   readonly version: string;

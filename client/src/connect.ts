@@ -4,7 +4,10 @@ import { CollectiveError } from '@collective/base/errors';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
+import type { TrustBundle } from '@collective/protocol/gen/common';
+import type { RenewalLoop } from '@collective/protocol/tls/keep-renewed';
 import { type ExpectedServer, parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
+import { takeBundle } from '@collective/protocol/tls/trust-bundle';
 import { TrustFiles } from '@collective/protocol/tls/trust-files';
 import { MemberAdmin } from './admin.ts';
 import { AdminClients } from './admin-clients.ts';
@@ -42,7 +45,14 @@ export async function connectAdmin(target?: ConnectOptions | AdminTarget | strin
 async function connectWith(options: ConnectOptions, { signal }: CallOptions): Promise<Member> {
   const parts = await openParts(options);
   const { clock, trust, expected, address } = parts;
-  let stopRenewing: (() => Promise<void>) | undefined;
+  let renewal: RenewalLoop | undefined;
+  let signingRoot = '';
+  const told = async (bundle: TrustBundle): Promise<void> => {
+    // One that cannot be used yet (the own leaf is of a root that it lacks) comes again with the next renewal.
+    await takeBundle(trust, bundle).catch(() => false);
+    signingRoot = bundle.signingRoot;
+    renewal?.lookNow();
+  };
   try {
     const member = await ConnectedMember.open(
       {
@@ -60,6 +70,7 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
         connectWithinMs: options.connectWithinMs,
         reconnectWithinMs: options.reconnectWithinMs,
         onEvent: (event) => {
+          if (event.kind === 'trust') void told(event.told);
           if (event.kind === 'attach-failed') options.onConnectFailed?.(event.error);
         },
         uploadBytesMax: options.uploadBytesMax,
@@ -68,7 +79,7 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
           // Who only ever connects for a moment would otherwise never get to the end of a renewal (T3).
           const ended = new AbortController();
           const tooLate = sleep(clock, RENEWAL_ENDS_WITHIN_MS, ended.signal).catch(() => undefined);
-          await Promise.race([stopRenewing?.(), tooLate]);
+          await Promise.race([renewal?.stop(), tooLate]);
           ended.abort();
           parts.close();
         },
@@ -76,7 +87,7 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
       signal,
     );
     trust.watch();
-    stopRenewing = renewWhenDue({ trust, admin: parts.admin, clock });
+    renewal = renewWhenDue({ trust, admin: parts.admin, clock, signingRoot: () => signingRoot });
     return member;
   } catch (error) {
     parts.close();

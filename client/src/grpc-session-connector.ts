@@ -1,10 +1,12 @@
 /**
  * Opens session streams over gRPC. Each stream has a connection of its own: a new try dials at once instead of waiting for
- * the channel's own back-off, and takes the identity files as they are then (T4).
+ * the channel's own back-off, and takes the identity files as they are then (T4). When they change it is closed, and the
+ * session goes on over the next (T6).
  */
 import type { Clock } from '@collective/base/clock';
 import { FilesClient } from '@collective/protocol/gen/session';
 import { clientLink } from '@collective/protocol/link/grpc-link';
+import { DialledGuard } from '@collective/protocol/tls/dialled-guard';
 import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
 import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
 import type { Trust } from '@collective/protocol/tls/trust-files';
@@ -26,11 +28,13 @@ export class GrpcSessionConnector implements SessionConnector {
 
   async open(signal: AbortSignal): Promise<SessionLink> {
     signal.throwIfAborted();
-    const credentials = channelCredentials(this.#trust, this.#expected, this.#clock);
+    const guard = new DialledGuard({ trust: this.#trust, clock: this.#clock, giveUp: () => close() });
+    const credentials = channelCredentials(this.#trust, this.#expected, this.#clock, (peer) => guard.secured(peer));
     const client = new FilesClient(this.address, credentials, dialOptions(this.#expected));
     const what = `Talk to the coordinator at ${this.address}`;
     const link = clientLink(client.session(), what, this.#clock);
     const close = (): void => {
+      guard[Symbol.dispose]();
       link.close();
       client.close();
     };

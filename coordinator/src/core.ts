@@ -9,6 +9,7 @@ import type { CreateRealmRequest, Realm, SetRealmRequest } from '@collective/pro
 import type { StoreRoom } from './engine/committer.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
+import type { PeerReport } from './membership/trust-report.ts';
 import { type Caller, type Growth, MAY_GROW, OPEN, OperationContext } from './ops/context.ts';
 import { makeRealm } from './ops/make-realm.ts';
 import { beginToDissolve } from './ops/realm-moves.ts';
@@ -25,7 +26,7 @@ import { type SharedRights, THE_MEMBER } from './session/realm-rights.ts';
 import { Recalls } from './session/recalls.ts';
 import { SessionOperations } from './session/session-operations.ts';
 import { SessionRegistry } from './session/session-registry.ts';
-import { type SessionLink, type StreamParts, serveSession } from './session/session-stream.ts';
+import { type SessionLink, type StreamParts, type StreamPeer, serveSession } from './session/session-stream.ts';
 import { SpaceGrants } from './session/space-grants.ts';
 import { StableContent } from './session/stable-content.ts';
 import type { Store } from './store/store.ts';
@@ -50,6 +51,8 @@ export interface CoreOptions {
   readonly generation?: number;
   /** Room for more metadata; none given: there is always some. */
   readonly room?: Growth & StoreRoom;
+  /** T6: what a peer that reports this is to be told of the member's roots; nothing where there are none. */
+  readonly told?: StreamParts['told'];
 }
 
 export interface CoreFigures {
@@ -158,6 +161,7 @@ export class CoordinatorCore {
       book,
       member,
       version,
+      told: options.told ?? (() => undefined),
     };
     return new CoordinatorCore(engine, parts, stable, chunkIds);
   }
@@ -167,13 +171,39 @@ export class CoordinatorCore {
     return this.#parts.book;
   }
 
-  /** Serves one session stream until it ends. `subject`: the URI of the peer's verified certificate. */
-  serveSession(link: SessionLink, subject: string): Promise<void> {
-    const served = serveSession(link, subject, this.#parts, this.#stop.signal).finally(() =>
-      this.#streams.delete(served),
-    );
+  /** Serves one session stream until it ends. */
+  serveSession(link: SessionLink, peer: StreamPeer): Promise<void> {
+    const served = serveSession(link, peer, this.#parts, this.#stop.signal).finally(() => this.#streams.delete(served));
     this.#streams.add(served);
     return served;
+  }
+
+  /** T6: what each session reports and has shown. */
+  sessionTrust(): PeerReport[] {
+    return [...this.#parts.registry.live].map(({ subject, bundleHash, leaf, outlet }) => ({
+      peer: subject,
+      bundleHash,
+      leaf: outlet === undefined ? undefined : leaf,
+    }));
+  }
+
+  /** The member's roots, or the one that signs, have changed: sessions that lack something are told now (T6). */
+  trustChanged(): void {
+    const { registry, engine, data, told } = this.#parts;
+    for (const session of registry.live) {
+      const trust = told({ bundleHash: session.bundleHash, rootFingerprint256: session.leaf?.rootFingerprint256 });
+      if (trust === undefined) continue;
+      const nodes = data.routes(session.listener);
+      const value = {
+        number: 0,
+        stablePosition: engine.stablePosition,
+        access: undefined,
+        nodes,
+        realms: undefined,
+        trust,
+      };
+      session.outlet?.send({ message: { $case: 'renewed', value } });
+    }
   }
 
   /** For a chunk that the coordinator has made itself (D8). */

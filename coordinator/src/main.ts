@@ -13,6 +13,7 @@ import { silentLog } from '@collective/base/log';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
 import { keepRenewed } from '@collective/protocol/tls/keep-renewed';
+import { toldBundle } from '@collective/protocol/tls/trust-bundle';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import { createBackup } from './backup/create-backup.ts';
 import { letFirstUserIn, openIdentity } from './bootstrap.ts';
@@ -55,6 +56,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
   const rootOwner = options.rootOwner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   await using parts = new AsyncDisposableStack();
 
+  // It is opened after the data is locked; nobody is told anything before.
+  let identity: Trust | undefined;
   const state = parts.use(
     await openMemberState({
       clock,
@@ -67,25 +70,31 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       rootOwner,
       log,
       onFatal,
+      told: (peer) => (identity === undefined ? undefined : toldBundle(identity.current, peer)),
     }).catch((error: unknown) => {
       throw inFolder(dataFolder, error);
     }),
   );
   const { engine } = state.core;
   const { trust, ca } = await openIdentity({ ...options, dataFolder, member, collective, autoTls, clock, random, log });
-  parts.use(trust).watch();
+  identity = parts.use(trust).watch();
+  trust.onChange(() => {
+    state.core.trustChanged();
+    state.links.trustChanged();
+  });
   if (ca !== undefined) {
     const request = async (csr: Buffer): Promise<{ certificatePem: string; bundlePem: string }> => {
       const { certificatePem } = await ca.sign(await checkCsr(csr, trust.current.id));
       return { certificatePem, bundlePem: ca.bundlePem() };
     };
-    const stopRenewing = keepRenewed({ trust, clock, log, request });
-    parts.defer(() => void stopRenewing());
+    const renewal = keepRenewed({ trust, clock, log, request });
+    parts.defer(() => void renewal.stop());
   }
   const enrolment = new Enrolment({ engine, signer: ca ?? withoutAuthority(trust), random, trustDomain });
   await letFirstUserIn({ dataFolder, engine, enrolment, log });
 
   const started = clock.now();
+  const listening: { server?: GrpcServer } = {};
   const garbage = new GarbageAdmin({
     clock,
     engine,
@@ -106,6 +115,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
         trustDomain,
         version,
         started,
+        connectionsByRoot: () => listening.server?.connectionsByRoot ?? [],
       }),
     createRealm: (request, caller) => state.core.createRealm(request, caller),
     dissolveRealm: (path, caller) => state.core.dissolveRealm(path, caller),
@@ -136,12 +146,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
           change: (caller, operation) => state.core.change(caller, operation),
         }),
         enrolment,
-        acceptSession: (link, peer) => state.core.serveSession(link, peer.uri),
-        acceptNode: (link, peer, signal) => state.links.serve(link, parseNodeName(peer.name), signal),
+        acceptSession: (link, peer) => state.core.serveSession(link, { uri: peer.uri, leaf: peer }),
+        acceptNode: (link, peer, signal) => state.links.serve(link, parseNodeName(peer.name), signal, peer),
       },
       options.listen,
     ),
   );
+  listening.server = server;
   let stopping = false;
   const health =
     options.health === undefined

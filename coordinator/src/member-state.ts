@@ -27,6 +27,7 @@ import { NodeDuties } from './membership/node-duties.ts';
 import { NodeLinks } from './membership/node-link.ts';
 import { NodeTable } from './membership/node-table.ts';
 import { ATTRIBUTES, DATA } from './ops/context.ts';
+import type { StreamParts } from './session/session-stream.ts';
 import { MetadataRoom } from './store/metadata-room.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 
@@ -42,6 +43,8 @@ export interface MemberStateOptions {
   readonly rootOwner: { readonly uid: number; readonly gid: number };
   readonly log: EventsLog;
   readonly onFatal: (error: Error) => void;
+  /** T6: what a peer that reports this is to be told of the member's roots. */
+  readonly told?: StreamParts['told'];
 }
 
 export interface MemberState extends AsyncDisposable {
@@ -64,6 +67,7 @@ const KEY_LOOK_MS = 3_600_000;
 export async function openMemberState(options: MemberStateOptions): Promise<MemberState> {
   const { clock, random, disk, folder, member, collective, version } = options;
   const logger = options.log;
+  const told = options.told ?? (() => undefined);
   const lock = await disk.lock('');
   using released = new DisposableStack();
   try {
@@ -101,6 +105,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       rootOwner: options.rootOwner,
       onFatal: options.onFatal,
       room,
+      told,
       ...(generation === undefined ? {} : { generation }),
       onOperationFailure: ({ session, error }, message) => logger.error({ session, err: error }, message),
       data: async (engine) => {
@@ -173,6 +178,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
         core.nodeReported();
       },
       scrubPeriodSeconds: () => maintenance.current.scrubPeriodSeconds,
+      told,
       onNewerEpoch: (node, epoch) =>
         options.onFatal(
           new CollectiveError(

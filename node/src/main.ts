@@ -16,10 +16,12 @@ import { TlsBulkAcceptor } from '@collective/protocol/bulk/tls-acceptor';
 import { TlsBulkConnector } from '@collective/protocol/bulk/tls-connector';
 import { MembershipClient, type NodeReport } from '@collective/protocol/gen/node';
 import { clientLink } from '@collective/protocol/link/grpc-link';
+import { DialledGuard } from '@collective/protocol/tls/dialled-guard';
 import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
 import { type ExpectedServer, nodeNameOf } from '@collective/protocol/tls/spiffe-id';
 import { TrustFiles } from '@collective/protocol/tls/trust-files';
 import type { AdvertisedAddress, NodeOptions } from './options.ts';
+import { OwnCertificate } from './own-certificate.ts';
 import type { NodeLink } from './server/coordinator-link.ts';
 import { StorageNode } from './storage-node.ts';
 
@@ -45,6 +47,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
 
   const trust = parts.use(await TrustFiles.load(options.trustFolder, { clock, log })).watch();
   const name = nodeNameOf(trust.current.id);
+  const { host: coordinatorHost, port: coordinatorPort } = options.coordinator;
+  const certificate = parts.use(
+    new OwnCertificate({ trust, clock, log, coordinator: `${coordinatorHost}:${coordinatorPort}` }),
+  );
   const listening = { port: 0 };
   const node = parts.use(
     await StorageNode.open({
@@ -58,6 +64,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
       version,
       connector: new TlsBulkConnector({ trust, clock }),
       connectCoordinator: coordinatorDialer(options, trust, clock),
+      takeTrust: (told) => void certificate.take(told),
       surroundings: () => ({
         zone: options.zone ?? '',
         addresses: addressesOf(options, listening.port),
@@ -136,18 +143,29 @@ function coordinatorDialer(
   return async (signal) => {
     signal.throwIfAborted();
     // A client a link: a new one takes the certificate as it is now, and a dead connection goes with it.
-    const client = new MembershipClient(
-      `${host}:${port}`,
-      channelCredentials(trust, expected, clock),
-      dialOptions(expected),
-    );
+    let outdated = false;
+    const guard = new DialledGuard({
+      trust,
+      clock,
+      giveUp: (_reason, ownLeaf) => {
+        outdated = ownLeaf;
+        close();
+      },
+    });
+    const credentials = channelCredentials(trust, expected, clock, (peer) => guard.secured(peer));
+    const client = new MembershipClient(`${host}:${port}`, credentials, dialOptions(expected));
     const link = clientLink(client.link(), `Link to the coordinator at ${host}:${port}`, clock);
+    const close = (): void => {
+      guard[Symbol.dispose]();
+      link.close();
+      client.close();
+    };
     return {
       ...link,
-      close: () => {
-        link.close();
-        client.close();
+      get outdated() {
+        return outdated;
       },
+      close,
     };
   };
 }

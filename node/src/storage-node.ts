@@ -10,6 +10,7 @@ import { WIRE_VERSION } from '@collective/base/limits';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
 import type { BulkConnection, BulkConnector } from '@collective/protocol/bulk/connection';
+import type { TrustBundle } from '@collective/protocol/gen/common';
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { ChunkStore } from './chunk-store/chunk-store.ts';
 import { FileChunkStore } from './chunk-store/file-chunk-store.ts';
@@ -40,6 +41,8 @@ export interface StorageNodeOptions {
   readonly connector: BulkConnector;
   /** To the coordinator; throws when it cannot be reached. */
   connectCoordinator(signal: AbortSignal): Promise<NodeLink>;
+  /** What the coordinator says of the member's roots (T6). */
+  takeTrust?(told: TrustBundle): void;
   /** What a report says about the outside of the node; asked each time. */
   surroundings(): Pick<NodeReport, 'zone' | 'addresses' | 'bundleHash' | 'certificateExpires'>;
 }
@@ -124,6 +127,7 @@ export class StorageNode implements AsyncDisposable {
         scrubNow: () => scrubber.beginNow(),
       }),
       setScrubPeriod: (seconds) => scrubber.setPeriod(seconds),
+      ...(options.takeTrust === undefined ? {} : { takeTrust: options.takeTrust }),
       clock,
       random,
       log,

@@ -154,6 +154,7 @@ export class CoordinatorProgram implements Program {
     });
     const links = new NodeLinks({
       scrubPeriodSeconds: () => upkeep.settings.scrubPeriodSeconds,
+      told: () => undefined,
       clock,
       epoch: core.engine.epoch,
       member: 'sim',
@@ -194,7 +195,7 @@ export class CoordinatorProgram implements Program {
     const rule = { replicas: replicas ?? 0, minReplicas: replicas ?? 0, trashSeconds };
     makeRealms({ core, clock, plan: realms, rule, mayAct, onEvent, onBreach });
     const never = new AbortController().signal;
-    network.listen(self, FILES, (link, peer) => void core.serveSession(realmJudge.watched(link, look), peer.uri));
+    network.listen(self, FILES, (link, peer) => void core.serveSession(realmJudge.watched(link, look), peer));
     network.listen(self, MEMBERSHIP, (link, peer) => void links.serve(link, peer.name as NodeName, never));
   }
 }

@@ -87,6 +87,7 @@ async function printStatus(shell: Shell, status: MemberStatus, format: 'table' |
     ...replicationLines(status),
     ['Garbage', garbageText(status.garbage)],
     ['Scrub', scrubLine(status.nodes, now)],
+    ['Trust', trustText(status)],
     [
       'Metadata',
       `${formatByteSize(status.metadataFreeBytes)} left on the coordinator's disk${status.metadataFull ? ': nothing new is taken until there is more' : ''}`,
@@ -176,6 +177,19 @@ function expiresIn(notAfter: Timestamp | undefined, now: Timestamp): string {
   return leftMs <= 0 ? `EXPIRED ${formatDurationMs(-leftMs)} ago` : formatDurationMs(leftMs);
 }
 
+/** T6: how far a change of the authority has come. */
+export function trustText({ trust }: Pick<MemberStatus, 'trust'>): string {
+  const { roots, groups, bundleHash, signingRoot } = trust;
+  const connected = groups.filter((group) => group.connected);
+  const sum = (some: typeof groups): number => some.reduce((total, { count }) => total + count, 0);
+  const all = sum(connected);
+  const earlier = sum(connected.filter((group) => group.bundleHash !== bundleHash));
+  const olderLeaves = sum(connected.filter(({ root }) => root !== signingRoot));
+  const parts = [`${counted(roots.length, 'root')}, known to ${all - earlier} of ${counted(all, 'connected peer')}`];
+  if (olderLeaves > 0) parts.push(`${counted(olderLeaves, 'certificate')} of another root than signs now`);
+  return parts.join(', ');
+}
+
 function statusObject(status: MemberStatus): object {
   return {
     ...status,
@@ -192,6 +206,10 @@ function statusObject(status: MemberStatus): object {
       ...status.garbage,
       walkedAt: status.garbage.walkedAt && isoTime(status.garbage.walkedAt),
       inventories: status.garbage.inventories.map((one) => ({ ...one, ended: one.ended && isoTime(one.ended) })),
+    },
+    trust: {
+      ...status.trust,
+      peers: status.trust.peers.map((one) => ({ ...one, notAfter: one.notAfter && isoTime(one.notAfter) })),
     },
     events: status.events.map((one) => ({ ...one, time: one.time && isoTime(one.time) })),
   };

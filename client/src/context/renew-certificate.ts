@@ -1,7 +1,7 @@
 /** A person's certificate renewed over her own identity (T3); what to do and when is the protocol's `keep-renewed.ts`. */
 import type { Clock } from '@collective/base/clock';
 import { silentLog } from '@collective/base/log';
-import { keepRenewed, renew } from '@collective/protocol/tls/keep-renewed';
+import { keepRenewed, type RenewalLoop, renew } from '@collective/protocol/tls/keep-renewed';
 import type { TrustFiles } from '@collective/protocol/tls/trust-files';
 import type { Admin } from '../api.ts';
 
@@ -16,11 +16,12 @@ export async function renewCertificate({ trust, admin, signal }: CertificateRene
   await renew({ trust, request: (csr) => admin.renewCertificate(csr, { signal }) });
 }
 
-/** Renews when two thirds of the certificate's life are over, until the result is called; that waits for what is under way. */
+/** Renews when two thirds of the certificate's life are over, or another root signs now, until it is stopped. */
 export function renewWhenDue({
   trust,
   admin,
   clock,
-}: CertificateRenewal & { readonly clock: Clock }): () => Promise<void> {
-  return keepRenewed({ trust, clock, log: silentLog, request: (csr) => admin.renewCertificate(csr) });
+  signingRoot,
+}: CertificateRenewal & { readonly clock: Clock; readonly signingRoot: () => string }): RenewalLoop {
+  return keepRenewed({ trust, clock, log: silentLog, request: (csr) => admin.renewCertificate(csr), signingRoot });
 }

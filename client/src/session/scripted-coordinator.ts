@@ -139,6 +139,7 @@ export class ScriptedCoordinator {
             access: this.access(),
             nodes: this.nodes(),
             realms: this.realmsChanged(),
+            trust: undefined,
           },
         });
         return;
@@ -157,6 +158,7 @@ export function attachedBy(start: number, changes: Partial<Attached> = {}): Atta
     incarnation: 0,
     epoch: { generation: 1000, start },
     recoveredPosition: Number.MAX_SAFE_INTEGER,
+    trust: undefined,
     member: 'alice',
     trustDomain: 'alice.home',
     realms: [

@@ -2,7 +2,7 @@
 import type { Clock } from '@collective/base/clock';
 import type { CollectiveError } from '@collective/base/errors';
 import type { Random } from '@collective/base/random';
-import type { AccessToken, NodeRoute } from '@collective/protocol/gen/common';
+import type { AccessToken, NodeRoute, TrustBundle } from '@collective/protocol/gen/common';
 import type { Attached, Credential, SpaceHeld } from '@collective/protocol/gen/session';
 import type { SessionConnector } from './session-connector.ts';
 
@@ -29,6 +29,7 @@ export type SessionEvent =
   | { readonly kind: 'attached'; readonly attached: Attached }
   | { readonly kind: 'routes'; readonly nodes: readonly NodeRoute[] }
   | { readonly kind: 'access'; readonly access: AccessToken }
+  | { readonly kind: 'trust'; readonly told: TrustBundle }
   | { readonly kind: 'attach-failed'; readonly error: CollectiveError }
   | { readonly kind: 'link-lost'; readonly error: CollectiveError }
   | { readonly kind: 'lease-ended' }

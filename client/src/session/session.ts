@@ -288,6 +288,7 @@ export class Session implements AsyncDisposable {
           this.#requests.applyStable(message.value.stablePosition);
           if (message.value.access !== undefined) this.#emit({ kind: 'access', access: message.value.access });
           this.#emit({ kind: 'routes', nodes: message.value.nodes });
+          if (message.value.trust !== undefined) this.#emit({ kind: 'trust', told: message.value.trust });
           if (message.value.realms !== undefined && this.#attached !== undefined)
             this.#attached = { ...this.#attached, realms: message.value.realms.realms };
           if (this.#renewals.end(message.value.number)) {
@@ -330,6 +331,7 @@ export class Session implements AsyncDisposable {
     this.#emit({ kind: 'attached', attached });
     this.#emit({ kind: 'routes', nodes: attached.nodes });
     if (attached.access !== undefined) this.#emit({ kind: 'access', access: attached.access });
+    if (attached.trust !== undefined) this.#emit({ kind: 'trust', told: attached.trust });
     if (asked !== 0 && attached.resumed) this.#requests.resend(link);
     this.#renewals.resolveAll();
     this.#flushSoon();

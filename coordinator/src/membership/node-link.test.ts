@@ -432,6 +432,7 @@ class World {
     this.#view = parts.view;
     this.links = new NodeLinks({
       scrubPeriodSeconds: () => 0,
+      told: () => undefined,
       clock,
       epoch: engine.epoch,
       member: 'alice',

@@ -6,6 +6,7 @@ import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, compareEpochs, type Epoch, type NodeName } from '@collective/base/ids';
 import { HEARTBEAT_INTERVAL_MS, WIRE_VERSION } from '@collective/base/limits';
+import type { TrustBundle } from '@collective/protocol/gen/common';
 import type {
   ChunksHeld,
   ChunksStable,
@@ -16,6 +17,8 @@ import type {
   Welcome,
 } from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
+import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
+import type { ReportedTrust } from '@collective/protocol/tls/trust-bundle';
 import type { StableAnswer } from '../session/stability-proof.ts';
 import type { NodeTable } from './node-table.ts';
 import { type AnswerBody, type OrderBody, OrderDesk } from './order-desk.ts';
@@ -37,7 +40,12 @@ export interface NodeLinkParts {
   log(fields: { node: NodeName; error?: unknown }, message: string): void;
   /** Every chunk is read once within it; 0: no scrub. */
   scrubPeriodSeconds(): number;
+  /** T6: what a node that reports this is to be told of the member's roots. */
+  told(peer: ReportedTrust): TrustBundle | undefined;
 }
+
+/** What was shown on a connection (T6). */
+export type ShownLeaf = Pick<PeerIdentity, 'rootFingerprint256' | 'notAfterMs'>;
 
 const QUESTION_WITHIN_MS = 10_000;
 /** Questions that one node has not answered yet; operations that would ask more wait for its next report. */
@@ -63,9 +71,24 @@ export class NodeLinks {
     return this.#links.has(node);
   }
 
+  /** The member's roots, or the one that signs, have changed (T6). */
+  trustChanged(): void {
+    for (const link of this.#links.values()) link.update();
+  }
+
+  /** The certificate that the node's link was opened with. */
+  leafOf(node: NodeName): ShownLeaf | undefined {
+    return this.#links.get(node)?.leaf;
+  }
+
   /** Serves a node's link until it ends; never throws. `node`: from the URI of the peer's verified certificate. */
-  async serve(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, signal: AbortSignal): Promise<void> {
-    const served = new NodeLink(link, node, this.#parts);
+  async serve(
+    link: Link<CoordinatorMessage, NodeMessage>,
+    node: NodeName,
+    signal: AbortSignal,
+    leaf?: ShownLeaf,
+  ): Promise<void> {
+    const served = new NodeLink(link, node, this.#parts, leaf);
     try {
       await served.serve(signal, {
         registered: () => {
@@ -140,14 +163,22 @@ interface Question {
 
 class NodeLink {
   readonly orders: OrderDesk;
+  readonly leaf: ShownLeaf | undefined;
   readonly #link: Link<CoordinatorMessage, NodeMessage>;
   readonly #node: NodeName;
   readonly #parts: NodeLinkParts;
   readonly #questions = new Map<number, Question>();
   #nextQuestion = 1;
+  #bundleHash = '';
   #silence: Timer | undefined;
 
-  constructor(link: Link<CoordinatorMessage, NodeMessage>, node: NodeName, parts: NodeLinkParts) {
+  constructor(
+    link: Link<CoordinatorMessage, NodeMessage>,
+    node: NodeName,
+    parts: NodeLinkParts,
+    leaf: ShownLeaf | undefined,
+  ) {
+    this.leaf = leaf;
     this.#link = link;
     this.#node = node;
     this.#parts = parts;
@@ -235,6 +266,7 @@ class NodeLink {
 
   async #report(report: NodeReport, answer: 'welcome' | 'update'): Promise<void> {
     this.#checkReport(report);
+    this.#bundleHash = report.bundleHash;
     await this.#parts.nodes.reported(this.#node, report);
     if (answer === 'update') this.update();
     else this.#link.send({ message: { $case: 'welcome', value: this.#welcome() } });
@@ -277,6 +309,10 @@ class NodeLink {
       member,
       time: clock.now(),
       scrubPeriodSeconds: this.#parts.scrubPeriodSeconds(),
+      trust: this.#parts.told({
+        bundleHash: this.#bundleHash,
+        rootFingerprint256: this.leaf?.rootFingerprint256,
+      }),
     };
   }
 

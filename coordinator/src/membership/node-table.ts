@@ -143,6 +143,10 @@ export class NodeTable {
     if (this.#nodes.has(name)) this.#events.nodeWentAway(name);
   }
 
+  get names(): NodeName[] {
+    return [...this.#nodes.keys()].sort();
+  }
+
   get(name: NodeName): { readonly report: NodeReport | undefined; readonly row: NodeRow } | undefined {
     return this.#nodes.get(name);
   }

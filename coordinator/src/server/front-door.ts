@@ -12,6 +12,7 @@ import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { listenError } from '@collective/base/listen-error';
 import type { Log } from '@collective/base/log';
 import { secureContextOptions, type Trust } from '@collective/protocol/tls/trust-files';
+import { isIssuedBy } from '@collective/protocol/tls/trust-set';
 
 const HANDSHAKE_WITHIN_MS = 5_000;
 /** Sockets of one address that is listened on, handshakes included. */
@@ -25,8 +26,8 @@ export interface FrontDoorOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  /** Has a certificate that a root of this member signed; whose it is has not been looked at. */
-  peer(socket: TLSSocket): void;
+  /** Has a certificate that a root of this member signed. Whose it is has not been looked at. */
+  peer(socket: TLSSocket, rootFingerprint256: string): void;
   /** Has none. */
   stranger(socket: TLSSocket): void;
 }
@@ -36,6 +37,8 @@ export class FrontDoor implements AsyncDisposable {
   readonly #tls: Server;
   readonly #listeners: Listener[] = [];
   readonly #sockets = new Set<Socket>();
+  /** Connections of peers, by the root of the leaf that each has shown (T6). */
+  readonly #peers = new Map<string, number>();
   /** Oldest first. */
   readonly #strangers = new Set<TLSSocket>();
   readonly #stopFollowing: () => void;
@@ -76,6 +79,10 @@ export class FrontDoor implements AsyncDisposable {
 
   get port(): number {
     return this.#port;
+  }
+
+  get connectionsByRoot(): { root: string; count: number }[] {
+    return [...this.#peers].map(([root, count]) => ({ root, count }));
   }
 
   /** No new connections from now on; resolves when those that stand have ended. */
@@ -134,8 +141,10 @@ export class FrontDoor implements AsyncDisposable {
       socket.destroy();
       return;
     }
-    if (socket.authorized) {
-      this.#options.peer(socket);
+    const root = socket.authorized ? this.#rootOf(socket) : undefined;
+    if (root !== undefined) {
+      this.#count(root, socket);
+      this.#options.peer(socket, root);
       return;
     }
     this.#strangers.add(socket);
@@ -143,6 +152,22 @@ export class FrontDoor implements AsyncDisposable {
     const [oldest] = this.#strangers;
     if (this.#strangers.size > STRANGERS_MAX) oldest?.destroy();
     this.#options.stranger(socket);
+  }
+
+  /** Undefined: the roots have changed since the handshake began. */
+  #rootOf(socket: TLSSocket): string | undefined {
+    const leaf = socket.getPeerX509Certificate();
+    if (leaf === undefined) return undefined;
+    return this.#options.trust.current.roots.find((root) => isIssuedBy(leaf, root))?.fingerprint256;
+  }
+
+  #count(root: string, socket: TLSSocket): void {
+    this.#peers.set(root, (this.#peers.get(root) ?? 0) + 1);
+    socket.once('close', () => {
+      const left = (this.#peers.get(root) ?? 1) - 1;
+      if (left > 0) this.#peers.set(root, left);
+      else this.#peers.delete(root);
+    });
   }
 }
 

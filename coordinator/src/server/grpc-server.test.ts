@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { type MemberName, trustDomainOf } from '@collective/base/ids';
 import { silentLog } from '@collective/base/log';
@@ -98,6 +99,7 @@ function withBothRoots(set: { certificatePem: string; keyPem: string }): TrustSe
 }
 
 interface Serving extends AsyncDisposable {
+  readonly server: GrpcServer;
   readonly port: number;
   readonly trust: SettableTrust;
   readonly member: ScratchMember;
@@ -136,7 +138,7 @@ async function serve(initial?: TrustSet): Promise<Serving> {
       { host: '127.0.0.1', port: 0 },
     ),
   );
-  return { port: server.port, trust, member, sessions, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  return { server, port: server.port, trust, member, sessions, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 const anonymous = (): ChannelCredentials => enrolmentCredentials(ca.bundlePem(), expected, clock);
@@ -437,6 +439,32 @@ test('T6: when a root is dropped, links of its peers end in order and others go 
   }
 });
 
+test('T6: when a root is dropped, connections for unary calls end as well, and are counted until then', {
+  timeout: 30_000,
+}, async () => {
+  await using serving = await serve();
+  const ask = (client: AdminClient): Promise<unknown> =>
+    new Promise((resolve, reject) =>
+      client.whoAmI({}, (error, answer) => (error === null ? resolve(answer) : reject(fromServiceError(error, 'ask')))),
+    );
+  const dial = (set: TrustSet): AdminClient =>
+    new AdminClient(`127.0.0.1:${serving.port}`, as(set), dialOptions(expected));
+  const stays = dial(await peerSet('user'));
+  const set = withBothRoots(await scratch.peer('user', 'ann'));
+  const goes = dial(set);
+  await ask(stays);
+  await ask(goes);
+  const byRoot = (): Map<string, number> =>
+    new Map(serving.server.connectionsByRoot.map(({ root, count }) => [root, count]));
+  assert.deepEqual([byRoot().size, byRoot().get(set.rootFingerprint256)], [2, 1]);
+  serving.trust.set(await coordinatorSet('ca', ca.bundlePem()));
+  while (byRoot().has(set.rootFingerprint256)) await sleep(clock, 10, AbortSignal.timeout(20_000));
+  assert.equal(byRoot().size, 1);
+  await ask(stays);
+  await assert.rejects(ask(goes), isCode('unauthenticated'));
+  for (const client of [stays, goes]) client.close();
+});
+
 test('T6: a link ends in order before the certificate of its peer expires', { timeout: 30_000 }, async () => {
   await using server = await serve();
   const soon = withBothRoots(await scratch.peer('user', 'ann', { notAfter: new Date(Date.now() + 31_500) }));
@@ -474,7 +502,7 @@ test('T3: a node whose certificate is past two thirds of its life renews it over
     dialOptions(expected),
   );
   const changed = new Promise<TrustSet>((resolve) => trust.onChange(resolve));
-  const stop = keepRenewed({
+  const renewal = keepRenewed({
     trust,
     clock,
     log: silentLog,
@@ -487,7 +515,7 @@ test('T3: a node whose certificate is past two thirds of its life renews it over
   assert.equal(renewed.id.uri, old.id.uri);
   assert.notEqual(renewed.keyPem, old.keyPem);
   assert.ok(renewed.notAfterMs > Date.now() + 80 * day);
-  await stop();
+  await renewal.stop();
   client.close();
 });
 

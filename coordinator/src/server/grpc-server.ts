@@ -54,12 +54,16 @@ import type { TrashService } from './trash-service.ts';
 
 /** Calls under way at the end have so long, then connections are cut. */
 const SHUTDOWN_WITHIN_MS = 2_000;
+/** Of peers whose root was dropped: calls under way end within this time. */
+const DROPPED_ROOT_WITHIN_MS = 5_000;
 /** Who asked for a long answer takes each piece of it within so long. */
 const TAKEN_WITHIN_MS = 60_000;
 /** Calls of one network without a certificate. Nodes of a cluster that enrol together may share an address. */
 export const STRANGER_CALLS_BURST = 50;
 const STRANGER_CALLS_PER_SECOND = 5;
 const STRANGER_NETWORKS_MAX = 1_024;
+
+type ConnectionInjector = ReturnType<Server['createConnectionInjector']>;
 
 export interface GrpcServerParts {
   readonly trust: Trust;
@@ -80,6 +84,8 @@ export class GrpcServer implements AsyncDisposable {
   readonly #strangers: Server;
   readonly #stopping = new AbortController();
   readonly #streams = new Set<Promise<void>>();
+  readonly #waysIn = new Map<string, ConnectionInjector>();
+  readonly #stopFollowing: () => void;
   #door: FrontDoor | undefined;
 
   /** Throws `address_in_use`. Port 0 takes a free one. */
@@ -95,6 +101,9 @@ export class GrpcServer implements AsyncDisposable {
     this.#strangers = new Server({ ...strangerOptions(), interceptors: [refuseTooMany(parts.clock)] });
     this.#offerServices(this.#peers);
     this.#offerServices(this.#strangers);
+    this.#stopFollowing = parts.trust.onChange(({ roots }) =>
+      this.#drainDropped(new Set(roots.map(({ fingerprint256 }) => fingerprint256))),
+    );
   }
 
   #offerServices(server: Server): void {
@@ -146,7 +155,12 @@ export class GrpcServer implements AsyncDisposable {
     return this.#door?.port ?? 0;
   }
 
+  get connectionsByRoot(): { root: string; count: number }[] {
+    return this.#door?.connectionsByRoot ?? [];
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopFollowing();
     this.#stopping.abort(new CollectiveError('shutting_down', 'Serve calls: the coordinator is stopping'));
     const ended = Promise.all([this.#door?.close(), shutDown(this.#peers), shutDown(this.#strangers)]);
     const late = Promise.withResolvers<void>();
@@ -162,7 +176,6 @@ export class GrpcServer implements AsyncDisposable {
   async #listen(host: string, port: number): Promise<void> {
     const { trust, log } = this.#parts;
     // TLS ends at the door: what comes behind it has been deciphered.
-    const peers = this.#peers.createConnectionInjector(ServerCredentials.createInsecure());
     const strangers = this.#strangers.createConnectionInjector(ServerCredentials.createInsecure());
     try {
       this.#door = await FrontDoor.open({
@@ -170,13 +183,30 @@ export class GrpcServer implements AsyncDisposable {
         log,
         host,
         port,
-        peer: (socket) => peers.injectConnection(socket),
+        peer: (socket, root) => this.#wayIn(root).injectConnection(socket),
         stranger: (socket) => strangers.injectConnection(socket),
       });
     } catch (error) {
       this.#peers.forceShutdown();
       this.#strangers.forceShutdown();
       throw error;
+    }
+  }
+
+  /** Peers come in by the root of their leaf: when it is dropped, their connections end in order, unary calls and all (T6). */
+  #wayIn(root: string): ConnectionInjector {
+    const known = this.#waysIn.get(root);
+    if (known !== undefined) return known;
+    const way = this.#peers.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#waysIn.set(root, way);
+    return way;
+  }
+
+  #drainDropped(roots: ReadonlySet<string>): void {
+    for (const [root, way] of this.#waysIn) {
+      if (roots.has(root)) continue;
+      this.#waysIn.delete(root);
+      way.drain(DROPPED_ROOT_WITHIN_MS);
     }
   }
 

@@ -2,9 +2,11 @@
 import type { Clock, Timestamp } from '@collective/base/clock';
 import type { DiskSpace } from '@collective/base/disk';
 import type { CertificateStatus, JobStatus, Status } from '@collective/protocol/gen/admin';
+import { spiffeId } from '@collective/protocol/tls/spiffe-id';
 import type { Trust } from '@collective/protocol/tls/trust-files';
 import type { KeeperFigures } from '../jobs/keeper.ts';
 import type { MemberState } from '../member-state.ts';
+import { type TrustPicture, trustStatus } from '../membership/trust-report.ts';
 import type { GarbageAdmin } from './garbage-admin.ts';
 import { replicationHealth, withDrain } from './replication-health.ts';
 
@@ -19,6 +21,8 @@ export interface StatusParts {
   readonly trustDomain: string;
   readonly version: string;
   readonly started: Timestamp;
+  /** Of the port (T6). */
+  connectionsByRoot(): TrustPicture['connections'];
 }
 
 export async function gatherStatus(parts: StatusParts): Promise<Status> {
@@ -53,6 +57,16 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     metadataCapacityBytes: metadata.capacityBytes,
     metadataFreeBytes: metadata.freeBytes,
     metadataFull: state.room.isFull,
+    trust: trustStatus({
+      own: parts.trust.current,
+      nodes: state.nodes.names.map((node) => ({
+        peer: spiffeId(parts.trust.current.id.trustDomain, 'node', node).uri,
+        bundleHash: state.nodes.get(node)?.report?.bundleHash ?? '',
+        leaf: state.links.leafOf(node),
+      })),
+      sessions: state.core.sessionTrust(),
+      connections: parts.connectionsByRoot(),
+    }),
     jobs: state.background.figures.map((figures) => jobStatus(figures, clock.bootMs())),
   };
 }

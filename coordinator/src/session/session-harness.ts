@@ -184,7 +184,7 @@ export class SessionWorld {
   }
 
   serve(link: Parameters<CoordinatorCore['serveSession']>[0], subject: string): void {
-    void this.core.serveSession(link, subject);
+    void this.core.serveSession(link, { uri: subject });
   }
 
   async #switchTrashOff(): Promise<void> {

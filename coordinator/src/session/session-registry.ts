@@ -86,6 +86,11 @@ export class SessionRegistry {
     return this.#live.get(id);
   }
 
+  /** Of this start, attached or about to come back. */
+  get live(): IterableIterator<Session> {
+    return this.#live.values();
+  }
+
   /** Sessions of an earlier start that may still come back. */
   get absent(): SessionId[] {
     return [...this.#recorded.keys()];
@@ -97,7 +102,11 @@ export class SessionRegistry {
   }
 
   /** Takes up the session that the client names, or makes a new one. Stable when it resolves. */
-  async attach(attach: Attach, subject: string): Promise<{ session: Session; resumed: boolean; incarnation: number }> {
+  async attach(
+    attach: Attach,
+    subject: string,
+    leaf?: Session['leaf'],
+  ): Promise<{ session: Session; resumed: boolean; incarnation: number }> {
     const rights = await this.#parts.engine.run((tx) => tx.get(SUBJECTS, subject));
     if (rights === undefined)
       throw new CollectiveError(
@@ -112,6 +121,7 @@ export class SessionRegistry {
     session.replayed = known === undefined;
     session.listener = attach.listener;
     session.bundleHash = attach.bundleHash;
+    session.leaf = leaf;
     session.program = attach.program.slice(0, 200);
     session.defaultCredential = attach.credential ?? { uid: rights.uid, gid: rights.gid, groups: [] };
     session.incarnation += 1;

@@ -8,8 +8,10 @@ import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { compareEpochs, type InodeNumber, type RealmId, type SessionId } from '@collective/base/ids';
 import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERSION } from '@collective/base/limits';
+import type { TrustBundle } from '@collective/protocol/gen/common';
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
+import type { ReportedTrust } from '@collective/protocol/tls/trust-bundle';
 import type { Engine } from '../engine/engine.ts';
 import { ATTRIBUTES, DATA, ENTRIES, WRITE } from '../ops/context.ts';
 import { prefixEnd } from '../tables/table.ts';
@@ -40,6 +42,8 @@ export interface StreamParts {
   readonly book: RealmBook;
   readonly member: { readonly name: string; readonly trustDomain: string };
   readonly version: string;
+  /** T6: what a peer that reports this is to be told of the member's roots. */
+  told(peer: ReportedTrust): TrustBundle | undefined;
 }
 
 export type SessionLink = Link<ServerMessage, ClientMessage>;
@@ -50,18 +54,25 @@ const ATTACH_WITHIN_MS = 30_000;
 /** Acknowledged answers whose rows no mutation took along are removed when so many wait. */
 const ACKNOWLEDGED_WAITING_MAX = 256;
 
-/** Serves a stream until it ends; never throws. `subject` is the URI of the peer's verified certificate. */
+/** Who opened a stream, by its verified certificate. */
+export interface StreamPeer {
+  readonly uri: string;
+  /** Unset where streams have no certificates. */
+  readonly leaf?: Session['leaf'];
+}
+
+/** Serves a stream until it ends; never throws. */
 export async function serveSession(
   link: SessionLink,
-  subject: string,
+  peer: StreamPeer,
   parts: StreamParts,
   signal: AbortSignal,
 ): Promise<void> {
-  const stream = new SessionStream(link, subject, parts);
+  const stream = new SessionStream(link, peer, parts);
   try {
     await stream.serve(signal);
   } catch (thrown) {
-    stream.refuse(toCollectiveError(thrown, `Serve a session of ${subject}`));
+    stream.refuse(toCollectiveError(thrown, `Serve a session of ${peer.uri}`));
   } finally {
     stream.ended();
   }
@@ -69,16 +80,16 @@ export async function serveSession(
 
 class SessionStream {
   readonly #link: SessionLink;
-  readonly #subject: string;
+  readonly #peer: StreamPeer;
   readonly #parts: StreamParts;
   #session: Session | undefined;
   #gathered: Replies | undefined;
   #attachTimer: Timer | undefined;
   #over = false;
 
-  constructor(link: SessionLink, subject: string, parts: StreamParts) {
+  constructor(link: SessionLink, peer: StreamPeer, parts: StreamParts) {
     this.#link = link;
-    this.#subject = subject;
+    this.#peer = peer;
     this.#parts = parts;
   }
 
@@ -162,7 +173,7 @@ class SessionStream {
         `Attach with wire version ${attach.wireVersion}: this coordinator speaks ${WIRE_VERSION}`,
       );
     this.#parts.keeping.requireShare(attach.session as SessionId, attach.openInodes.length + attach.held.length);
-    const { session, resumed, incarnation } = await registry.attach(attach, this.#subject);
+    const { session, resumed, incarnation } = await registry.attach(attach, this.#peer.uri, this.#peer.leaf);
     const attached = await this.#attached(attach, session, resumed);
     // From here on nothing waits: `attached` is the first message, and all that follows finds the new stream.
     registry.requireNewest(session, incarnation);
@@ -237,7 +248,12 @@ class SessionStream {
       features: attach.features.filter((feature) => FEATURES.includes(feature)),
       version,
       access: operations.access(session),
+      trust: this.#told(session),
     };
+  }
+
+  #told({ bundleHash, leaf }: Session): TrustBundle | undefined {
+    return this.#parts.told({ bundleHash, rootFingerprint256: leaf?.rootFingerprint256 });
   }
 
   #renew(session: Session, renew: { acknowledged: number[]; bundleHash: string; number: number }): void {
@@ -256,6 +272,7 @@ class SessionStream {
           access: accessLeftMs < ACCESS_TOKEN_LIFETIME_MS / 2 ? operations.access(session) : undefined,
           nodes: data.routes(session.listener),
           realms: undefined,
+          trust: this.#told(session),
         },
       },
     });
@@ -277,6 +294,7 @@ class SessionStream {
             access: undefined,
             nodes: data.routes(session.listener),
             realms: { realms },
+            trust: undefined,
           },
         },
       });

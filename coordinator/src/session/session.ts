@@ -5,6 +5,7 @@
 import type { InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import type { Reply, ServerMessage, Credential as WireCredential } from '@collective/protocol/gen/session';
 import { Reply as ReplyType } from '@collective/protocol/gen/session';
+import type { ShownLeaf } from '../membership/node-link.ts';
 import type { Caller, Credential } from '../ops/context.ts';
 import type { SessionRow, SubjectRow } from '../tables/gen/tables.ts';
 import { SessionChunkIds } from './chunk-ids.ts';
@@ -32,6 +33,8 @@ export class Session {
   rights: SubjectRow;
   listener = 'internal';
   bundleHash = '';
+  /** Of its stream; undefined where streams have no certificates. */
+  leaf: ShownLeaf | undefined;
   /** Boot time in ms until which promises hold (M6). */
   promisesUntilMs = 0;
   /** Boot time in ms until which the session holds. */

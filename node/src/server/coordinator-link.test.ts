@@ -14,7 +14,7 @@ import { scratchChunk, scratchId } from '../chunk-store/scratch-chunk.ts';
 import { AccessControl } from './access-control.ts';
 import { BlockFolder } from './block-folder.ts';
 import { ChunkFetcher } from './chunk-fetcher.ts';
-import { CoordinatorLink } from './coordinator-link.ts';
+import { CoordinatorLink, type NodeLink } from './coordinator-link.ts';
 import { OrderTaker } from './order-taker.ts';
 import { PeerConnections } from './peer-connections.ts';
 import { ScratchCoordinator } from './scratch-node.ts';
@@ -86,14 +86,22 @@ class World {
     connection.link.send({ message: { $case: kind, value: { ...this.coordinator.welcome('one'), ...change } } });
   }
 
-  #dial(): Link<NodeMessage, CoordinatorMessage> {
+  /** The node's own certificate has changed. */
+  replaceLink = (): void => undefined;
+
+  #dial(): NodeLink {
     this.dials++;
     if (!this.reachable) throw new CollectiveError('unavailable', 'Connect to the coordinator: refused');
     const { left, right } = memoryLinkPair<NodeMessage, CoordinatorMessage>({ clock: this.clock });
     const connection: Connection = { link: right, messages: [], closed: false };
     this.connections.push(connection);
     void this.#record(connection);
-    return left;
+    let outdated = false;
+    this.replaceLink = () => {
+      outdated = true;
+      left.close();
+    };
+    return Object.defineProperty(left, 'outdated', { get: () => outdated });
   }
 
   async #record(connection: Connection): Promise<void> {
@@ -162,6 +170,19 @@ describe('coordinator link', () => {
       `${connection.messages.length - before} heartbeats in 5 s`,
     );
     assert.ok(connection.messages.slice(1).every(({ message }) => message?.$case === 'heartbeat'));
+    await finish(world);
+  });
+
+  test('T6: a link that is closed for a new certificate is opened anew at once, and the node stays registered', async () => {
+    const world = await startWorld();
+    const { connection } = await world.registration();
+    world.welcome(connection);
+    await world.clock.until(() => world.link.registered);
+    world.replaceLink();
+    const { connection: second } = await world.registration();
+    assert.notEqual(second, connection);
+    assert.equal(world.link.registered, true);
+    world.welcome(second);
     await finish(world);
   });
 

@@ -11,6 +11,7 @@ import type { Log } from '@collective/base/log';
 import { type Random, randomUnit } from '@collective/base/random';
 import type { BulkTarget } from '@collective/protocol/bulk/connection';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
+import type { TrustBundle } from '@collective/protocol/gen/common';
 import type { CoordinatorMessage, MakeStable, NodeMessage, NodeReport, Welcome } from '@collective/protocol/gen/node';
 import type { Link } from '@collective/protocol/link/link';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
@@ -23,7 +24,10 @@ const RETRY_MAX_MS = 1_500;
 /** Without an answer for so many heartbeats the link is dead. */
 const SILENT_HEARTBEATS_MAX = 3;
 
-export type NodeLink = Link<NodeMessage, CoordinatorMessage>;
+export interface NodeLink extends Link<NodeMessage, CoordinatorMessage> {
+  /** It was closed because the node's own certificate has changed: the next one is opened at once (T6). */
+  readonly outdated?: boolean;
+}
 
 export interface CoordinatorLinkOptions {
   /** Opens the link; throws when the coordinator cannot be reached. */
@@ -37,6 +41,8 @@ export interface CoordinatorLinkOptions {
   setRoutes(routes: readonly BulkTarget[]): void;
   /** Within how many seconds everything is to be read once; 0: not at all. */
   setScrubPeriod(seconds: number): void;
+  /** The member's roots, or the one that signs, are not those that this node has shown (T6). */
+  takeTrust?(told: TrustBundle): void;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -64,6 +70,8 @@ export class CoordinatorLink {
       const beganMs = clock.bootMs();
       try {
         await this.#keepOneLink(signal);
+        log.info({}, 'coordinator link is opened anew, with the new certificate');
+        continue;
       } catch (thrown) {
         if (signal.aborted) break;
         const error = toCollectiveError(thrown, 'Keep the link to the coordinator', 'unavailable');
@@ -78,6 +86,7 @@ export class CoordinatorLink {
     }
   }
 
+  /** Resolves when the next one is to be opened at once. */
   async #keepOneLink(signal: AbortSignal): Promise<void> {
     const { connect, report, clock, orders } = this.#options;
     const link = await connect(signal);
@@ -103,6 +112,7 @@ export class CoordinatorLink {
       const listen = async (): Promise<void> => {
         for (;;) {
           const message = await link.receive(either);
+          if (message === undefined && link.outdated === true) return;
           if (message === undefined)
             throw new CollectiveError('unavailable', 'Keep the link to the coordinator: it closed the link');
           unanswered = 0;
@@ -161,9 +171,10 @@ export class CoordinatorLink {
   }
 
   async #welcome(welcome: Welcome): Promise<number> {
-    const { access, setRoutes, setScrubPeriod, log } = this.#options;
+    const { access, setRoutes, setScrubPeriod, takeTrust, log } = this.#options;
     await access.welcome(welcome);
     setScrubPeriod(welcome.scrubPeriodSeconds);
+    if (welcome.trust !== undefined) takeTrust?.(welcome.trust);
     setRoutes(welcome.nodes.map(({ name, host, port }) => ({ name, host, port })));
     if (!this.#registered)
       log.info({ epoch: welcome.epoch, nodes: welcome.nodes.length }, 'registered with the coordinator');

@@ -14,6 +14,8 @@ const RETRY_AFTER_MS = 1_000;
 
 interface Pooled {
   readonly exchange: Promise<BulkExchange>;
+  /** When it is connected. */
+  opened: BulkExchange | undefined;
   users: number;
 }
 
@@ -65,10 +67,11 @@ export class PeerConnections implements AsyncDisposable {
 
   async #enter(node: string, signal: AbortSignal): Promise<Pooled> {
     const peer = this.#peerOf(node);
-    const idle = peer.pool.find((entry) => entry.users === 0);
+    // One that is to be given up (T6) serves what is under way, and takes nothing more.
+    const usable = peer.pool.filter(({ opened }) => opened?.isOpen ?? true);
+    const idle = usable.find((entry) => entry.users === 0);
     const entry =
-      idle ??
-      (peer.pool.length < this.#options.connectionsPerNodeMax ? this.#connect(node, peer) : leastBusy(peer.pool));
+      idle ?? (usable.length < this.#options.connectionsPerNodeMax ? this.#connect(node, peer) : leastBusy(usable));
     entry.users++;
     try {
       await abortable(entry.exchange, signal);
@@ -91,7 +94,7 @@ export class PeerConnections implements AsyncDisposable {
     const target = this.#routes.get(node);
     if (target === undefined)
       throw new CollectiveError('unavailable', `Connect to node ${node}: the coordinator has not told where it is`);
-    const entry: Pooled = { exchange: this.#open(target), users: 0 };
+    const entry: Pooled = { exchange: this.#open(target), opened: undefined, users: 0 };
     peer.pool.push(entry);
     const forget = (): void => {
       const at = peer.pool.indexOf(entry);
@@ -99,6 +102,7 @@ export class PeerConnections implements AsyncDisposable {
     };
     entry.exchange.then(
       async (exchange) => {
+        entry.opened = exchange;
         await exchange.closed;
         forget();
       },

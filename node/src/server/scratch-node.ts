@@ -88,6 +88,7 @@ export class ScratchCoordinator {
       member: 'alice',
       time: undefined,
       scrubPeriodSeconds: 0,
+      trust: undefined,
     };
   }
 }

@@ -157,6 +157,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
     metadataCapacityBytes: 0,
     metadataFreeBytes: 0,
     metadataFull: false,
+    trust: { bundleHash: '', roots: [], signingRoot: '', groups: [], peers: [], sessionsLeftOut: 0, connections: [] },
     jobs: [],
     certificates: [],
     events: [],

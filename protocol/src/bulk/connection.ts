@@ -17,6 +17,8 @@ export interface BulkHandler {
   frame(frame: Frame): void;
   /** Called once, last: undefined when the other side closed between two frames. */
   closed(error: CollectiveError | undefined): void;
+  /** T6: nothing more is to be begun on this connection; it ends when nothing is under way any more. */
+  outdated?(): void;
 }
 
 export interface BulkConnection {

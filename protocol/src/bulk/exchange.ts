@@ -86,6 +86,7 @@ export class BulkExchange {
   #welcome: ((frame: Frame) => void) | undefined;
   #facts: BulkWelcome | undefined;
   #ended: CollectiveError | undefined;
+  #outdated = false;
   #nextStream = 1;
   #timer: Timer | undefined;
   #idleSinceMs: number;
@@ -110,7 +111,11 @@ export class BulkExchange {
     this.#progressWithinMs = options.progressWithinMs ?? 15_000;
     this.#idleSinceMs = this.#clock.bootMs();
     this.#lastMovedAtMs = this.#idleSinceMs;
-    connection.listen({ frame: (frame) => this.#receive(frame), closed: (error) => this.#end(error) });
+    connection.listen({
+      frame: (frame) => this.#receive(frame),
+      closed: (error) => this.#end(error),
+      outdated: () => this.#outdate(),
+    });
   }
 
   get node(): string {
@@ -122,8 +127,9 @@ export class BulkExchange {
     return this.#facts?.disk ?? '';
   }
 
+  /** Whether something may be begun on it. */
   get isOpen(): boolean {
-    return this.#ended === undefined;
+    return this.#ended === undefined && !this.#outdated;
   }
 
   /** Streams that are not answered yet. */
@@ -357,6 +363,16 @@ export class BulkExchange {
     if (!stream.done && this.#ended === undefined) this.#sendControl('CANCEL', id, new Uint8Array(0));
     this.#streams.delete(id);
     this.#idleSinceMs = this.#clock.bootMs();
+    if (this.#outdated) this.#closeWhenIdle();
+  }
+
+  #outdate(): void {
+    this.#outdated = true;
+    this.#closeWhenIdle();
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#streams.size === 0 && this.#welcome === undefined) this.close();
   }
 
   async #sendPut(id: number, stream: Stream, request: PutRequest, source: EncodedChunk | ArrivingChunk): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { AddressInfo, Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
-import type { Clock } from '@collective/base/clock';
+import type { Clock, Timer } from '@collective/base/clock';
 import { listenError } from '@collective/base/listen-error';
 import { type Log, silentLog } from '@collective/base/log';
 import { guardConnection } from '../tls/connection-guard.ts';
@@ -14,6 +14,7 @@ import type { BulkConnection } from './connection.ts';
 import { TlsBulkConnection } from './tls-connection.ts';
 
 const HANDSHAKE_WITHIN_MS = 5_000;
+const CLOSE_WITHIN_MS = 5_000;
 /** Sockets of one listener, handshakes included. */
 export const CONNECTIONS_MAX = 4_096;
 /** A socket read takes up to this; the default of 64 KiB would pause and resume the socket all the time. */
@@ -26,6 +27,8 @@ export interface TlsBulkAcceptorOptions {
   /** 0: any free one. */
   readonly port: number;
   readonly log?: Log;
+  /** From the moment that a peer's certificate does not count any more; default 5 s. */
+  readonly closeWithinMs?: number;
   accept(connection: BulkConnection, peer: PeerIdentity): void;
 }
 
@@ -113,8 +116,16 @@ export class TlsBulkAcceptor implements AsyncDisposable {
     }
     const connection = new TlsBulkConnection(peer.uri);
     connection.attach(socket, { emitsData: true });
-    const unguard = guardConnection({ peer, trust, clock, close: () => connection.close() });
-    socket.once('close', unguard);
+    // A peer that follows its certificates has left before; one that does not is cut when what it began may have ended.
+    let timer: Timer | undefined;
+    const close = (): void => {
+      timer = clock.setTimer(this.#options.closeWithinMs ?? CLOSE_WITHIN_MS, () => connection.close());
+    };
+    const unguard = guardConnection({ peer, trust, clock, close });
+    socket.once('close', () => {
+      unguard();
+      timer?.cancel();
+    });
     accept(connection, peer);
   }
 }

@@ -65,8 +65,8 @@ async function listen(set?: TrustSet): Promise<Listening> {
   return { acceptor, trust, accepted, [Symbol.asyncDispose]: () => acceptor[Symbol.asyncDispose]() };
 }
 
-async function dial(port: number, set?: TrustSet, name = 'one'): Promise<BulkConnection> {
-  const trust = new ChangingTrust(set ?? (await (await authority).peer('user', 'ann')));
+async function dial(port: number, set?: TrustSet, name = 'one', own?: ChangingTrust): Promise<BulkConnection> {
+  const trust = own ?? new ChangingTrust(set ?? (await (await authority).peer('user', 'ann')));
   return await new TlsBulkConnector({ trust, clock }).connect({ name, host: '127.0.0.1', port }, signal());
 }
 
@@ -183,6 +183,29 @@ describe('who may connect', () => {
     const other = await ScratchAuthority.create('alice.home' as TrustDomain, { generation: 2 });
     own.trust.change(await other.peer('node', 'one'));
     await until(() => closed);
+  });
+
+  test('T6: when the own leaf is replaced, nothing more is begun on a connection, and the next shows the new one', async () => {
+    await using own = await listen();
+    const trust = new ChangingTrust(await (await authority).peer('user', 'ann'));
+    const connection = await dial(own.acceptor.port, undefined, 'one', trust);
+    const told: string[] = [];
+    connection.listen({
+      frame: () => undefined,
+      closed: () => told.push('closed'),
+      outdated: () => told.push('outdated'),
+    });
+    await until(() => own.accepted.length === 1);
+    own.accepted[0]?.connection.listen({ frame: () => undefined, closed: () => undefined });
+    trust.change(await (await authority).peer('user', 'bea'));
+    assert.deepEqual(told, ['outdated'], 'what is under way goes on');
+    const second = await dial(own.acceptor.port, undefined, 'one', trust);
+    await until(() => own.accepted.length === 2);
+    assert.deepEqual(
+      own.accepted.map(({ uri }) => uri),
+      ['spiffe://alice.home/user/ann', 'spiffe://alice.home/user/bea'],
+    );
+    for (const each of [connection, second]) each.close();
   });
 
   test('a port that nobody listens on, one that never answers, and a caller that gives up', async () => {

@@ -24,6 +24,7 @@ export class TlsBulkConnection implements BulkConnection {
   #writing = false;
   #flushPlanned = false;
   #closing = false;
+  #outdated = false;
   #paused = false;
   #ended: { error: CollectiveError | undefined } | undefined;
   #drainWaiters: (() => void)[] = [];
@@ -65,6 +66,7 @@ export class TlsBulkConnection implements BulkConnection {
     this.#early = [];
     for (const frame of early) handler.frame(frame);
     if (this.#ended !== undefined) handler.closed(this.#ended.error);
+    else if (this.#outdated) handler.outdated?.();
   }
 
   send(parts: readonly Uint8Array[], options: { stream?: number; onSent?: () => void } = {}): boolean {
@@ -90,6 +92,12 @@ export class TlsBulkConnection implements BulkConnection {
   resume(): void {
     this.#paused = false;
     this.#socket?.resume();
+  }
+
+  /** Certificates have changed: the user of the connection is asked to move on to a new one. */
+  outdate(): void {
+    this.#outdated = true;
+    this.#handler?.outdated?.();
   }
 
   close(): void {

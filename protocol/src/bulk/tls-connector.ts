@@ -6,7 +6,7 @@ import type { SocketConstructorOpts } from 'node:net';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
-import { guardConnection } from '../tls/connection-guard.ts';
+import { DialledGuard } from '../tls/dialled-guard.ts';
 import { checkServerPeer, identifySocketPeer, type PinnedMember, serverCheck } from '../tls/peer-identity.ts';
 import { type ExpectedServer, serverDnsName } from '../tls/spiffe-id.ts';
 import { secureContextOptions, type Trust } from '../tls/trust-files.ts';
@@ -14,6 +14,8 @@ import type { BulkConnection, BulkConnector, BulkTarget } from './connection.ts'
 import { TlsBulkConnection } from './tls-connection.ts';
 
 export const CONNECT_WITHIN_MS = 5_000;
+/** What is under way when certificates change has so long to end on the connection that it began on (T6). */
+const OUTDATED_WITHIN_MS = 20_000;
 
 export class TlsBulkConnector implements BulkConnector {
   readonly #trust: Trust;
@@ -43,18 +45,22 @@ export class TlsBulkConnector implements BulkConnector {
       checkServerIdentity: serverCheck(() => this.#member(), expected, this.#clock),
       onread: connection.onread,
     };
+    const guard = new DialledGuard({
+      trust: this.#trust,
+      clock: this.#clock,
+      giveUp: () => {
+        connection.outdate();
+        const timer = this.#clock.setTimer(OUTDATED_WITHIN_MS, () => connection.close(), { background: true });
+        socket.once('close', () => timer.cancel());
+      },
+    });
     const socket = connect(options);
+    socket.once('close', () => guard[Symbol.dispose]());
     try {
       await this.#secured(socket, what, signal);
       const peer = checkServerPeer(identifySocketPeer(socket, this.#member(), this.#clock), expected);
       connection.attach(socket, { emitsData: false });
-      const unguard = guardConnection({
-        peer,
-        trust: this.#trust,
-        clock: this.#clock,
-        close: () => connection.close(),
-      });
-      socket.once('close', unguard);
+      guard.secured(peer);
       return connection;
     } catch (error) {
       socket.destroy();

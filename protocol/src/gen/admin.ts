@@ -55,6 +55,55 @@ export interface Status {
   metadataFreeBytes: number;
   /** what makes the metadata larger is refused */
   metadataFull: boolean;
+  trust: TrustStatus | undefined;
+}
+
+/** T6: how far a change of the authority has come. Roots are named by the SHA-256 of the certificate, "AB:CD:...". */
+export interface TrustStatus {
+  /** that the coordinator has in use */
+  bundleHash: string;
+  /** of it */
+  roots: string[];
+  /** that the coordinator's own leaf chains to */
+  signingRoot: string;
+  /** every node and every session, counted by what they report */
+  groups: TrustGroup[];
+  /** every node; of sessions at most 100, those first that differ from the coordinator */
+  peers: PeerTrust[];
+  sessionsLeftOut: number;
+  /** that stand at the coordinator's port, by the root of the leaf that was shown */
+  connections: RootConnections[];
+}
+
+export interface TrustGroup {
+  /** "node", "user", "client" */
+  kind: string;
+  /** empty: not reported */
+  bundleHash: string;
+  /** that its leaf was verified under; empty: not connected */
+  root: string;
+  connected: boolean;
+  count: number;
+}
+
+export interface PeerTrust {
+  /** URI */
+  peer: string;
+  kind: string;
+  bundleHash: string;
+  root: string;
+  connected: boolean;
+  /** of its leaf; unset: not connected */
+  notAfter:
+    | Time
+    | undefined;
+  /** sessions of the peer that are alike */
+  count: number;
+}
+
+export interface RootConnections {
+  root: string;
+  count: number;
 }
 
 export interface ReplicationHealth {
@@ -745,6 +794,7 @@ function createBaseStatus(): Status {
     metadataCapacityBytes: 0,
     metadataFreeBytes: 0,
     metadataFull: false,
+    trust: undefined,
   };
 }
 
@@ -821,6 +871,9 @@ export const Status: MessageFns<Status> = {
     }
     if (message.metadataFull !== false) {
       writer.uint32(192).bool(message.metadataFull);
+    }
+    if (message.trust !== undefined) {
+      TrustStatus.encode(message.trust, writer.uint32(202).fork()).join();
     }
     return writer;
   },
@@ -1030,6 +1083,14 @@ export const Status: MessageFns<Status> = {
             message.metadataFull = reader.bool();
             continue;
           }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.trust = TrustStatus.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1116,6 +1177,9 @@ export const Status: MessageFns<Status> = {
     if (message.metadataFull !== false) {
       obj.metadataFull = message.metadataFull;
     }
+    if (message.trust !== undefined) {
+      obj.trust = TrustStatus.toJSON(message.trust);
+    }
     return obj;
   },
 
@@ -1154,6 +1218,518 @@ export const Status: MessageFns<Status> = {
     message.metadataCapacityBytes = object.metadataCapacityBytes ?? 0;
     message.metadataFreeBytes = object.metadataFreeBytes ?? 0;
     message.metadataFull = object.metadataFull ?? false;
+    message.trust = (object.trust !== undefined && object.trust !== null)
+      ? TrustStatus.fromPartial(object.trust)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTrustStatus(): TrustStatus {
+  return { bundleHash: "", roots: [], signingRoot: "", groups: [], peers: [], sessionsLeftOut: 0, connections: [] };
+}
+
+export const TrustStatus: MessageFns<TrustStatus> = {
+  encode(message: TrustStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bundleHash !== "") {
+      writer.uint32(10).string(message.bundleHash);
+    }
+    for (const v of message.roots) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.signingRoot !== "") {
+      writer.uint32(26).string(message.signingRoot);
+    }
+    for (const v of message.groups) {
+      TrustGroup.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.peers) {
+      PeerTrust.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.sessionsLeftOut !== 0) {
+      writer.uint32(48).uint32(message.sessionsLeftOut);
+    }
+    for (const v of message.connections) {
+      RootConnections.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrustStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrustStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.bundleHash = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.roots.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signingRoot = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.groups.push(TrustGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.peers.push(PeerTrust.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sessionsLeftOut = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.connections.push(RootConnections.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrustStatus): unknown {
+    const obj: any = {};
+    if (message.bundleHash !== "") {
+      obj.bundleHash = message.bundleHash;
+    }
+    if (message.roots?.length) {
+      obj.roots = message.roots;
+    }
+    if (message.signingRoot !== "") {
+      obj.signingRoot = message.signingRoot;
+    }
+    if (message.groups?.length) {
+      obj.groups = message.groups.map((e) => TrustGroup.toJSON(e));
+    }
+    if (message.peers?.length) {
+      obj.peers = message.peers.map((e) => PeerTrust.toJSON(e));
+    }
+    if (message.sessionsLeftOut !== 0) {
+      obj.sessionsLeftOut = Math.round(message.sessionsLeftOut);
+    }
+    if (message.connections?.length) {
+      obj.connections = message.connections.map((e) => RootConnections.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrustStatus>): TrustStatus {
+    return TrustStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrustStatus>): TrustStatus {
+    const message = createBaseTrustStatus();
+    message.bundleHash = object.bundleHash ?? "";
+    message.roots = object.roots?.map((e) => e) || [];
+    message.signingRoot = object.signingRoot ?? "";
+    message.groups = object.groups?.map((e) => TrustGroup.fromPartial(e)) || [];
+    message.peers = object.peers?.map((e) => PeerTrust.fromPartial(e)) || [];
+    message.sessionsLeftOut = object.sessionsLeftOut ?? 0;
+    message.connections = object.connections?.map((e) => RootConnections.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTrustGroup(): TrustGroup {
+  return { kind: "", bundleHash: "", root: "", connected: false, count: 0 };
+}
+
+export const TrustGroup: MessageFns<TrustGroup> = {
+  encode(message: TrustGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.bundleHash !== "") {
+      writer.uint32(18).string(message.bundleHash);
+    }
+    if (message.root !== "") {
+      writer.uint32(26).string(message.root);
+    }
+    if (message.connected !== false) {
+      writer.uint32(32).bool(message.connected);
+    }
+    if (message.count !== 0) {
+      writer.uint32(40).uint32(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrustGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrustGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bundleHash = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.root = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.connected = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrustGroup): unknown {
+    const obj: any = {};
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.bundleHash !== "") {
+      obj.bundleHash = message.bundleHash;
+    }
+    if (message.root !== "") {
+      obj.root = message.root;
+    }
+    if (message.connected !== false) {
+      obj.connected = message.connected;
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrustGroup>): TrustGroup {
+    return TrustGroup.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrustGroup>): TrustGroup {
+    const message = createBaseTrustGroup();
+    message.kind = object.kind ?? "";
+    message.bundleHash = object.bundleHash ?? "";
+    message.root = object.root ?? "";
+    message.connected = object.connected ?? false;
+    message.count = object.count ?? 0;
+    return message;
+  },
+};
+
+function createBasePeerTrust(): PeerTrust {
+  return { peer: "", kind: "", bundleHash: "", root: "", connected: false, notAfter: undefined, count: 0 };
+}
+
+export const PeerTrust: MessageFns<PeerTrust> = {
+  encode(message: PeerTrust, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peer !== "") {
+      writer.uint32(10).string(message.peer);
+    }
+    if (message.kind !== "") {
+      writer.uint32(18).string(message.kind);
+    }
+    if (message.bundleHash !== "") {
+      writer.uint32(26).string(message.bundleHash);
+    }
+    if (message.root !== "") {
+      writer.uint32(34).string(message.root);
+    }
+    if (message.connected !== false) {
+      writer.uint32(40).bool(message.connected);
+    }
+    if (message.notAfter !== undefined) {
+      Time.encode(message.notAfter, writer.uint32(50).fork()).join();
+    }
+    if (message.count !== 0) {
+      writer.uint32(56).uint32(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PeerTrust {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePeerTrust();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bundleHash = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.root = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.connected = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.notAfter = Time.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: PeerTrust): unknown {
+    const obj: any = {};
+    if (message.peer !== "") {
+      obj.peer = message.peer;
+    }
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.bundleHash !== "") {
+      obj.bundleHash = message.bundleHash;
+    }
+    if (message.root !== "") {
+      obj.root = message.root;
+    }
+    if (message.connected !== false) {
+      obj.connected = message.connected;
+    }
+    if (message.notAfter !== undefined) {
+      obj.notAfter = Time.toJSON(message.notAfter);
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PeerTrust>): PeerTrust {
+    return PeerTrust.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PeerTrust>): PeerTrust {
+    const message = createBasePeerTrust();
+    message.peer = object.peer ?? "";
+    message.kind = object.kind ?? "";
+    message.bundleHash = object.bundleHash ?? "";
+    message.root = object.root ?? "";
+    message.connected = object.connected ?? false;
+    message.notAfter = (object.notAfter !== undefined && object.notAfter !== null)
+      ? Time.fromPartial(object.notAfter)
+      : undefined;
+    message.count = object.count ?? 0;
+    return message;
+  },
+};
+
+function createBaseRootConnections(): RootConnections {
+  return { root: "", count: 0 };
+}
+
+export const RootConnections: MessageFns<RootConnections> = {
+  encode(message: RootConnections, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.root !== "") {
+      writer.uint32(10).string(message.root);
+    }
+    if (message.count !== 0) {
+      writer.uint32(16).uint32(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RootConnections {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRootConnections();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.root = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RootConnections): unknown {
+    const obj: any = {};
+    if (message.root !== "") {
+      obj.root = message.root;
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RootConnections>): RootConnections {
+    return RootConnections.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RootConnections>): RootConnections {
+    const message = createBaseRootConnections();
+    message.root = object.root ?? "";
+    message.count = object.count ?? 0;
     return message;
   },
 };

@@ -84,6 +84,14 @@ export interface NodeRoute {
   zone: string;
 }
 
+/** T6: what the peers of a member pin. Told over a link to a peer that reports another one. */
+export interface TrustBundle {
+  bundlePem: string;
+  bundleHash: string;
+  /** fingerprint of the root that signs now: who has a leaf of another one renews it */
+  signingRoot: string;
+}
+
 /** Right to put and get chunks (D7); `token` is the serialized, signed form. */
 export interface AccessToken {
   token: Buffer;
@@ -660,6 +668,99 @@ export const NodeRoute: MessageFns<NodeRoute> = {
     message.port = object.port ?? 0;
     message.state = object.state ?? 0;
     message.zone = object.zone ?? "";
+    return message;
+  },
+};
+
+function createBaseTrustBundle(): TrustBundle {
+  return { bundlePem: "", bundleHash: "", signingRoot: "" };
+}
+
+export const TrustBundle: MessageFns<TrustBundle> = {
+  encode(message: TrustBundle, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bundlePem !== "") {
+      writer.uint32(10).string(message.bundlePem);
+    }
+    if (message.bundleHash !== "") {
+      writer.uint32(18).string(message.bundleHash);
+    }
+    if (message.signingRoot !== "") {
+      writer.uint32(26).string(message.signingRoot);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrustBundle {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrustBundle();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.bundlePem = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bundleHash = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signingRoot = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: TrustBundle): unknown {
+    const obj: any = {};
+    if (message.bundlePem !== "") {
+      obj.bundlePem = message.bundlePem;
+    }
+    if (message.bundleHash !== "") {
+      obj.bundleHash = message.bundleHash;
+    }
+    if (message.signingRoot !== "") {
+      obj.signingRoot = message.signingRoot;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrustBundle>): TrustBundle {
+    return TrustBundle.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrustBundle>): TrustBundle {
+    const message = createBaseTrustBundle();
+    message.bundlePem = object.bundlePem ?? "";
+    message.bundleHash = object.bundleHash ?? "";
+    message.signingRoot = object.signingRoot ?? "";
     return message;
   },
 };

@@ -14,7 +14,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Epoch, Failure, NodeAddress, NodeRoute, ReplicaOutcome, Time } from "./common.ts";
+import { Epoch, Failure, NodeAddress, NodeRoute, ReplicaOutcome, Time, TrustBundle } from "./common.ts";
 
 export const AccessRights = { ACCESS_NONE: 0, ACCESS_READ: 1, ACCESS_WRITE: 2, ACCESS_READ_WRITE: 3 } as const;
 
@@ -145,6 +145,8 @@ export interface Welcome {
     | undefined;
   /** every chunk is read once within it; 0: no scrub */
   scrubPeriodSeconds: number;
+  /** set when the node reports another bundle, or has a leaf of another root */
+  trust: TrustBundle | undefined;
 }
 
 export interface SigningKey {
@@ -1278,6 +1280,7 @@ function createBaseWelcome(): Welcome {
     member: "",
     time: undefined,
     scrubPeriodSeconds: 0,
+    trust: undefined,
   };
 }
 
@@ -1309,6 +1312,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.scrubPeriodSeconds !== 0) {
       writer.uint32(72).uint32(message.scrubPeriodSeconds);
+    }
+    if (message.trust !== undefined) {
+      TrustBundle.encode(message.trust, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1398,6 +1404,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.scrubPeriodSeconds = reader.uint32();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.trust = TrustBundle.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1439,6 +1453,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.scrubPeriodSeconds !== 0) {
       obj.scrubPeriodSeconds = Math.round(message.scrubPeriodSeconds);
     }
+    if (message.trust !== undefined) {
+      obj.trust = TrustBundle.toJSON(message.trust);
+    }
     return obj;
   },
 
@@ -1456,6 +1473,9 @@ export const Welcome: MessageFns<Welcome> = {
     message.member = object.member ?? "";
     message.time = (object.time !== undefined && object.time !== null) ? Time.fromPartial(object.time) : undefined;
     message.scrubPeriodSeconds = object.scrubPeriodSeconds ?? 0;
+    message.trust = (object.trust !== undefined && object.trust !== null)
+      ? TrustBundle.fromPartial(object.trust)
+      : undefined;
     return message;
   },
 };

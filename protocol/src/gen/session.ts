@@ -14,7 +14,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { AccessToken, Epoch, Failure, NodeRoute, ReplicaOutcome, Time } from "./common.ts";
+import { AccessToken, Epoch, Failure, NodeRoute, ReplicaOutcome, Time, TrustBundle } from "./common.ts";
 
 /** Bits; see M7. */
 export const PromiseKind = {
@@ -371,6 +371,8 @@ export interface Attached {
   version: string;
   access: AccessToken | undefined;
   uidOwnerGid: number;
+  /** set when the client reports another bundle, or has a leaf of another root */
+  trust: TrustBundle | undefined;
 }
 
 export interface RealmAccess {
@@ -911,7 +913,11 @@ export interface Renewed {
   access: AccessToken | undefined;
   nodes: NodeRoute[];
   /** set when they have changed since the session was told last */
-  realms: RealmAccesses | undefined;
+  realms:
+    | RealmAccesses
+    | undefined;
+  /** set when the client reports another bundle, or has a leaf of another root */
+  trust: TrustBundle | undefined;
 }
 
 export interface Recall {
@@ -1727,6 +1733,7 @@ function createBaseAttached(): Attached {
     version: "",
     access: undefined,
     uidOwnerGid: 0,
+    trust: undefined,
   };
 }
 
@@ -1782,6 +1789,9 @@ export const Attached: MessageFns<Attached> = {
     }
     if (message.uidOwnerGid !== 0) {
       writer.uint32(136).uint32(message.uidOwnerGid);
+    }
+    if (message.trust !== undefined) {
+      TrustBundle.encode(message.trust, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -1935,6 +1945,14 @@ export const Attached: MessageFns<Attached> = {
             message.uidOwnerGid = reader.uint32();
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.trust = TrustBundle.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2000,6 +2018,9 @@ export const Attached: MessageFns<Attached> = {
     if (message.uidOwnerGid !== 0) {
       obj.uidOwnerGid = Math.round(message.uidOwnerGid);
     }
+    if (message.trust !== undefined) {
+      obj.trust = TrustBundle.toJSON(message.trust);
+    }
     return obj;
   },
 
@@ -2027,6 +2048,9 @@ export const Attached: MessageFns<Attached> = {
       ? AccessToken.fromPartial(object.access)
       : undefined;
     message.uidOwnerGid = object.uidOwnerGid ?? 0;
+    message.trust = (object.trust !== undefined && object.trust !== null)
+      ? TrustBundle.fromPartial(object.trust)
+      : undefined;
     return message;
   },
 };
@@ -9237,7 +9261,7 @@ export const Renew: MessageFns<Renew> = {
 };
 
 function createBaseRenewed(): Renewed {
-  return { number: 0, stablePosition: 0, access: undefined, nodes: [], realms: undefined };
+  return { number: 0, stablePosition: 0, access: undefined, nodes: [], realms: undefined, trust: undefined };
 }
 
 export const Renewed: MessageFns<Renewed> = {
@@ -9256,6 +9280,9 @@ export const Renewed: MessageFns<Renewed> = {
     }
     if (message.realms !== undefined) {
       RealmAccesses.encode(message.realms, writer.uint32(42).fork()).join();
+    }
+    if (message.trust !== undefined) {
+      TrustBundle.encode(message.trust, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -9313,6 +9340,14 @@ export const Renewed: MessageFns<Renewed> = {
             message.realms = RealmAccesses.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.trust = TrustBundle.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -9342,6 +9377,9 @@ export const Renewed: MessageFns<Renewed> = {
     if (message.realms !== undefined) {
       obj.realms = RealmAccesses.toJSON(message.realms);
     }
+    if (message.trust !== undefined) {
+      obj.trust = TrustBundle.toJSON(message.trust);
+    }
     return obj;
   },
 
@@ -9358,6 +9396,9 @@ export const Renewed: MessageFns<Renewed> = {
     message.nodes = object.nodes?.map((e) => NodeRoute.fromPartial(e)) || [];
     message.realms = (object.realms !== undefined && object.realms !== null)
       ? RealmAccesses.fromPartial(object.realms)
+      : undefined;
+    message.trust = (object.trust !== undefined && object.trust !== null)
+      ? TrustBundle.fromPartial(object.trust)
       : undefined;
     return message;
   },

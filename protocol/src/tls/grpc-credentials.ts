@@ -46,12 +46,17 @@ export function serverCredentials(trust: Trust): ServerCredentials {
   return experimental.createCertificateProviderServerCredentials(provider, provider, false);
 }
 
-/** For a peer that has an identity. */
-export function channelCredentials(trust: Trust, expected: ExpectedServer, clock: Clock): ChannelCredentials {
+/** For a peer that has an identity. `onSecured` hears which server answered, each time that a connection is made. */
+export function channelCredentials(
+  trust: Trust,
+  expected: ExpectedServer,
+  clock: Clock,
+  onSecured?: (peer: PeerIdentity) => void,
+): ChannelCredentials {
   const provider = new TrustProvider(trust);
   const member = () => ({ trustDomain: expected.trustDomain, roots: trust.current.roots });
   return experimental.createCertificateProviderChannelCredentials(provider, provider, {
-    checkServerIdentity: serverCheck(member, expected, clock),
+    checkServerIdentity: serverCheck(member, expected, clock, onSecured),
     rejectUnauthorized: true,
   });
 }

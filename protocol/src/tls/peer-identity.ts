@@ -81,12 +81,13 @@ export function checkServerPeer(peer: PeerIdentity, expected: ExpectedServer): P
 
 /**
  * For the option `checkServerIdentity` of `tls.connect` and of gRPC channels. The host name that TLS passes is not used:
- * it is the address that was dialled, and a server's name is what its role says.
+ * it is the address that was dialled, and a server's name is what its role says. `onSecured` hears of each server that passed.
  */
 export function serverCheck(
   member: () => PinnedMember,
   expected: ExpectedServer,
   clock: Clock,
+  onSecured: (peer: PeerIdentity) => void = () => undefined,
 ): (host: string, certificate: PeerCertificate) => Error | undefined {
   const dnsName = serverDnsName(expected) ?? '';
   return (_host, certificate) => {
@@ -97,7 +98,7 @@ export function serverCheck(
       });
     }
     try {
-      checkServerPeer(identifyPeer(new X509Certificate(certificate.raw), member(), clock), expected);
+      onSecured(checkServerPeer(identifyPeer(new X509Certificate(certificate.raw), member(), clock), expected));
       return undefined;
     } catch (thrown) {
       return toCollectiveError(thrown, `Expect ${expectedText(expected)} at the other end`, 'unauthenticated');

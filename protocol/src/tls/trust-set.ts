@@ -24,6 +24,8 @@ export interface TrustSet extends TrustPems {
   readonly id: SpiffeId;
   readonly leaf: X509Certificate;
   readonly roots: readonly X509Certificate[];
+  /** Of the root that the leaf chains to (T6). */
+  readonly rootFingerprint256: string;
   /** Of the roots, whatever their order (T6): hex of SHA-256. */
   readonly bundleHash: string;
   readonly notBeforeMs: number;
@@ -40,14 +42,15 @@ export function parseTrustSet(pems: TrustPems, where: string): TrustSet {
     throw new CollectiveError('unauthenticated', `Read ${where}: tls.key as a private key`, { cause });
   }
   if (!keyFits) throw new CollectiveError('unauthenticated', `Read ${where}: tls.key does not belong to tls.crt`);
-  if (!roots.some((root) => isIssuedBy(leaf, root))) {
+  const root = roots.find((candidate) => isIssuedBy(leaf, candidate));
+  if (root === undefined)
     throw new CollectiveError('unauthenticated', `Read ${where}: tls.crt was not signed by any root of trust.pem`);
-  }
   return {
     ...pems,
     id: parseSpiffeId(subjectUriOf(leaf)),
     leaf,
     roots,
+    rootFingerprint256: root.fingerprint256,
     bundleHash: bundleHash(roots),
     notBeforeMs: leaf.validFromDate.getTime(),
     notAfterMs: leaf.validToDate.getTime(),

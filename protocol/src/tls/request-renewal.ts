@@ -1,0 +1,41 @@
+/** Has the coordinator renew the own certificate, over that certificate (T3). One connection a call: renewals are rare. */
+import { type Clock, wallMs } from '@collective/base/clock';
+import { Metadata } from '@grpc/grpc-js';
+import { fromServiceError } from '../errors/grpc-status.ts';
+import { AdminClient, type IssuedCertificate } from '../gen/admin.ts';
+import { channelCredentials, dialOptions } from './grpc-credentials.ts';
+import type { ExpectedServer } from './spiffe-id.ts';
+import type { Trust } from './trust-files.ts';
+
+/** Somebody else may have to sign before the coordinator can answer (T5). */
+export const RENEW_WITHIN_MS = 60_000;
+
+export interface RenewalRequest {
+  readonly trust: Trust;
+  readonly clock: Clock;
+  /** `host:port` */
+  readonly coordinator: string;
+  /** DER */
+  readonly csr: Buffer;
+}
+
+export async function requestRenewal({ trust, clock, coordinator, csr }: RenewalRequest): Promise<IssuedCertificate> {
+  const { id } = trust.current;
+  const expected: ExpectedServer = { trustDomain: id.trustDomain, role: 'coordinator' };
+  const client = new AdminClient(coordinator, channelCredentials(trust, expected, clock), dialOptions(expected));
+  try {
+    return await new Promise((resolve, reject) =>
+      client.renewCertificate(
+        { csr },
+        new Metadata(),
+        { deadline: wallMs(clock) + RENEW_WITHIN_MS },
+        (error, issued) => {
+          if (error === null) resolve(issued);
+          else reject(fromServiceError(error, `Renew the certificate of ${id.uri}`));
+        },
+      ),
+    );
+  } finally {
+    client.close();
+  }
+}
