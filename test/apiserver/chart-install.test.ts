@@ -76,11 +76,12 @@ test('K1: helm installs, changes and uninstalls it, and the kinds with their obj
 
 test('K1: in the whole cluster the operator may do just what it needs', async () => {
   await withAccess('default', async () => {
-    await becomes(true, 'update', 'leases.coordination.k8s.io', '-n', RELEASE_NAMESPACE);
+    await becomes(true, 'patch', 'leases.coordination.k8s.io/collective-operator', '-n', RELEASE_NAMESPACE);
+    await mayNever('patch', 'leases.coordination.k8s.io/another', '-n', RELEASE_NAMESPACE);
     await becomes(true, 'patch', 'members.collective.storage/status', '-n', 'photos');
     await becomes(true, 'create', 'statefulsets.apps', '-n', 'elsewhere');
     await mayNever('list', 'nodes');
-    await mayNever('update', 'leases.coordination.k8s.io', '-n', 'photos');
+    await mayNever('patch', 'leases.coordination.k8s.io/collective-operator', '-n', 'photos');
     await mayNever('create', 'secrets', '-n', 'photos');
     await mayNever('create', 'pods', '-n', 'photos');
     await mayNever('create', 'pods/exec', '-n', 'photos');
