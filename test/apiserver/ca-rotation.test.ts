@@ -41,8 +41,9 @@ async function remove(
 }
 
 const rootsOf = (member: CertifiedMember): readonly string[] => {
-  const { data } = member.object(RESOURCES.configMaps, 'alice-trust') ?? {};
-  return parseBundle((data as Record<string, string>)['trust.pem'] ?? '', 'the bundle').map(fingerprintOf);
+  const published = member.object(RESOURCES.configMaps, 'alice-trust');
+  const data = (published?.data ?? {}) as Readonly<Record<string, string>>;
+  return parseBundle(data['trust.pem'] ?? '', 'the bundle').map(fingerprintOf);
 };
 
 /** Until the generation alone is trusted, with the days of the overlap behind it. */
