@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { get, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -17,6 +17,7 @@ import { findTools } from '@collective/hack/kind/tool-cache';
 import { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
 import { freePorts } from '../integration/free-ports.ts';
 import { type ApiAccess, ApiClient } from './api-client.ts';
+import { type AuditEvent, AuditTail } from './audit-tail.ts';
 import { ForeignProcess } from './foreign-process.ts';
 
 /** Deadlines against hanging, not promises: tests share the machine with others. */
@@ -37,16 +38,6 @@ export interface Kubeconfig {
   readonly users: readonly { readonly name: string; readonly user: object }[];
   readonly contexts: readonly { readonly name: string; readonly context: object }[];
   readonly 'current-context': string;
-}
-
-export interface AuditEvent {
-  readonly verb: string;
-  readonly requestURI: string;
-  readonly user: { readonly username: string };
-  readonly userAgent?: string;
-  readonly objectRef?: { readonly resource?: string; readonly namespace?: string; readonly name?: string };
-  readonly responseStatus?: { readonly code: number };
-  readonly requestReceivedTimestamp: string;
 }
 
 export class TestApiServer implements AsyncDisposable {
@@ -120,9 +111,14 @@ export class TestApiServer implements AsyncDisposable {
 
   /** Every request that has been answered, and every watch that has begun, in order. */
   auditEvents(): readonly AuditEvent[] {
-    const lines = readFileSync(this.#file('audit.log'), 'utf8').split('\n');
-    // The last piece is empty, or a line that is being written.
-    return lines.slice(0, -1).map((line) => JSON.parse(line) as AuditEvent);
+    return new AuditTail(this.#file('audit.log')).next();
+  }
+
+  /** What is asked from now on. */
+  auditTail(): AuditTail {
+    const tail = new AuditTail(this.#file('audit.log'));
+    tail.next();
+    return tail;
   }
 
   /** All connections break, as when a control plane's machine fails; what was stored stays. */
