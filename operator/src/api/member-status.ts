@@ -1,12 +1,22 @@
-/** What the operator says of a member: coordinator, nodes, room, certificates, and where a rotation of its authority stands (T6). */
+/**
+ * What the operator says of a member: coordinator, nodes, room, certificates, and where a rotation of its authority stands (T6).
+ * No bound is tighter than that of what is copied here: one field that is too long would have the whole status refused.
+ */
 import { conditionsSchema, observedGenerationSchema } from './condition.ts';
 import { reportedQuantity, sentence, timestamp } from './scalars.ts';
 import { boolean, integer, listMap, object, oneOf, optional, string, type ValueOf } from './schema.ts';
 
 const NODES_MAX = 2048;
+/** All annotations of an object together. */
+const ANNOTATION_MAX = 262_144;
+/** A reason of a condition. */
+const REASON_MAX = 1024;
+/** A host name or an address in brackets, and a port. */
+const ENDPOINT_MAX = 264;
 const USERS_MAX = 512;
 
 const name = (description: string) => string(description, { maxLength: 253 });
+const endpoint = (description: string) => string(description, { maxLength: ENDPOINT_MAX });
 const imageSeen = string('Image that it runs.', { maxLength: 512 });
 const volumeUid = (description: string) => string(description, { maxLength: 64 });
 const hash = (description: string) => string(description, { maxLength: 128 });
@@ -54,7 +64,9 @@ const caStateSchema = object('The authority; a rotation is taken up again from h
   ]),
   since: optional(timestamp('When the phase began.')),
   handledTrigger: optional(
-    string('Value of the annotation collective.storage/rotate-ca that was handled last.', { maxLength: 4096 }),
+    string('Value of the annotation collective.storage/rotate-ca that was handled last.', {
+      maxLength: ANNOTATION_MAX,
+    }),
   ),
   generations: optional(
     listMap('Newest first: which authorities are trusted.', caGenerationSchema, { key: 'generation', maxItems: 16 }),
@@ -95,12 +107,12 @@ export const memberStatusSchema = object('How the member is, as the operator saw
       maxItems: NODES_MAX + USERS_MAX,
     }),
   ),
-  certificatesSummary: optional(string('"ok", or what is next.', { maxLength: 64 })),
+  certificatesSummary: optional(string('"ok", or the reason why not.', { maxLength: REASON_MAX })),
   trustBundleHash: optional(hash('SHA-256 over the authorities that are trusted.')),
   endpoints: optional(
     object('Addresses that people dial.', {
-      internal: optional(name('From inside the cluster.')),
-      external: optional(name('From outside.')),
+      internal: optional(endpoint('From inside the cluster.')),
+      external: optional(endpoint('From outside.')),
     }),
   ),
   users: optional(

@@ -123,7 +123,7 @@ export function timestamp(description: string): Schema<string> {
   return string(description, { maxLength: 64, format: 'date-time' });
 }
 
-/** For people; the operator cuts what is longer. */
+/** For people; as long as the message of a condition, of which it may be a copy. */
 export function sentence(description: string): Schema<string> {
-  return string(description, { maxLength: 4096 });
+  return string(description, { maxLength: 32_768 });
 }
