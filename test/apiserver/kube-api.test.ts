@@ -194,6 +194,21 @@ test('a watch that is cut fails at once, one that is silent within its bound, an
   proxy.speak();
 });
 
+test('many watches at once, as of many namespaces, keep no call from being made', async () => {
+  const abort = new AbortController();
+  const { resourceVersion } = await api.list(CONFIG_MAPS, { namespace: 'members' });
+  const opened = Array.from({ length: 150 }, () => Promise.withResolvers<void>());
+  const watching = opened.map(async ({ resolve }) => {
+    const options = { namespace: 'members', resourceVersion, signal: abort.signal, onOpen: resolve };
+    for await (const _ of api.watch(CONFIG_MAPS, options)) resolve();
+  });
+  const ended = Promise.allSettled(watching);
+  await Promise.all(opened.map(({ promise }) => promise));
+  assert.equal((await api.get(reference('applied')))?.metadata.name, 'applied');
+  abort.abort(new Error('enough'));
+  await ended;
+});
+
 test('an aborted call and an aborted watch end at once with what was given to abort', async () => {
   const reason = new Error('enough');
   const abort = new AbortController();

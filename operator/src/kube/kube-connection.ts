@@ -13,8 +13,10 @@ import type { CredentialSource, KubeCredentials } from './kube-access.ts';
 import { KubeError, NO_ANSWER, noAnswer } from './kube-error.ts';
 
 const KEEPALIVE_AFTER_MS = 30_000;
-/** A watch takes one for itself; calls above the bound wait, within their deadlines. */
-const CONNECTIONS_MAX = 128;
+/** Of calls: those above the bound wait, within their deadlines. */
+const CALL_CONNECTIONS_MAX = 64;
+/** A watch has one for itself for minutes, so they are counted apart: watches must never keep calls from being made. */
+const WATCH_CONNECTIONS_MAX = 4_096;
 const IDLE_CONNECTIONS_MAX = 8;
 /** A page of objects, each of at most 1.5 MiB. */
 const ANSWER_BYTES_MAX = 256 * 1024 * 1024;
@@ -35,6 +37,13 @@ export interface KubeAnswer {
   readonly text: string;
 }
 
+interface Agents {
+  /** The fingerprint of what their connections were made with. */
+  readonly of: string;
+  readonly calls: Agent;
+  readonly watches: Agent;
+}
+
 export interface KubeConnectionOptions {
   readonly access: CredentialSource;
   readonly clock: Clock;
@@ -45,7 +54,7 @@ export class KubeConnection implements Disposable {
   readonly #access: CredentialSource;
   readonly #clock: Clock;
   readonly #userAgent: string;
-  #agent: { readonly of: string; readonly agent: Agent } | undefined;
+  #agents: Agents | undefined;
   readonly #fingerprints = new WeakMap<KubeCredentials, string>();
 
   constructor({ access, clock, userAgent }: KubeConnectionOptions) {
@@ -57,7 +66,7 @@ export class KubeConnection implements Disposable {
   /** The whole answer, whatever its status; `KubeError` when there is none. */
   async exchange(asked: KubeRequest, deadlineMs: number, signal?: AbortSignal): Promise<KubeAnswer> {
     using limit = new Limit(asked.what, this.#clock, deadlineMs, signal);
-    const response = await this.#ask(asked, limit);
+    const response = await this.#ask(asked, 'calls', limit);
     return {
       status: response.statusCode ?? 0,
       headers: response.headers,
@@ -68,25 +77,26 @@ export class KubeConnection implements Disposable {
   /** The answer's head within the deadline; its body comes as long as the signal lets it, and whoever gets it destroys it. */
   async open(asked: KubeRequest, deadlineMs: number, signal?: AbortSignal): Promise<IncomingMessage> {
     using limit = new Limit(asked.what, this.#clock, deadlineMs, signal);
-    const response = await this.#ask(asked, limit);
+    const response = await this.#ask(asked, 'watches', limit);
     // Whoever reads it is told; until then nobody listens, and an error without a listener would end the process.
     response.on('error', () => undefined);
     return response;
   }
 
   [Symbol.dispose](): void {
-    this.#agent?.agent.destroy();
+    this.#agents?.calls.destroy();
+    this.#agents?.watches.destroy();
   }
 
   /** Credentials that were refused are read once more: they may have been replaced. */
-  async #ask(asked: KubeRequest, limit: Limit): Promise<IncomingMessage> {
+  async #ask(asked: KubeRequest, over: 'calls' | 'watches', limit: Limit): Promise<IncomingMessage> {
     const credentials = await this.#credentials(asked);
-    const response = await this.#send(asked, credentials, limit);
+    const response = await this.#send(asked, { credentials, over }, limit);
     if (response.statusCode !== 401) return response;
     const others = await this.#credentials(asked, credentials);
     if (this.#same(others, credentials)) return response;
     response.destroy();
-    return await this.#send(asked, others, limit);
+    return await this.#send(asked, { credentials: others, over }, limit);
   }
 
   async #credentials({ what }: KubeRequest, refused?: KubeCredentials): Promise<KubeCredentials> {
@@ -97,7 +107,11 @@ export class KubeConnection implements Disposable {
     }
   }
 
-  #send(asked: KubeRequest, credentials: KubeCredentials, limit: Limit): Promise<IncomingMessage> {
+  #send(
+    asked: KubeRequest,
+    { credentials, over }: { credentials: KubeCredentials; over: 'calls' | 'watches' },
+    limit: Limit,
+  ): Promise<IncomingMessage> {
     const { what, method, path, body, contentType = 'application/json' } = asked;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const sent = body === undefined ? undefined : JSON.stringify(body);
@@ -107,7 +121,7 @@ export class KubeConnection implements Disposable {
       port: this.#access.server.port === '' ? 443 : Number(this.#access.server.port),
       path: `${base}${path}`,
       method,
-      agent: this.#agentFor(credentials),
+      agent: this.#agentsFor(credentials)[over],
       headers: {
         ...credentials.headers,
         accept: 'application/json',
@@ -133,23 +147,22 @@ export class KubeConnection implements Disposable {
   }
 
   /** Connections belong to a CA and a client certificate; tokens may change over the same ones. */
-  #agentFor(credentials: KubeCredentials): Agent {
+  #agentsFor(credentials: KubeCredentials): Agents {
     const of = this.#fingerprint(credentials);
-    if (this.#agent?.of === of) return this.#agent.agent;
+    if (this.#agents?.of === of) return this.#agents;
     // Those in use end with their requests.
-    for (const sockets of Object.values(this.#agent?.agent.freeSockets ?? {})) {
-      for (const socket of sockets ?? []) socket.destroy();
+    for (const agent of [this.#agents?.calls, this.#agents?.watches]) {
+      for (const socket of Object.values(agent?.freeSockets ?? {}).flat()) socket?.destroy();
     }
-    const agent = new Agent({
-      ...credentials.tls,
-      keepAlive: true,
-      keepAliveMsecs: KEEPALIVE_AFTER_MS,
-      maxSockets: CONNECTIONS_MAX,
-      maxFreeSockets: IDLE_CONNECTIONS_MAX,
-      scheduling: 'lifo',
-    });
-    this.#agent = { of, agent };
-    return agent;
+    // `keepAliveMsecs` is when probes begin, on connections in use too (seen with ss).
+    const keeping = { keepAlive: true, keepAliveMsecs: KEEPALIVE_AFTER_MS, maxFreeSockets: IDLE_CONNECTIONS_MAX };
+    const options = { ...credentials.tls, ...keeping };
+    this.#agents = {
+      of,
+      calls: new Agent({ ...options, maxSockets: CALL_CONNECTIONS_MAX }),
+      watches: new Agent({ ...options, maxSockets: WATCH_CONNECTIONS_MAX }),
+    };
+    return this.#agents;
   }
 
   #same(a: KubeCredentials, b: KubeCredentials): boolean {
