@@ -10,6 +10,7 @@ import type { Command } from 'commander';
 import { type Shell, say } from './shell.ts';
 import { type GlobalOptions, globalOptions } from './verb.ts';
 import { VERSION } from './version.ts';
+import { openWay, type Way } from './way.ts';
 
 /** Restarts take less. */
 const TELL_AFTER_MS = 500;
@@ -41,8 +42,9 @@ export async function withAdmin<T>(
   return await withDeadline(shell, globals, async (signal) => {
     const context = await chosenContext(shell, globals);
     const { connectAdmin } = await import('@collective/client');
-    using connection = await connectAdmin(connectOptions(context));
-    return await use({ admin: connection.admin, context, globals, signal });
+    await using way = await openWay(shell, context, signal);
+    using connection = await connectAdmin({ ...connectOptions(context), ...way.changes });
+    return await explainedBy(way, use({ admin: connection.admin, context, globals, signal }));
   });
 }
 
@@ -54,9 +56,20 @@ export async function withMember<T>(
   const globals = globalOptions(command);
   return await withDeadline(shell, globals, async (signal) => {
     const context = await chosenContext(shell, globals);
-    await using member = await connectTo(context, signal, noteWaiting(shell, context, globals));
-    return await use({ member, files: member.files, admin: member.admin, context, globals, signal });
+    await using way = await openWay(shell, context, signal);
+    const changes = { ...noteWaiting(shell, context, globals), ...way.changes };
+    await using member = await explainedBy(way, connectTo(context, signal, changes));
+    const { files, admin } = member;
+    return await explainedBy(way, use({ member, files, admin, context, globals, signal }));
   });
+}
+
+async function explainedBy<T>(way: Way, attempt: Promise<T>): Promise<T> {
+  try {
+    return await attempt;
+  } catch (thrown) {
+    throw way.explain(thrown);
+  }
 }
 
 /** Runs with a signal that also ends at `--timeout`. */
@@ -82,7 +95,7 @@ export async function withDeadline<T>(
 export async function chosenContext(shell: Shell, globals: GlobalOptions): Promise<ResolvedContext> {
   const { ContextStore, contextLocation } = await import('@collective/client');
   const context = await new ContextStore(contextLocation(shell.env)).get(globals.context);
-  return globals.coordinator === undefined ? context : { ...context, coordinator: globals.coordinator };
+  return globals.coordinator === undefined ? context : { ...context, coordinator: globals.coordinator, via: undefined };
 }
 
 /** A session, or an error that says why the coordinator could not be reached, also where `--timeout` ended the waiting. */

@@ -813,6 +813,11 @@ export interface ConnectOptions {
   readonly credentials: string;
   /** Which address of the nodes to use (D10); default 'external'. */
   readonly listener?: string;
+  /**
+   * Where to dial a node instead of its own address, for members that cannot be reached directly: a tunnel, a forwarded
+   * port. Asked before each connection. Who answers there must prove to be that node all the same (T2).
+   */
+  readonly reachNode?: ReachNode;
   /** Keep attributes, entries and block maps under promises (M7); default false. */
   readonly cache?: boolean;
   /** How long the first attach is tried before `connect` fails with `unavailable`; default 10 s. */
@@ -828,3 +833,8 @@ export interface ConnectOptions {
   /** Name and version of the program, shown in the member's status. */
   readonly program?: string;
 }
+
+export type ReachNode = (
+  node: { readonly name: string; readonly host: string; readonly port: number },
+  signal: AbortSignal,
+) => Promise<{ readonly host: string; readonly port: number }>;

@@ -19,6 +19,7 @@ import { parseCoordinatorAddress } from './coordinator-address.ts';
 import { explained } from './explain-unavailable.ts';
 import { GrpcSessionConnector } from './grpc-session-connector.ts';
 import { ConnectedMember } from './member.ts';
+import { ReroutedConnector } from './rerouted-connector.ts';
 
 /** A closing member waits so long for a new certificate that is on its way. */
 const RENEWAL_ENDS_WITHIN_MS = 5_000;
@@ -45,6 +46,7 @@ export async function connectAdmin(target?: ConnectOptions | AdminTarget | strin
 async function connectWith(options: ConnectOptions, { signal }: CallOptions): Promise<Member> {
   const parts = await openParts(options);
   const { clock, trust, expected, address } = parts;
+  const bulk = new TlsBulkConnector({ trust, clock });
   let renewal: RenewalLoop | undefined;
   let signingRoot = '';
   const told = async (bundle: TrustBundle): Promise<void> => {
@@ -59,7 +61,7 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
         clock,
         random: new SystemRandom(),
         connector: new GrpcSessionConnector({ address, expected, trust, clock }),
-        bulk: new TlsBulkConnector({ trust, clock }),
+        bulk: options.reachNode === undefined ? bulk : new ReroutedConnector(bulk, options.reachNode),
         admin: parts.admin,
       },
       {
@@ -134,6 +136,10 @@ function dial({ coordinator, trustDomain: text, trust, callWithinMs }: AdminTarg
 
 async function optionsOf(target: ConnectOptions | string | undefined): Promise<ConnectOptions> {
   if (typeof target === 'object') return target;
-  const { coordinator, trustDomain, credentials, listener } = await new ContextStore().get(target);
+  const { name, coordinator, trustDomain, credentials, listener, via } = await new ContextStore().get(target);
+  if (via !== undefined)
+    throw new CollectiveError('unsupported', `Connect by context '${name}': it leads through ${via.kind}`, {
+      todo: "'collective' knows the way; a program gives 'coordinator' and 'reachNode' itself.",
+    });
   return { coordinator, trustDomain, credentials, listener };
 }

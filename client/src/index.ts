@@ -2,6 +2,7 @@
 export type * from './admin-target.ts';
 export type * from './api.ts';
 export { connect, connectAdmin } from './connect.ts';
+export type { ContextVia } from './context/context-config.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';
 export { type ContextSettings, ContextStore, type ResolvedContext } from './context/context-store.ts';
 export { type EnrolOptions, enrol } from './context/enrol.ts';

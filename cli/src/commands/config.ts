@@ -3,7 +3,7 @@
 import { resolve } from 'node:path';
 import { wallMs } from '@collective/base/clock';
 import { CollectiveError, errorChain } from '@collective/base/errors';
-import type { ContextStore, ResolvedContext } from '@collective/client';
+import type { ContextStore, ContextVia, ResolvedContext } from '@collective/client';
 import { type Command, Option } from 'commander';
 import { connectTo, withDeadline } from '../member-session.ts';
 import { type CertificateFacts, readCertificateFacts, validityText } from '../output/certificate-view.ts';
@@ -11,6 +11,7 @@ import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { type Shell, say, writeOut } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
 import { globalOptions, IDLE_WITHOUT_DATA, IDLE_WITHOUT_MEMBER, noun, ownCoordinatorFlag, verb } from '../verb.ts';
+import { openWay } from '../way.ts';
 
 const CONTEXT_VIEW: RowsView<ResolvedContext> = {
   columns: [
@@ -22,11 +23,18 @@ const CONTEXT_VIEW: RowsView<ResolvedContext> = {
     { header: 'NAME', cell: ({ name }) => name },
     { header: 'MEMBER', cell: ({ trustDomain }) => trustDomain },
     { header: 'COORDINATOR', cell: ({ coordinator }) => coordinator },
+    { header: 'VIA', cell: ({ via }) => viaText(via), wide: true },
     { header: 'LISTENER', cell: ({ listener }) => listener ?? 'external', wide: true },
     { header: 'CERTIFICATES', cell: ({ credentials }) => credentials, wide: true },
   ],
   name: ({ name }) => name,
 };
+
+function viaText(via: ContextVia | undefined): string {
+  if (via === undefined) return '-';
+  const { context, namespace, member } = via.settings;
+  return via.kind === 'kubernetes' ? `${via.kind}: ${member} in ${namespace} of ${context}` : via.kind;
+}
 
 /** Who tests wants to know how it is now; a coordinator that restarts is not waited for as long as by other commands. */
 const TEST_WITHIN_MS = 3_000;
@@ -236,7 +244,8 @@ function showContext(shell: Shell): Command {
     .action(async (name: string | undefined, options: { offline?: boolean }, command: Command) => {
       const globals = globalOptions(command);
       const found = await (await storeOf(shell)).get(name ?? globals.context);
-      const context = globals.coordinator === undefined ? found : { ...found, coordinator: globals.coordinator };
+      const context =
+        globals.coordinator === undefined ? found : { ...found, coordinator: globals.coordinator, via: undefined };
       let failure: unknown;
       const certificate = await readCertificateFacts(context.credentials, wallMs(shell.clock)).catch(
         (thrown: unknown) => {
@@ -270,7 +279,8 @@ async function testConnection(
   signal: AbortSignal,
 ): Promise<ContextTest['connection']> {
   const startedMs = shell.clock.bootMs();
-  await using member = await connectTo(context, signal, { connectWithinMs: TEST_WITHIN_MS });
+  await using way = await openWay(shell, context, signal);
+  await using member = await connectTo(context, signal, { connectWithinMs: TEST_WITHIN_MS, ...way.changes });
   const tookMs = Math.round(shell.clock.bootMs() - startedMs);
   return {
     ok: true,

@@ -5,6 +5,7 @@ import { printOne } from '../output/table.ts';
 import type { Shell } from '../shell.ts';
 import { globalOptions, verb } from '../verb.ts';
 import { VERSION } from '../version.ts';
+import { openWay } from '../way.ts';
 
 interface Versions {
   readonly program: string;
@@ -46,7 +47,9 @@ async function coordinatorVersion(shell: Shell, command: Command): Promise<strin
   const timer = shell.clock.setTimer(COORDINATOR_WITHIN_MS, () => late.abort());
   try {
     const context = await chosenContext(shell, globalOptions(command));
-    await using member = await connectTo(context, AbortSignal.any([shell.signal, late.signal]));
+    const signal = AbortSignal.any([shell.signal, late.signal]);
+    await using way = await openWay(shell, context, signal);
+    await using member = await connectTo(context, signal, way.changes);
     return member.session.version;
   } catch (thrown) {
     if (shell.signal.aborted) throw thrown;

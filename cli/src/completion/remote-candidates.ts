@@ -2,10 +2,12 @@
  * Names in a remote directory for completion, within the time that a person does not notice; on a slow line
  * `COLLECTIVE_COMPLETION_WITHIN=2s` gives it more.
  */
+
 import { parseDurationMs } from '@collective/base/duration';
 import { chosenContext, connectTo } from '../member-session.ts';
 import { joinRemote } from '../remote-path.ts';
 import type { Shell } from '../shell.ts';
+import { openWay } from '../way.ts';
 import type { Candidates } from './complete.ts';
 
 const REMOTE_WITHIN = '300ms';
@@ -35,7 +37,8 @@ export async function completeRemotePath(
       quiet: true,
       color: false,
     });
-    const member = await connectTo(context, signal);
+    const way = await openWay(shell, context, signal);
+    const member = await connectTo(context, signal, way.changes);
     try {
       for await (const entry of member.files.list(folder, { signal, attributes: false })) {
         if (!entry.name.startsWith(beginning) || /[\n\t]/.test(entry.name)) continue;
@@ -46,7 +49,10 @@ export async function completeRemotePath(
       }
     } finally {
       // The answer does not wait for the end of the session: the process ends anyway.
-      void member.close().catch(() => undefined);
+      void member
+        .close()
+        .then(() => way[Symbol.asyncDispose]())
+        .catch(() => undefined);
     }
   } catch (thrown) {
     // What was read in time is offered; a coordinator that is away offers nothing.

@@ -63,6 +63,23 @@ export function kubeVerb(name: string, { summary, description, examples, many }:
   return command;
 }
 
+/** A noun that only holds verbs. */
+export function kubeNoun(
+  name: string,
+  summary: string,
+  verbs: readonly Command[],
+  examples: readonly Example[],
+): Command {
+  const command = plainCommand(name).description(summary).usage('COMMAND [flags]');
+  command.summary(summary);
+  addKubeOptions(command);
+  addHelp(command, '-h, --help');
+  command.helpCommand('help [command]', 'show the help of a command');
+  for (const child of verbs) command.addCommand(child);
+  command.addHelpText('after', examplesHelp(examples));
+  return command;
+}
+
 export function addKubeOptions(command: Command): void {
   const add = (option: Option): unknown => command.addOption(option.helpGroup(GLOBAL_GROUP));
   add(new Option('-n, --namespace <name>', 'the namespace; default: that of the context'));

@@ -5,6 +5,7 @@ import { addKubeOptions } from './kube-verb.ts';
 
 const LOOK = 'Look';
 const CHANGE = 'Change';
+const USE = 'Use and mend';
 
 const COMMANDS: readonly CommandEntry[] = [
   {
@@ -42,6 +43,18 @@ const COMMANDS: readonly CommandEntry[] = [
     group: CHANGE,
     summary: 'have storage nodes emptied and removed',
     load: async (shell) => (await import('./commands/drain.ts')).drainCommand(shell),
+  },
+  {
+    name: 'context',
+    group: USE,
+    summary: "make contexts for 'collective' from members",
+    load: async (shell) => (await import('./commands/context.ts')).contextCommand(shell),
+  },
+  {
+    name: 'debug',
+    group: USE,
+    summary: 'gather what somebody needs who is to help',
+    load: async (shell) => (await import('./commands/debug.ts')).debugCommand(shell),
   },
   {
     name: '__complete',

@@ -17,6 +17,16 @@ export interface MemberEntry {
   /** Host and port. */
   readonly coordinator: string;
   readonly trustDomain: string;
+  readonly via?: ContextVia;
+}
+
+/**
+ * The member cannot be dialled from here: a program that knows this way leads to it. What the settings mean is known to
+ * that program alone.
+ */
+export interface ContextVia {
+  readonly kind: string;
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 export interface UserEntry {
@@ -63,11 +73,12 @@ export function parseContextConfig(text: string, source: string): ContextConfig 
   return {
     currentContext: reader.text('current-context'),
     members: reader.list('members', (entry) => {
-      entry.allowOnly(['name', 'coordinator', 'trust-domain']);
+      entry.allowOnly(['name', 'coordinator', 'trust-domain', 'via']);
       return {
         name: entry.need('name'),
         coordinator: entry.need('coordinator'),
         trustDomain: entry.need('trust-domain'),
+        via: entry.via('via'),
       };
     }),
     users: reader.list('users', (entry) => {
@@ -91,10 +102,11 @@ export function formatContextConfig(config: ContextConfig): string {
     kind: KIND,
     version: CONFIG_VERSION,
     ...(config.currentContext === undefined ? {} : { 'current-context': config.currentContext }),
-    members: config.members.map(({ name, coordinator, trustDomain }) => ({
+    members: config.members.map(({ name, coordinator, trustDomain, via }) => ({
       name,
       coordinator,
       'trust-domain': trustDomain,
+      ...(via === undefined ? {} : { via: { [via.kind]: via.settings } }),
     })),
     users: config.users.map(({ name, credentials }) => ({ name, credentials })),
     contexts: config.contexts.map(({ name, member, user, listener }) => ({
@@ -161,6 +173,22 @@ class MapReader {
       names.add(value.name);
       return value;
     });
+  }
+
+  /** `via: { kubernetes: { member: alice } }`: one way, with texts. */
+  via(key: string): ContextVia | undefined {
+    const node: unknown = this.#map.get(key, true);
+    if (node === undefined) return undefined;
+    const [way, ...more] = node instanceof YAMLMap ? node.items : [];
+    const settings: unknown = way?.value;
+    if (way === undefined || more.length > 0 || !isScalar(way.key) || !(settings instanceof YAMLMap))
+      throw this.#wrong(this.#offset(node), `'${key}' must hold one way with its settings, as in 'kubernetes:'`);
+    const reader = new MapReader(settings, this.#wrong);
+    const names = settings.items.map((item) => (isScalar(item.key) ? String(item.key.value) : '?'));
+    return {
+      kind: String(way.key.value),
+      settings: Object.fromEntries(names.map((name) => [name, reader.need(name)])),
+    };
   }
 
   #offset(node: unknown): number | undefined {

@@ -117,3 +117,20 @@ test('the place: COLLECTIVE_CONFIG, then an existing ~/.collective, then XDG', a
   await mkdir(join(home, '.collective'));
   assert.equal(contextLocation(xdg).file, join(home, '.collective', 'config.yaml'));
 });
+
+test('a way to a member is kept word for word, until an address is named that can be dialled', async () => {
+  const store = newStore();
+  const via = { kind: 'kubernetes', settings: { context: 'lab', namespace: 'photos', member: 'alice' } };
+  await store.set('alice', { ...alice, via, listener: 'internal' });
+  assert.deepEqual((await store.get('alice')).via, via);
+  await store.set('alice', { listener: 'external' });
+  assert.deepEqual((await store.get('alice')).via, via, 'what is not named stays');
+  await store.set('alice', { coordinator: 'alice.example:7420' });
+  assert.equal((await store.get('alice')).via, undefined);
+  const { file } = store.location;
+  const written = await readFile(file, 'utf8');
+  for (const wrong of ['via: lab', 'via: { a: { x: y }, b: { x: y } }', 'via: { a: { x: [] } }']) {
+    await writeFile(file, written.replace('trust-domain: alice.home', `trust-domain: alice.home\n    ${wrong}`));
+    await assert.rejects(store.get('alice'), code('config_invalid', /line \d+/), wrong);
+  }
+});

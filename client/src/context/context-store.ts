@@ -9,6 +9,7 @@ import { CollectiveError } from '@collective/base/errors';
 import {
   type ContextConfig,
   type ContextEntry,
+  type ContextVia,
   EMPTY_CONFIG,
   formatContextConfig,
   type MemberEntry,
@@ -32,14 +33,18 @@ export interface ResolvedContext {
   readonly trustDomain: string;
   readonly credentials: string;
   readonly listener?: string;
+  /** Set: the addresses mean something only where this leads to. */
+  readonly via?: ContextVia;
 }
 
 export interface ContextSettings {
+  /** Named without `via`: it is dialled directly from now on. */
   readonly coordinator?: string;
   readonly trustDomain?: string;
   /** Default of a new context: a folder of its own beside the config file. */
   readonly credentials?: string;
   readonly listener?: string;
+  readonly via?: ContextVia;
 }
 
 export class ContextStore {
@@ -89,6 +94,7 @@ export class ContextStore {
           'invalid_argument',
           `Make context '${name}': it needs ${coordinator === undefined ? 'a coordinator' : 'a trust domain'}`,
         );
+      const via = settings.via ?? (settings.coordinator === undefined ? member?.via : undefined);
       const credentials = resolve(settings.credentials ?? user?.credentials ?? this.credentialsOf(name));
       const next: ContextEntry = {
         name,
@@ -98,7 +104,7 @@ export class ContextStore {
       };
       return {
         currentContext: options.use ? name : (before.currentContext ?? name),
-        members: withEntry<MemberEntry>(before.members, { name: next.member, coordinator, trustDomain }),
+        members: withEntry<MemberEntry>(before.members, { name: next.member, coordinator, trustDomain, via }),
         users: withEntry<UserEntry>(before.users, { name: next.user, credentials }),
         contexts: withEntry(before.contexts, next),
       };
@@ -198,6 +204,7 @@ function resolveEntry(config: ContextConfig, entry: ContextEntry, file: string):
     trustDomain: member.trustDomain,
     credentials: resolve(dirname(file), user.credentials),
     listener: entry.listener,
+    via: member.via,
   };
 }
 
