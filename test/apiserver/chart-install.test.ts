@@ -5,9 +5,9 @@ import type { KubeObject } from './api-client.ts';
 import { readCrds } from './crds.ts';
 import { CHART, Helm, RELEASE, RELEASE_NAMESPACE } from './helm.ts';
 import { Kubectl } from './kubectl.ts';
+import { OPERATOR_ACCOUNT } from './operator-account.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
-const OPERATOR = `system:serviceaccount:${RELEASE_NAMESPACE}:collective-operator`;
 const ROLE_COUNTS_WITHIN_MS = 30_000;
 /** Kinds of the Prometheus operator, which a bare apiserver does not know. */
 const PROMETHEUS = 'monitoring.coreos.com/v1';
@@ -129,7 +129,7 @@ async function mayNever(...what: string[]): Promise<void> {
 /** As the apiserver itself judges it. */
 async function mayOperator(...what: string[]): Promise<boolean> {
   // "no" ends with exit code 1 and is no failure of ours.
-  const said = await kubectl.ask('auth', 'can-i', ...what, '--as', OPERATOR);
+  const said = await kubectl.ask('auth', 'can-i', ...what, '--as', OPERATOR_ACCOUNT.user);
   assert.match(said, /^(yes|no)/m, said);
   return said.startsWith('yes');
 }

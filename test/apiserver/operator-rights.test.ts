@@ -7,16 +7,14 @@ import { after, before, test } from 'node:test';
 import type { HttpKubeApi } from '@collective/operator/kube/http-kube-api';
 import type { KubeObject, ResourceKind } from '@collective/operator/kube/kube-object';
 import { RESOURCES } from '@collective/operator/kube/resources';
-import { until } from '../until.ts';
 import { CertManager } from './cert-manager.ts';
 import { installCrds } from './crds.ts';
-import { Helm, RELEASE_NAMESPACE } from './helm.ts';
+import { RELEASE_NAMESPACE } from './helm.ts';
+import { grantOperatorRights, OPERATOR_ACCOUNT } from './operator-account.ts';
 import { operatorApi } from './operator-side.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const NAMESPACE = 'photos';
-const ROLE_COUNTS_WITHIN_MS = 30_000;
-const RIGHTS = ['ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'];
 
 const running = new AsyncDisposableStack();
 let server: TestApiServer;
@@ -25,16 +23,9 @@ before(async () => {
   server = running.use(await TestApiServer.start());
   running.use(await CertManager.start(server));
   await installCrds(server);
-  for (const name of [RELEASE_NAMESPACE, NAMESPACE]) {
-    await server.admin.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
-  }
-  const rights = (await new Helm().render()).filter(({ kind }) => RIGHTS.includes(kind));
-  for (const object of rights) await server.admin.apply(object, { strict: true });
-  const user = `system:serviceaccount:${RELEASE_NAMESPACE}:collective-operator`;
-  api = await operatorApi(server, { person: { user, groups: ['system:serviceaccounts', 'system:authenticated'] } });
-  running.use(api);
-  // The authorizer hears of new roles a moment after they are stored.
-  await until(() => mayList(RESOURCES.members), 'the roles count', ROLE_COUNTS_WITHIN_MS);
+  await grantOperatorRights(server);
+  await server.admin.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
+  api = running.use(await operatorApi(server, { person: OPERATOR_ACCOUNT }));
 });
 after(() => running.disposeAsync());
 
