@@ -35,6 +35,17 @@ test('the command runs with a read-only root, without network and without any ri
   assert.match(node, /^24\./);
 });
 
+test('every command of the image starts where it is named as the entry point', async () => {
+  const list = `require('node:fs').readdirSync('/usr/local/bin').filter((name) => name !== 'node').join(' ')`;
+  const { stdout } = await docker(['run', ...CONFINED, '--entrypoint=node', image, '-p', list]);
+  const commands = String(stdout).trim().split(' ');
+  assert.ok(commands.includes('collective'), commands.join());
+  for (const command of commands) {
+    const help = await docker(['run', ...CONFINED, '--network=none', `--entrypoint=${command}`, image, '--help']);
+    assert.match(String(help.stdout), new RegExp(`^Usage: ${command} `), command);
+  }
+});
+
 test('a refused command ends with its code and a message, as everywhere', async () => {
   const refused = await docker(['run', ...CONFINED, '--network=none', image, 'frobnicate'], { mayFail: true });
   assert.equal(refused.exitCode, 2);
