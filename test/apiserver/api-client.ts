@@ -116,6 +116,19 @@ export class ApiClient implements Disposable {
     return ((await this.#call('GET', collection)) as { items: readonly KubeObject[] }).items;
   }
 
+  /** What a scheduler says: where a pod is to run. */
+  async bindPod(pod: KubeReference, machine: string): Promise<void> {
+    const target = { apiVersion: 'v1', kind: 'Node', name: machine };
+    const binding = { apiVersion: 'v1', kind: 'Binding', metadata: { name: pod.metadata.name }, target };
+    await this.#call('POST', `${await this.#path(pod)}/binding`, binding);
+  }
+
+  /** What a kubelet says of a pod whose processes have ended: nothing more is waited for. */
+  async removeNow(reference: KubeReference): Promise<void> {
+    const preconditions = { uid: reference.metadata.uid };
+    await this.#call('DELETE', await this.#path(reference), { gracePeriodSeconds: 0, preconditions });
+  }
+
   async remove(reference: KubeReference): Promise<void> {
     await this.#call('DELETE', await this.#path(reference));
   }

@@ -172,6 +172,21 @@ export class HttpKubeApi implements KubeApi, Disposable {
     }
   }
 
+  async schemas(apiVersion: string, options: CallOptions = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
+    const asked: KubeRequest = {
+      what: `Get the schemas of ${apiVersion}`,
+      method: 'GET',
+      path: `/openapi/v3/apis/${apiVersion}`,
+    };
+    try {
+      const { components } = (await this.#call(asked, options)) as { readonly components?: { schemas?: object } };
+      return { ...components?.schemas };
+    } catch (thrown) {
+      if (isKubeError(thrown) && thrown.isNotFound) return undefined;
+      throw thrown;
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#connection[Symbol.dispose]();
   }

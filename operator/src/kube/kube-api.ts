@@ -46,6 +46,8 @@ export interface KubeApi {
     change: object,
     options?: CallOptions & { readonly subresource?: string },
   ): Promise<KubeObject>;
+  /** What the server says of the kinds of a group (OpenAPI v3); undefined where it serves none. */
+  schemas(apiVersion: string, options?: CallOptions): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** True when it was there. Deletes only that very object when a uid is given. */
   delete(
     reference: ObjectReference,

@@ -1,0 +1,161 @@
+/**
+ * The whole plan of one Member from one picture (style: decide, then do). What it answers is applied in this order: the
+ * finalizer, objects, orders to the coordinator, removals; then the status, built with what the apiserver refused.
+ */
+import { FINALIZER } from '../api/group.ts';
+import type { CertificatePlan, LeafWish, PeerReport } from '../ca/certificate-picture.ts';
+import { planCertificates } from '../ca/plan-certificates.ts';
+import type { KubeObject } from '../kube/kube-object.ts';
+import type { MemberPicture } from './picture.ts';
+import { planReferences } from './plan-claims.ts';
+import {
+  type MemberConditions,
+  plainConditions,
+  planConditions,
+  replicationCondition,
+  replicationGate,
+} from './plan-conditions.ts';
+import { type DeletionPlan, planDeletion } from './plan-deletion.ts';
+import { memberLeaves } from './plan-leaves.ts';
+import { type NodeOrder, type NodesPlan, planNodes } from './plan-nodes.ts';
+import { type ObjectsPlan, planObjects, podsToTouch } from './plan-objects.ts';
+import { planRollout, type RolloutPlan } from './plan-rollout.ts';
+import type { Apply, PlannedEvent, Removal } from './plan-types.ts';
+import { planVolumes, type VolumesPlan } from './plan-volumes.ts';
+import { type MemberShape, shapeOf } from './shape.ts';
+import type { RefusedWrite } from './troubles.ts';
+
+/** While something is under way the coordinator is asked this often; what the cluster does is told by watches. */
+const UNDER_WAY_MS = 5_000;
+const AT_REST_MS = 45_000;
+
+export type CoordinatorOrder = NodeOrder | { readonly kind: 'root-realm' };
+
+export interface MemberPlan {
+  readonly kind: 'run';
+  readonly shape: MemberShape;
+  readonly nodes: NodesPlan;
+  readonly volumes: VolumesPlan;
+  readonly certificates: CertificatePlan;
+  readonly objects: ObjectsPlan;
+  readonly rollout: RolloutPlan;
+  readonly isPaused: boolean;
+  /** All that is to be there, in order. */
+  readonly applies: readonly Apply[];
+  readonly orders: readonly CoordinatorOrder[];
+  readonly removals: readonly Removal[];
+  readonly podsToTouch: readonly KubeObject[];
+  readonly events: readonly PlannedEvent[];
+}
+
+export type AnyPlan =
+  | MemberPlan
+  | { readonly kind: 'external'; readonly conditions: MemberConditions; readonly requeueAfterMs: number }
+  | { readonly kind: 'stalled'; readonly conditions: MemberConditions }
+  | { readonly kind: 'delete'; readonly deletion: DeletionPlan };
+
+export interface CertificateFacts {
+  readonly renewalPolicySupported: boolean | 'absent';
+  readonly userLeaves: readonly LeafWish[];
+  readonly peers: readonly PeerReport[] | undefined;
+}
+
+export function planMember(picture: MemberPicture, facts: CertificateFacts): AnyPlan {
+  const { member } = picture;
+  if (member.metadata.deletionTimestamp !== undefined) return { kind: 'delete', deletion: planDeletion(picture) };
+  const hindrance = planReferences(picture);
+  if (hindrance !== undefined || picture.collective === undefined) {
+    const ready = { status: 'False', reason: hindrance?.reason ?? '', message: hindrance?.message ?? '' } as const;
+    return { kind: 'stalled', conditions: plainConditions(hindrance, ready) };
+  }
+  if (member.spec.external !== undefined) return planExternal(picture);
+  return planRun(picture, shapeOf(member, picture.collective, picture.operator), facts);
+}
+
+function planExternal({ external }: MemberPicture): AnyPlan {
+  const conditions =
+    external === undefined
+      ? plainConditions(undefined, { status: 'Unknown', reason: 'NotAsked', message: 'Its endpoint is asked' })
+      : external.reachable
+        ? plainConditions(undefined, { status: 'True', reason: 'Reachable', message: 'Its endpoint proves its name' })
+        : plainConditions(undefined, { status: 'False', reason: 'Unreachable', message: external.why });
+  return { kind: 'external', conditions, requeueAfterMs: AT_REST_MS };
+}
+
+function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateFacts): MemberPlan {
+  const { member, objects, nowMs } = picture;
+  const isPaused = member.spec.maintenance?.paused === true;
+  const nodes = planNodes(picture, shape);
+  const volumes = planVolumes(picture, shape, nodes);
+  const certificates = planCertificates({
+    nowMs,
+    member,
+    trustDomain: shape.trustDomain,
+    namespace: shape.namespace,
+    renewalPolicySupported: facts.renewalPolicySupported,
+    certificates: objects.certificates,
+    issuers: objects.issuers,
+    secrets: objects.secrets,
+    configMaps: objects.configMaps,
+    leaves: [...memberLeaves(shape, nodes), ...facts.userLeaves],
+    peers: facts.peers,
+  });
+  const isReplicationHealthy = replicationCondition(picture.coordinator).status === 'True';
+  const planned = planObjects({ picture, shape, nodes, volumes, certificates, isReplicationHealthy });
+  const rollout = planRollout({
+    nowMs,
+    nodes: planned.nodeSets,
+    ...(planned.coordinatorSet === undefined ? {} : { coordinator: planned.coordinatorSet }),
+    pods: objects.pods,
+    replication: replicationGate(picture.coordinator),
+    paused: isPaused,
+  });
+  const begins = picture.coordinator.state === 'answered' && member.status?.coordinator?.began !== true;
+  return {
+    kind: 'run',
+    shape,
+    nodes,
+    volumes,
+    certificates,
+    objects: planned,
+    rollout,
+    isPaused,
+    applies: isPaused ? certificates.objects : [...volumes.applies, ...certificates.objects, ...planned.applies],
+    orders: isPaused ? [] : [...(begins ? [{ kind: 'root-realm' } as const] : []), ...nodes.orders],
+    removals: isPaused
+      ? certificates.removals
+      : [...certificates.removals, ...nodes.removals, ...planned.removals, ...rollout.removals],
+    podsToTouch: podsToTouch(picture, certificates.trustBundleHash),
+    events: isPaused ? certificates.events : [...certificates.events, ...volumes.events, ...rollout.events],
+  };
+}
+
+export function conditionsOf(
+  plan: MemberPlan,
+  picture: MemberPicture,
+  refused: readonly RefusedWrite[],
+): MemberConditions {
+  const { shape, nodes, volumes, certificates, rollout } = plan;
+  const { condition, stalled } = certificates;
+  return planConditions({
+    picture,
+    shape,
+    nodes,
+    volumes,
+    upgrading: rollout.upgrading,
+    certificates: { condition, ...(stalled === undefined ? {} : { stalled: { ...stalled, status: 'True' } }) },
+    refused,
+  });
+}
+
+/** When to look again although nothing was heard. */
+export function requeueAfterMs(plan: MemberPlan, conditions: MemberConditions): number {
+  const { certificates, rollout } = plan;
+  const isSettled = conditions.Ready.status === 'True' && conditions.Reconciling.status === 'False';
+  const restMs = isSettled && rollout.upgrading.status !== 'True' && conditions.ReplicationHealthy.status === 'True';
+  return Math.min(restMs ? AT_REST_MS : UNDER_WAY_MS, certificates.requeueAfterMs ?? AT_REST_MS);
+}
+
+export function hasFinalizer(picture: MemberPicture): boolean {
+  return picture.member.metadata.finalizers?.includes(FINALIZER) === true;
+}
