@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { holdsCode, isPackageFileNeeded, isWorkspaceFileNeeded, launcherOf } from './image-files.ts';
+import {
+  holdsCode,
+  isContainerCommand,
+  isPackageFileNeeded,
+  isWorkspaceFileNeeded,
+  launcherOf,
+} from './image-files.ts';
 
 test('of a workspace its sources come along, but not what tests it nor how it starts elsewhere', () => {
   const kept = ['package.json', 'src/main.ts', 'src/log/file-log.ts', 'src/completion/collective.bash'];
@@ -18,6 +24,17 @@ test('of a package what runs and its licence come along, but no types, maps or d
 test('a package of types alone is left out', () => {
   assert.equal(holdsCode(['package.json', 'LICENSE']), false);
   assert.equal(holdsCode(['package.json', 'data.json']), true);
+});
+
+test('commands of the image are those of the product, not those that extend kubectl', () => {
+  const named = [
+    'collective',
+    'kubectl-collective',
+    'kubectl_complete-collective',
+    'collective-operator',
+    'collectived',
+  ];
+  assert.deepEqual(named.filter(isContainerCommand), ['collective', 'collective-operator']);
 });
 
 test('a program of the image is a script for its Node', () => {

@@ -25,6 +25,11 @@ export function holdsCode(paths: readonly string[]): boolean {
   return paths.some((path) => path !== 'package.json' && CODE.test(path));
 }
 
+/** What extends kubectl is used where kubectl is, by a person. */
+export function isContainerCommand(name: string): boolean {
+  return /^collective(-|$)/.test(name);
+}
+
 /**
  * A program of the image: a workspace's "bin", as its package.json names it. There is no shell in the image, so it is a
  * script for Node; it stands outside node_modules as the workspaces do, where Node strips types.

@@ -23,7 +23,13 @@ import { docker } from '../kind/lab.ts';
 import { reachesRegistry } from '../kind/registry.ts';
 import { listFiles, REPOSITORY_ROOT, workspaceFolders } from '../repository.ts';
 import { ensureDebianBase } from './debian-base.ts';
-import { holdsCode, isPackageFileNeeded, isWorkspaceFileNeeded, launcherOf } from './image-files.ts';
+import {
+  holdsCode,
+  isContainerCommand,
+  isPackageFileNeeded,
+  isWorkspaceFileNeeded,
+  launcherOf,
+} from './image-files.ts';
 import { type Closure, closureOf, type NeededPackage, type PackageLock } from './lock-closure.ts';
 import { billOfMaterials, type Materials } from './sbom.ts';
 
@@ -129,18 +135,21 @@ async function layOut(context: string): Promise<{ closure: Closure; node: Needed
   return { closure: { ...closure, packages }, node };
 }
 
-/** Every command that a workspace names in its package.json, started by its main.ts. */
+/** The commands that workspaces name in their package.json, as far as they run in a container; each is started by its main.ts. */
 function programsOf(workspaces: readonly string[]): { name: string; workspace: string }[] {
-  return workspaces.flatMap((workspace) =>
-    Object.keys(readJson<{ bin?: Record<string, string> }>(`${workspace}/package.json`).bin ?? {}).map((name) => {
-      if (!existsSync(join(REPOSITORY_ROOT, workspace, 'src/main.ts'))) {
-        throw new Error(
-          `${workspace}/package.json names the command ${name}, but there is no ${workspace}/src/main.ts`,
-        );
-      }
-      return { name, workspace };
-    }),
-  );
+  return workspaces.flatMap((workspace) => {
+    const { bin = {} } = readJson<{ bin?: Record<string, string> }>(`${workspace}/package.json`);
+    return Object.keys(bin)
+      .filter(isContainerCommand)
+      .map((name) => {
+        if (!existsSync(join(REPOSITORY_ROOT, workspace, 'src/main.ts'))) {
+          throw new Error(
+            `${workspace}/package.json names the command ${name}, but there is no ${workspace}/src/main.ts`,
+          );
+        }
+        return { name, workspace };
+      });
+  });
 }
 
 function nodeIn(lock: PackageLock): NeededPackage {

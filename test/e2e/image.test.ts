@@ -94,7 +94,7 @@ test('sources run where Node strips types, outside node_modules, and no develope
     const big = readdirSync('/opt/collective', { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => entry.parentPath + '/' + entry.name)
-      .filter((path) => statSync(path).size > 4e6 || /\\.test\\.ts$|\\.d\\.ts$/.test(path));
+      .filter((path) => statSync(path).size > 20e6 || /\\.test\\.ts$|\\.d\\.ts$/.test(path));
     const bill = JSON.parse(require('node:fs').readFileSync('/usr/share/sbom/collective.cdx.json', 'utf8'));
     console.log(JSON.stringify({ linked, big, packages: readdirSync('/opt/collective/node_modules'), bill }));
   `;
