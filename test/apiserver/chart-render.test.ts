@@ -6,8 +6,11 @@ import assert from 'node:assert/strict';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
+import { LOG_LEVELS } from '@collective/base/log';
 import { KUBERNETES_VERSION } from '@collective/hack/kind/tools';
 import { RESOURCES } from '@collective/operator/kube/resources';
+import { MemberMetrics } from '@collective/operator/member/member-metrics';
+import { type OperatorOptions, operatorCommand } from '@collective/operator/operator-options';
 import { OperatorMetrics } from '@collective/operator/runtime/metrics';
 import { stringify } from 'yaml';
 import type { KubeObject } from './api-client.ts';
@@ -107,7 +110,7 @@ const REFUSED: readonly { readonly set: string; readonly says: RegExp }[] = [
   { set: 'image.digest=0123', says: /'\/image\/digest': '0123' does not match pattern/ },
   {
     set: 'operator.logLevel=chatty',
-    says: /'\/operator\/logLevel': value must be one of 'error', 'warn', 'info', 'debug'/,
+    says: /'\/operator\/logLevel': value must be one of 'fatal', 'error', 'warn', 'info', 'debug', 'silent'/,
   },
   { set: 'watchNamespaces={a,a}', says: /'\/watchNamespaces': items at 0 and 1 are equal/ },
   { set: 'serviceAccount.create=false', says: /serviceAccount\.name is needed when serviceAccount\.create is false/ },
@@ -121,6 +124,47 @@ for (const { set, says } of REFUSED) {
 
 test('a cluster that is too old is refused', async () => {
   await assert.rejects(helm.render('--kube-version', 'v1.32.9'), /chart requires kubeVersion: >=1\.33\.0-0/);
+});
+
+test('the environment that the chart sets is what the program reads', async () => {
+  const rendered = await helm.render('--values', valuesFile('everything'), '--set', 'watchNamespaces={photos,home}');
+  const { containers } = podSpecOf(rendered);
+  const { env = [] } = containers[0] ?? {};
+  const own = env.filter(({ name }) => name.startsWith('COLLECTIVE_'));
+  assert.equal(own.length, 6);
+  let read: OperatorOptions | undefined;
+  const command = operatorCommand('0.0.0', async (options) => {
+    read = options;
+  });
+  const known = command.options.map(({ envVar }) => envVar);
+  for (const { name } of own) assert.ok(known.includes(name), name);
+  // commander reads the environment of the process.
+  const before = { ...process.env };
+  try {
+    for (const { name, value = 'collective-system' } of own) process.env[name] = value;
+    await command.parseAsync([], { from: 'user' });
+  } finally {
+    process.env = before;
+  }
+  assert.deepEqual(read, {
+    watchNamespaces: ['photos', 'home'],
+    namespace: 'collective-system',
+    image: `registry.example:5000/storage/collective@sha256:${'0123456789abcdef'.repeat(4)}`,
+    imagePullPolicy: 'Always',
+    networkPolicies: true,
+    leaderElect: true,
+    kubeconfig: undefined,
+    logLevel: 'debug',
+    healthListen: { host: '', port: 8081 },
+    metricsListen: { host: '', port: 8080 },
+  });
+});
+
+test('every level of logging that the program knows is a value of the chart, and no other', async () => {
+  const schema = JSON.parse(readFileSync(join(CHART, 'values.schema.json'), 'utf8')) as {
+    properties: { operator: { properties: { logLevel: { enum: readonly string[] } } } };
+  };
+  assert.deepEqual([...schema.properties.operator.properties.logLevel.enum].sort(), [...LOG_LEVELS].sort());
 });
 
 describe('alerts and dashboard', () => {
@@ -139,8 +183,9 @@ describe('alerts and dashboard', () => {
     const panels = (JSON.parse(dashboard) as { panels: readonly { targets?: readonly { expr: string }[] }[] }).panels;
     const queries = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
     const names = [...asked, ...queries].flatMap((query) => query.match(METRIC_NAME) ?? []);
-    const own = new OperatorMetrics().registry.getMetricsAsArray().map(({ name }) => name);
-    const known = new Set([...MEMBER_METRICS, ...own]);
+    const { registry } = new OperatorMetrics();
+    new MemberMetrics(registry);
+    const known = new Set(registry.getMetricsAsArray().map(({ name }) => name));
     assert.deepEqual(
       [...new Set(names)].filter((name) => !known.has(name.replace(/_bucket$/, ''))),
       [],
@@ -149,19 +194,6 @@ describe('alerts and dashboard', () => {
 });
 
 const METRIC_NAME = /\b(?:collective|controller_runtime|workqueue|rest_client|leader_election)_[a-z_]+/g;
-
-/** What it knows of members; the names of its own work are those that its registry has. */
-const MEMBER_METRICS: readonly string[] = [
-  'collective_coordinator_reachable',
-  'collective_member_ca_generation',
-  'collective_member_capacity_bytes',
-  'collective_member_certificate_not_after_seconds',
-  'collective_member_nodes_desired',
-  'collective_member_nodes_ready',
-  'collective_member_ready',
-  'collective_member_under_replicated_chunks',
-  'collective_member_used_bytes',
-];
 
 interface Alert {
   readonly alert: string;
@@ -174,6 +206,16 @@ async function alertsOf(): Promise<readonly Alert[]> {
   const rule = rendered.find(({ kind }) => kind === 'PrometheusRule');
   assert.ok(rule !== undefined);
   return (rule.spec as { groups: readonly { rules: readonly Alert[] }[] }).groups.flatMap(({ rules }) => rules);
+}
+
+interface PodSpec {
+  readonly containers: readonly { readonly env?: readonly { readonly name: string; readonly value?: string }[] }[];
+}
+
+function podSpecOf(objects: readonly KubeObject[]): PodSpec {
+  const deployment = objects.find(({ kind }) => kind === 'Deployment');
+  assert.ok(deployment !== undefined);
+  return (deployment.spec as { template: { spec: PodSpec } }).template.spec;
 }
 
 async function clusterRole(name: string): Promise<KubeObject> {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { connect } from '@collective/client';
 import { conditionOf, DOMAIN, MemberWorld, NAMESPACE } from './member-world.ts';
+import { OPERATOR_ACCOUNT } from './operator-account.ts';
 
 const NAMES = ['alice', 'bob', 'carol'] as const;
 const COLLECTIVE_WITHIN_MS = 60_000;
@@ -109,4 +110,14 @@ test('the operator tells Prometheus of its members under their names', async () 
       ),
     );
   }
+});
+
+test('K1: all of this with the rights that the chart gives: nothing that the operator asked for was refused', () => {
+  const own = world.server.auditEvents().filter(({ user }) => user.username === OPERATOR_ACCOUNT.user);
+  assert.ok(own.length > 50);
+  const refused = own.filter(({ responseStatus }) => responseStatus?.code === 403);
+  assert.deepEqual(
+    refused.map(({ verb, requestURI }) => `${verb} ${requestURI}`),
+    [],
+  );
 });

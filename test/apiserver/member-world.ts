@@ -1,6 +1,6 @@
 /**
  * A cluster in which members come up for real: apiserver, controllers, cert-manager, the operator in this process and every pod as a
- * process. A test says what it wants as objects, and waits for what comes of it.
+ * process. The operator has the rights that the chart gives it. A test says what it wants as objects, and waits for what comes of it.
  */
 import assert from 'node:assert/strict';
 import { appendFileSync, mkdirSync } from 'node:fs';
@@ -19,6 +19,7 @@ import { hasCondition, type KubeObject, type KubeReference } from './api-client.
 import { CertManager } from './cert-manager.ts';
 import { ControllerManager } from './controller-manager.ts';
 import { installCrds } from './crds.ts';
+import { grantOperatorRights, OPERATOR_ACCOUNT } from './operator-account.ts';
 import { namespaceNamed, operatorApi } from './operator-side.ts';
 import { ProcessKubelet } from './process-kubelet.ts';
 import { TestApiServer } from './test-apiserver.ts';
@@ -46,6 +47,7 @@ export class MemberWorld implements AsyncDisposable {
     stack.use(ControllerManager.start(server));
     stack.use(await CertManager.start(server));
     await installCrds(server);
+    await grantOperatorRights(server);
     await server.admin.apply(namespaceNamed(NAMESPACE));
     const kubelet = stack.use(
       new ProcessKubelet({
@@ -184,7 +186,9 @@ class RunningOperator implements AsyncDisposable {
   static async start(server: TestApiServer, kubelet: ProcessKubelet, log: Log): Promise<RunningOperator> {
     const stack = new AsyncDisposableStack();
     const metrics = new OperatorMetrics();
-    const api = stack.use(await operatorApi(server, { log, metrics, userAgent: OPERATOR_AGENT }));
+    const api = stack.use(
+      await operatorApi(server, { person: OPERATOR_ACCOUNT, log, metrics, userAgent: OPERATOR_AGENT }),
+    );
     const coordinators = stack.use(
       new GrpcCoordinatorAccess({ resolve: (address) => kubelet.resolve(address), callWithinMs: 3_000 }),
     );
