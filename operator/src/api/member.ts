@@ -306,7 +306,12 @@ export const memberSpecSchema = object(
         "Image of coordinator and nodes, with a tag other than latest or a digest. Absent: the Collective's, then the operator's.",
       ),
     ),
-    replication: optional(replicationSchema),
+    replication: optional(
+      described(
+        replicationSchema,
+        `${replicationSchema.json.description} Absent: as the Collective says; otherwise nothing of what it says of replication counts.`,
+      ),
+    ),
     coordinator: optional(coordinatorSchema),
     nodePools: optional(
       listMap('The storage nodes. At least one pool, unless the member is external.', nodePoolSchema, {

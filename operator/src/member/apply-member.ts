@@ -6,18 +6,16 @@
 import { type Clock, wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
-import type { Admin, RealmChange } from '@collective/client';
-import type { Collective } from '../api/collective.ts';
+import type { Admin } from '@collective/client';
 import { ANNOTATIONS } from '../api/group.ts';
-import type { Member } from '../api/member.ts';
 import { issuingPatch } from '../ca/issuing-condition.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
 import { isKubeError } from '../kube/kube-error.ts';
-import { bytesOf } from '../kube/quantity.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Applier } from '../runtime/applier.ts';
 import type { MemberPicture } from './picture.ts';
 import type { CoordinatorOrder, MemberPlan } from './plan-member.ts';
+import { rootRealm } from './root-realm.ts';
 import type { RefusedWrite } from './troubles.ts';
 
 export interface ApplyMemberParts {
@@ -103,20 +101,6 @@ async function obey(
     log.warn({ order, err: thrown }, 'order to the coordinator failed');
     return false;
   }
-}
-
-/** D8: what its Member and Collective say of the root realm; what they do not say is left as the coordinator makes it. */
-export function rootRealm({ spec }: Member, collective: Collective | undefined): RealmChange {
-  const { replication, compression, quotas } = collective?.spec.defaults ?? {};
-  const { replicas, minReplicas } = { ...replication, ...spec.replication };
-  const quotaBytes = bytesOf(quotas?.bytes);
-  return {
-    ...(replicas === undefined ? {} : { replicas }),
-    ...(minReplicas === undefined ? {} : { minReplicas }),
-    ...(compression === undefined ? {} : { compression: compression === 'On' }),
-    ...(quotaBytes === undefined ? {} : { quotaBytes }),
-    ...(quotas?.inodes === undefined ? {} : { quotaInodes: quotas.inodes }),
-  };
 }
 
 /** Somebody else was faster; it is looked at again when the cache has it. */
