@@ -193,6 +193,21 @@ test('T6: while the coordinator cannot be asked nothing is believed of peers, an
   assert.equal(member.authority.phase, 'Stable');
 });
 
+test('T6: while cert-manager stands still, the root of leaves that were not issued anew stays, however long that takes', async () => {
+  const member = await settled({ overlap: '10h' });
+  const [first = ''] = bundleOf(member);
+  member.trigger = 'now';
+  while (member.authority.phase !== 'Distributing') await member.pass(1_000);
+  member.model.stopped = true;
+  await member.pass(100 * HOUR_MS);
+  assert.equal(member.authority.phase, 'Reissuing');
+  assert.ok(bundleOf(member).includes(first));
+  assert.match(member.lastPlan?.condition.message ?? '', /certificates are issued anew/);
+  member.model.stopped = false;
+  await member.pass(15 * HOUR_MS);
+  assert.equal(member.authority.phase, 'Stable');
+});
+
 test('T6: leaves are issued anew a few at a time', async () => {
   const member = await settled({}, 30);
   member.trigger = 'now';
