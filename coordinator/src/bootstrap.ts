@@ -13,6 +13,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
 import { type Log, silentLog } from '@collective/base/log';
 import type { Random } from '@collective/base/random';
+import { checkCsr } from '@collective/protocol/tls/check-csr';
 import { isRenewalDue } from '@collective/protocol/tls/keep-renewed';
 import { makeCsr } from '@collective/protocol/tls/make-csr';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
@@ -21,7 +22,6 @@ import { readTrustPems, TrustFiles, writeTrustFiles } from '@collective/protocol
 import { parseTrustSet, type TrustSet } from '@collective/protocol/tls/trust-set';
 import type { Engine } from './engine/transaction.ts';
 import type { Enrolment } from './membership/enrolment.ts';
-import { checkCsr } from './membership/signer/check-csr.ts';
 import { EmbeddedCa } from './membership/signer/embedded-ca.ts';
 import type { Signer } from './membership/signer/signer.ts';
 import { allSubjects, putFirstUser } from './membership/subjects.ts';

@@ -10,6 +10,7 @@ import type { TrustDomain } from '@collective/base/ids';
 import { ROOT_REALM } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { CreatedToken, CreateTokenRequest, IssuedCertificate } from '@collective/protocol/gen/admin';
+import { checkCsr } from '@collective/protocol/tls/check-csr';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import type { Engine, Transaction } from '../engine/transaction.ts';
@@ -17,7 +18,6 @@ import { realmAt } from '../ops/realm-settings.ts';
 import type { SubjectRealm, TokenRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { SUBJECTS, TOKENS } from '../tables/tables.ts';
-import { checkCsr } from './signer/check-csr.ts';
 import type { Signer } from './signer/signer.ts';
 import { putSubject } from './subjects.ts';
 

@@ -12,6 +12,7 @@ import { fileError } from '@collective/base/disk/file-error';
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
+import type { CheckedRequest } from '@collective/protocol/tls/check-csr';
 import { keyPemOf, makeKeys } from '@collective/protocol/tls/make-csr';
 import { serverDnsName } from '@collective/protocol/tls/spiffe-id';
 import { syncFolder, writeSynced } from '@collective/protocol/tls/synced-files';
@@ -37,7 +38,7 @@ import {
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
-import type { CheckedRequest, IssuedLeaf, Signer } from './signer.ts';
+import type { IssuedLeaf, Signer } from './signer.ts';
 
 const DAY_MS = 86_400_000;
 const CA_VALIDITY_MS = 3_650 * DAY_MS;

@@ -4,11 +4,11 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
 import type { TrustDomain } from '@collective/base/ids';
 import { SystemClock } from '@collective/base/system-clock';
+import { checkCsr } from '@collective/protocol/tls/check-csr';
 import { makeCsr } from '@collective/protocol/tls/make-csr';
 import { identifyPeer } from '@collective/protocol/tls/peer-identity';
 import { PEER_ROLES, type PeerRole, serverDnsName, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import { isIssuedBy, parseBundle } from '@collective/protocol/tls/trust-set';
-import { checkCsr } from './check-csr.ts';
 import type { Signer } from './signer.ts';
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';

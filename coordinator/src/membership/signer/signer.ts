@@ -2,14 +2,7 @@
  * Who signs leaves, as a port (T5): the member's own authority in embedded mode; in Kubernetes the coordinator never holds
  * the key. A signer is only ever given a request that `checkCsr` has checked as a whole.
  */
-import type { SpiffeId } from '@collective/protocol/tls/spiffe-id';
-
-export interface CheckedRequest {
-  /** The one name that the leaf will carry; a server's DNS name follows from it (T2). */
-  readonly id: SpiffeId;
-  /** SubjectPublicKeyInfo, DER, Ed25519. */
-  readonly publicKey: Buffer;
-}
+import type { CheckedRequest } from '@collective/protocol/tls/check-csr';
 
 export interface IssuedLeaf {
   readonly certificatePem: string;

@@ -5,8 +5,6 @@ import { webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
 import { type MemberName, trustDomainOf } from '@collective/base/ids';
-import { makeCsr, makeKeys } from '@collective/protocol/tls/make-csr';
-import { spiffeId } from '@collective/protocol/tls/spiffe-id';
 import {
   BasicConstraintsExtension,
   ChallengePasswordAttribute,
@@ -17,6 +15,8 @@ import {
   SubjectAlternativeNameExtension,
 } from '@peculiar/x509';
 import { checkCsr } from './check-csr.ts';
+import { makeCsr, makeKeys } from './make-csr.ts';
+import { spiffeId } from './spiffe-id.ts';
 
 const alice = trustDomainOf('alice' as MemberName, 'home');
 const ann = spiffeId(alice, 'user', 'ann');

@@ -5,9 +5,8 @@
  */
 import 'reflect-metadata';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
-import { type SpiffeId, serverDnsName } from '@collective/protocol/tls/spiffe-id';
 import { Pkcs10CertificateRequest, SubjectAlternativeNameExtension } from '@peculiar/x509';
-import type { CheckedRequest } from './signer.ts';
+import { type SpiffeId, serverDnsName } from './spiffe-id.ts';
 
 const CSR_BYTES_MAX = 4_096;
 const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
@@ -17,6 +16,13 @@ const SIGNATURE_HEAD = Buffer.from('300506032b6570034100', 'hex');
 const SIGNATURE_BYTES = 64;
 /** SubjectPublicKeyInfo of an Ed25519 key: this, then 32 bytes. */
 const ED25519_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
+
+export interface CheckedRequest {
+  /** The one name that the leaf will carry; a server's DNS name follows from it (T2). */
+  readonly id: SpiffeId;
+  /** SubjectPublicKeyInfo, DER, Ed25519. */
+  readonly publicKey: Buffer;
+}
 
 /** Throws `csr_refused` naming the offending part. */
 export async function checkCsr(csr: Uint8Array, allowed: SpiffeId): Promise<CheckedRequest> {
