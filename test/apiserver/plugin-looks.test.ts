@@ -140,9 +140,10 @@ test('tree: what should be there and is not is MISSING, and a volume that nobody
     '│   │       └── volume alice-rack-1  MISSING',
     '│   └── volume alice-gone-3  Pending, asks for 10Gi',
     '└── member bob  STALLED: there is no StorageClass "fast": create it, or change spec.nodePools',
-    '    └── coordinator  not begun',
-    '        ├── pod bob-coordinator-0  MISSING',
-    '        └── volume bob-coordinator  MISSING',
+    '    ├── coordinator  not begun',
+    '    │   ├── pod bob-coordinator-0  MISSING',
+    '    │   └── volume bob-coordinator  MISSING',
+    '    └── pool rack  0/2 nodes of 10.0 GiB',
   ]);
   assert.equal((await world.run(['tree', 'nowhere'])).exit, 3);
 });

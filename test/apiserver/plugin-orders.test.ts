@@ -23,7 +23,7 @@ async function annotation(name: string, key: string): Promise<string | undefined
 
 test('T6: rotate-ca --wait orders by the annotation, tells each step once, and ends when the old authority is gone', async () => {
   await world.member('alice', {}, { ca: { generation: 1, phase: 'Stable' } });
-  const rotating = world.run(['rotate-ca', 'alice', '--wait']);
+  const rotating = world.run(['rotate-ca', 'alice', '--wait', '--timeout', '1m']);
   await until(async () => (await annotation('alice', ROTATE)) !== undefined, 'the order is there', SOON_MS);
   const handledTrigger = await annotation('alice', ROTATE);
   const again = await world.run(['rotate-ca', 'alice']);
@@ -31,7 +31,9 @@ test('T6: rotate-ca --wait orders by the annotation, tells each step once, and e
   await world.memberStatus('alice', { ca: { generation: 2, phase: 'Distributing', handledTrigger } });
   const busy = await world.run(['rotate-ca', 'alice']);
   assert.match(busy.err, /generation 2 is under way already \(Distributing\)/);
-  const generations = [{ generation: 2, fingerprint: 'bb', notAfter: '2036-11-20T12:00:00Z' }];
+  const generations = [
+    { generation: 2, fingerprint: 'bb', notAfter: '2036-11-20T12:00:00Z', created: '2026-11-20T12:00:00Z' },
+  ];
   await world.memberStatus('alice', { ca: { generation: 2, phase: 'Stable', handledTrigger, generations } });
   const { exit, out, err } = await rotating;
   assert.equal(exit, 0, err);
@@ -64,7 +66,7 @@ test('K2: drain adds to the list, --undo takes away, and other annotations and m
 
 test('K2: drain --wait tells what is left and ends when the node is gone', async () => {
   await world.member('carol', {}, { nodes: nodes({ 'rack-0': 'Ready', 'rack-1': 'Ready' }) });
-  const draining = world.run(['drain', 'carol', 'rack-1', '--wait']);
+  const draining = world.run(['drain', 'carol', 'rack-1', '--wait', '--timeout', '1m']);
   await until(async () => (await annotation('carol', DRAIN)) === 'rack-1', 'the order is there', SOON_MS);
   await world.memberStatus('carol', { nodes: nodes({ 'rack-0': 'Ready' }) });
   const { exit, err } = await draining;

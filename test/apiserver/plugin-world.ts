@@ -3,14 +3,20 @@
  * itself what the status is.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { KUBECTL_COLLECTIVE } from '@collective/cli/kubectl/kubectl-program';
 import { run } from '@collective/cli/run';
 import { testShell } from '@collective/cli/shell-for-tests';
+import { parse } from 'yaml';
 import { hasCondition, type KubeObject } from './api-client.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const API_VERSION = 'collective.storage/v1alpha1';
 export const NAMESPACE = 'photos';
+
+/** A Member without one is refused. */
+const POOLS = [{ name: 'rack', replicas: 2, capacity: '10Gi' }];
 
 export interface Ran {
   readonly exit: number;
@@ -88,7 +94,7 @@ export class PluginWorld implements AsyncDisposable {
     const applied: KubeObject = await admin.apply({
       ...reference,
       metadata: { ...reference.metadata, ...metadata },
-      spec: { collectiveRef: { name: 'home' }, ...spec },
+      spec: { collectiveRef: { name: 'home' }, nodePools: POOLS, ...spec },
     });
     if (status === undefined) return applied;
     return await this.memberStatus(name, { observedGeneration: applied.metadata.generation, ...status });
@@ -107,11 +113,9 @@ export class PluginWorld implements AsyncDisposable {
   async #prepare(): Promise<void> {
     const { admin } = this.server;
     await admin.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
-    for (const [kind, plural] of [
-      ['Collective', 'collectives'],
-      ['Member', 'members'],
-    ] as const) {
-      const definition = await admin.apply(definitionOf(kind, plural));
+    for (const plural of ['collectives', 'members']) {
+      const file = join(import.meta.dirname, `../../crds/collective.storage_${plural}.yaml`);
+      const definition = await admin.apply(parse(readFileSync(file, 'utf8')) as KubeObject);
       await admin.when(definition, (seen) => hasCondition(seen, 'Established'), 'is served');
     }
   }
@@ -127,28 +131,4 @@ export function conditions(states: Record<string, string | readonly [string, str
     const [status, reason, message] = typeof state === 'string' ? [state, 'AsWanted', ''] : state;
     return { type, status, reason, message, lastTransitionTime: '2026-11-20T12:00:00Z' };
   });
-}
-
-/** Kinds without a schema: what a Member may hold is the business of its own tests. */
-function definitionOf(kind: string, plural: string): KubeObject {
-  const anything = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-  return {
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.collective.storage` },
-    spec: {
-      group: 'collective.storage',
-      scope: 'Namespaced',
-      names: { kind, plural, singular: kind.toLowerCase() },
-      versions: [
-        {
-          name: 'v1alpha1',
-          served: true,
-          storage: true,
-          subresources: { status: {} },
-          schema: { openAPIV3Schema: { type: 'object', properties: { spec: anything, status: anything } } },
-        },
-      ],
-    },
-  };
 }
