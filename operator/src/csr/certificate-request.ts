@@ -23,6 +23,11 @@ export function requestName(member: string, id: string, csr: Uint8Array): string
   return `${member}-csr-${createHash('sha256').update(id).update('\n').update(csr).digest('hex').slice(0, 20)}`;
 }
 
+/** Those that cert-manager makes for Certificates carry the same labels. */
+export function isRequestName(member: string, name: string): boolean {
+  return name.startsWith(`${member}-csr-`) && /^[0-9a-f]{20}$/.test(name.slice(member.length + 5));
+}
+
 export function buildCertificateRequest(facts: CertificateRequestFacts): KubeObject {
   const { member, namespace, id, csr, serves, issuer, duration } = facts;
   const { apiVersion, kind } = RESOURCES.certificateRequests;

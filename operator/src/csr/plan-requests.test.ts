@@ -158,3 +158,11 @@ test('T5, T6: a request that waits for an authority that signs no more is made a
   const nobody = planRequests(picture({ issuer: undefined }));
   assert.deepEqual([nobody.objects, nobody.answers], [[], []]);
 });
+
+test("T5: requests of cert-manager's own Certificates are left alone, whatever a pool is called", () => {
+  const [[, one] = []] = stored({});
+  assert.ok(one !== undefined);
+  const name = 'alice-csr-0-tls-1';
+  const requests = new Map([[name, { ...one, metadata: { ...one.metadata, name } }]]);
+  assert.deepEqual(planRequests(picture({ requests, kept: [] })).removals, []);
+});

@@ -12,7 +12,7 @@ import type { KubeObject } from '../kube/kube-object.ts';
 import { conditionOf } from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Apply, PlannedEvent, Removal } from '../member/plan-types.ts';
-import { buildCertificateRequest, requestName } from './certificate-request.ts';
+import { buildCertificateRequest, isRequestName, requestName } from './certificate-request.ts';
 import type { CheckedKeptRequest } from './checked-requests.ts';
 
 /** Approval is a matter of seconds; who waits for longer has switched it off. */
@@ -71,7 +71,7 @@ export function planRequests(picture: RequestsPicture): RequestsPlan {
     else if (picture.issuer !== undefined && issuerOf(object) !== picture.issuer) open.delete(nameOf(one));
     else events.push(...waitingEvents(object, picture.nowMs));
   }
-  const answered = [...requests].filter(([name]) => name.startsWith(`${member.metadata.name}-csr-`) && !open.has(name));
+  const answered = [...requests].filter(([name]) => isRequestName(member.metadata.name, name) && !open.has(name));
   return { objects, removals: answered.map(([, one]) => removalOf(one)), answers, events };
 }
 
