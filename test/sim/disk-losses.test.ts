@@ -20,7 +20,7 @@ test('D8: one node fewer than there are replicas may be hurt between two repairs
   }
 });
 
-const SEEDS = 10;
+const SEEDS = 30;
 
 test('D8: no acknowledged stable byte is lost while fewer disks die, rot or stay away than there are replicas', async () => {
   let hurts = 0;

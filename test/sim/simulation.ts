@@ -23,6 +23,7 @@ import { type Endpoint, Network } from './network.ts';
 import { COORDINATOR, connectClient, isChunkSegment, NodeProgram, uriOf } from './programs.ts';
 import { type RandomStreams, randomStreams } from './random-streams.ts';
 import { drawRealmPlan, type RealmPlan } from './realm-plan.ts';
+import { holdSignalsByTheirSources } from './run-signals.ts';
 import { asError, foldersOf, isUnknownOutcome, SimClient } from './sim-client.ts';
 import { Trace } from './trace.ts';
 import { drawUpkeep, type Upkeep } from './upkeep.ts';
@@ -78,6 +79,7 @@ const SAVING_SEEDS = 12;
 const SMALL_SHARE = 10;
 
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  using _ = holdSignalsByTheirSources();
   const simulation = new Simulation(options);
   const onRejection = (reason: unknown): void =>
     simulation.breach(new Error(`Nobody handles a rejection: ${String(reason)}`, { cause: reason }));
