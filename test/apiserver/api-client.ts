@@ -186,9 +186,10 @@ export class ApiClient implements Disposable {
 
   async #call(method: string, path: string, body?: object, contentType?: string): Promise<unknown> {
     const { status, text } = await this.#exchange(method, path, body, contentType);
-    const answer = JSON.parse(text) as Refusal;
-    if (status < 300) return answer;
-    throw new ApiError(`${method} ${path}`, status, { message: text, ...answer });
+    if (status < 300) return JSON.parse(text);
+    // What no handler of the server takes is refused in plain text.
+    const refusal = text.startsWith('{') ? (JSON.parse(text) as Refusal) : {};
+    throw new ApiError(`${method} ${path}`, status, { message: text, ...refusal });
   }
 
   #exchange(
@@ -198,10 +199,12 @@ export class ApiClient implements Disposable {
     contentType = 'application/json',
   ): Promise<{ status: number; text: string }> {
     const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
+    const text = body === undefined ? '' : JSON.stringify(body);
     const asking = request(new URL(path, this.#url), {
       method,
       agent: this.#agent,
-      headers: body === undefined ? {} : { 'content-type': contentType },
+      // A DELETE says no length by itself, and its body would be taken for the next request.
+      headers: body === undefined ? {} : { 'content-type': contentType, 'content-length': Buffer.byteLength(text) },
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
     });
     asking.once('error', reject);
@@ -213,7 +216,7 @@ export class ApiClient implements Disposable {
         resolve({ status: response.statusCode ?? 0, text: Buffer.concat(pieces).toString('utf8') }),
       );
     });
-    asking.end(body === undefined ? undefined : JSON.stringify(body));
+    asking.end(text);
     return promise;
   }
 }

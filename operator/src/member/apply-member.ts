@@ -27,7 +27,7 @@ export interface ApplyMemberParts {
 
 export interface MemberOutcome {
   readonly refused: readonly RefusedWrite[];
-  /** The settings of the beginning are written. */
+  /** It serves for the first time, and the settings of the beginning are written. */
   readonly began: boolean;
 }
 
@@ -45,10 +45,10 @@ export async function applyMember(
       api.patch(reference, issuingPatch(certificate, wallMs(clock)), { subresource: 'status', signal }),
     );
   }
-  let began = false;
+  let began = plan.begins;
   for (const order of admin === undefined ? [] : plan.orders) {
     const isDone = await obey(order, { admin: admin as Admin, picture, log }, signal);
-    if (order.kind === 'root-realm') began = isDone;
+    if (order.kind === 'root-realm') began &&= isDone;
   }
   await applier.remove(plan.removals, signal);
   for (const { metadata } of plan.podsToTouch) {

@@ -162,7 +162,8 @@ export class MemberReconciler {
     const outcome = await applyMember({ api, applier, clock, log: ofMember }, { picture, plan, admin }, signal);
     for (const event of plan.events) events.record(asObject(member), event);
     const conditions = conditionsOf(plan, picture, outcome.refused);
-    const status = statusOf({ picture, plan, conditions, began: outcome.began, users: member.status?.users });
+    const { began } = outcome;
+    const status = statusOf({ picture, plan, conditions, began, users: member.status?.users });
     await this.#report(picture, status, signal);
     metrics.seen({ namespace, name }, status, picture.coordinator);
     return { requeueAfterMs: requeueAfterMs(plan, conditions) };
@@ -184,7 +185,8 @@ export class MemberReconciler {
 
   /** A list is replaced as a whole: only if nobody changed the object meanwhile. */
   async #setFinalizers(member: Member, finalizers: readonly string[], signal: AbortSignal): Promise<void> {
-    const { name, namespace = '', resourceVersion, uid } = member.metadata;
+    // The status may have been written a moment ago.
+    const { name, namespace = '', resourceVersion, uid } = this.#latest.of(member).metadata;
     const reference = { resource: RESOURCES.members, namespace, name };
     const answer = await this.#parts.api.patch(
       reference,

@@ -6,6 +6,7 @@ import { FINALIZER } from '../api/group.ts';
 import type { CertificatePlan, LeafWish, PeerReport } from '../ca/certificate-picture.ts';
 import { planCertificates } from '../ca/plan-certificates.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import { namesOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import { planReferences } from './plan-claims.ts';
 import {
@@ -40,6 +41,8 @@ export interface MemberPlan {
   readonly objects: ObjectsPlan;
   readonly rollout: RolloutPlan;
   readonly isPaused: boolean;
+  /** The coordinator answers for the first time. */
+  readonly begins: boolean;
   /** All that is to be there, in order. */
   readonly applies: readonly Apply[];
   readonly orders: readonly CoordinatorOrder[];
@@ -111,6 +114,7 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     paused: isPaused,
   });
   const begins = picture.coordinator.state === 'answered' && member.status?.coordinator?.began !== true;
+  const setsUp = begins && !cameBack(picture);
   return {
     kind: 'run',
     shape,
@@ -120,14 +124,22 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     objects: planned,
     rollout,
     isPaused,
+    begins: begins && !isPaused,
     applies: isPaused ? certificates.objects : [...volumes.applies, ...certificates.objects, ...planned.applies],
-    orders: isPaused ? [] : [...(begins ? [{ kind: 'root-realm' } as const] : []), ...nodes.orders],
+    orders: isPaused ? [] : [...(setsUp ? [{ kind: 'root-realm' } as const] : []), ...nodes.orders],
     removals: isPaused
       ? certificates.removals
       : [...certificates.removals, ...nodes.removals, ...planned.removals, ...rollout.removals],
     podsToTouch: podsToTouch(picture, certificates.trustBundleHash),
     events: isPaused ? certificates.events : [...certificates.events, ...volumes.events, ...rollout.events],
   };
+}
+
+/** With metadata from an earlier life, whose settings are not those of a beginning (K3). */
+function cameBack({ member, objects }: MemberPicture): boolean {
+  const claim = objects.volumeClaims.get(namesOf(member.metadata.name).coordinator);
+  const { creationTimestamp: claimed = '' } = claim?.metadata ?? {};
+  return claimed !== '' && claimed < (member.metadata.creationTimestamp ?? '');
 }
 
 export function conditionsOf(

@@ -1,0 +1,131 @@
+/** The end of a Member: what it leaves with Retain, and that it is found again; what it takes with Delete (K3). */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { until } from '../until.ts';
+import type { KubeObject } from './api-client.ts';
+import { conditionOf, MemberWorld, NAMESPACE, pool } from './member-world.ts';
+
+const GONE_WITHIN_MS = 120_000;
+const KINDS = [
+  ['apps/v1', 'StatefulSet'],
+  ['v1', 'Service'],
+  ['v1', 'Pod'],
+  ['v1', 'PersistentVolumeClaim'],
+  ['v1', 'ServiceAccount'],
+  ['v1', 'Secret'],
+  ['policy/v1', 'PodDisruptionBudget'],
+  ['networking.k8s.io/v1', 'NetworkPolicy'],
+  ['cert-manager.io/v1', 'Certificate'],
+  ['cert-manager.io/v1', 'Issuer'],
+] as const;
+
+const running = new AsyncDisposableStack();
+let world: MemberWorld;
+before(async () => {
+  world = running.use(await MemberWorld.start());
+  await world.applyCollective();
+});
+after(() => running.disposeAsync());
+
+/** All that is left of a member, as "Kind name". */
+async function leftOf(member: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const [apiVersion, kind] of KINDS) {
+    for (const { metadata } of await world.server.admin.list(apiVersion, kind, NAMESPACE))
+      if (metadata.labels?.['collective.storage/member'] === member) found.push(`${kind} ${metadata.name}`);
+  }
+  return found.sort();
+}
+
+async function untilLeft(member: string, expected: readonly string[]): Promise<void> {
+  let left: readonly string[] = [];
+  await until(
+    async () => {
+      left = await leftOf(member);
+      return JSON.stringify(left) === JSON.stringify(expected);
+    },
+    `of ${member} is left what should be`,
+    GONE_WITHIN_MS,
+    () => left.join('\n'),
+  );
+}
+
+async function gone(member: string): Promise<void> {
+  const isGone = async (): Promise<boolean> => (await world.server.admin.find(world.member(member))) === undefined;
+  await until(isGone, `Member ${member} is gone`, GONE_WITHIN_MS);
+}
+
+test('K3: with Retain volumes and authority stay, and a Member of that name finds them again', async () => {
+  await world.applyMember('alice', { nodePools: [pool(1)] });
+  const first = await world.ready('alice');
+  const trustOf = ({ status }: KubeObject) => (status as { trustBundleHash: string }).trustBundleHash;
+  using before = await world.admin('alice');
+  const { epoch } = await before.admin.status();
+
+  await world.server.admin.remove(world.member('alice'));
+  await gone('alice');
+  const kept = [
+    'Certificate alice-ca-g1',
+    'Issuer alice-ca-g1',
+    'PersistentVolumeClaim alice-coordinator',
+    'PersistentVolumeClaim alice-disk-0',
+    'Secret alice-ca-g1',
+  ];
+  let left: readonly string[] = [];
+  await until(
+    async () => {
+      left = (await leftOf('alice')).filter((each) => each !== 'Issuer alice-self-signed');
+      return JSON.stringify(left) === JSON.stringify(kept);
+    },
+    'what is kept is left',
+    GONE_WITHIN_MS,
+    () => left.join('\n'),
+  );
+
+  await world.applyMember('alice', { nodePools: [pool(1)] });
+  const again = await world.ready('alice');
+  assert.equal(trustOf(again), trustOf(first), 'the same authority');
+  using connection = await world.admin('alice');
+  const status = await connection.admin.status();
+  assert.equal(status.epoch.generation, epoch.generation, 'the same metadata');
+  assert.ok(status.epoch.start > epoch.start);
+});
+
+test('K3: with Delete nothing is left', async () => {
+  await world.applyMember('alice', { nodePools: [pool(1)], deletionPolicy: 'Delete' });
+  await world.ready('alice');
+  await world.server.admin.remove(world.member('alice'));
+  await gone('alice');
+  await untilLeft('alice', []);
+});
+
+test('K3: a Member that never came up can be deleted, also with Delete', async () => {
+  await world.applyMember('bob', { collectiveRef: { name: 'nobody' }, deletionPolicy: 'Delete' });
+  const bob = await world.whenMember('bob', (each) => conditionOf(each, 'Stalled').status === 'True', 'is stalled');
+  assert.equal(conditionOf(bob, 'Stalled').reason, 'CollectiveNotFound');
+  await world.server.admin.remove(world.member('bob'));
+  await gone('bob');
+});
+
+test('K3: with Delete a coordinator that cannot be asked holds its volumes until somebody insists', async () => {
+  await world.applyMember('carol', { nodePools: [pool(1)], deletionPolicy: 'Delete' });
+  await world.ready('carol');
+  await world.applyMember('carol', {
+    nodePools: [pool(1)],
+    deletionPolicy: 'Delete',
+    maintenance: { paused: true },
+  });
+  // Its coordinator is gone with its StatefulSet, and the pause keeps the operator from making it again.
+  await world.whenMember('carol', (each) => conditionOf(each, 'Reconciling').reason === 'Paused', 'is paused');
+  await world.server.admin.remove(world.object('apps/v1', 'StatefulSet', 'carol-coordinator'));
+  const pod = world.object('v1', 'Pod', 'carol-coordinator-0');
+  const isGone = async (): Promise<boolean> => (await world.server.admin.find(pod)) === undefined;
+  await until(isGone, 'the pod of the coordinator is gone', GONE_WITHIN_MS);
+  await world.server.admin.remove(world.member('carol'));
+  await world.whenMember('carol', (each) => conditionOf(each, 'Stalled').reason === 'CoordinatorSilent', 'is held');
+  assert.ok((await leftOf('carol')).includes('PersistentVolumeClaim carol-coordinator'));
+  const annotations = { 'collective.storage/force-delete': 'true' };
+  await world.server.admin.patch(world.member('carol'), { metadata: { annotations } });
+  await gone('carol');
+  await untilLeft('carol', []);
+});
