@@ -4,10 +4,13 @@
  * go on with a leaf, and trust in a server's leaf, of an authority that is given up meanwhile.
  */
 import type { Clock } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
 import { AdminClient } from '@collective/protocol/gen/admin';
 import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
+import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
 import type { Trust } from '@collective/protocol/tls/trust-files';
+import { InterceptingCall, type Interceptor } from '@grpc/grpc-js';
 
 export interface AdminClientsOptions {
   readonly address: string;
@@ -19,30 +22,71 @@ export interface AdminClientsOptions {
 export class AdminClients implements Disposable {
   readonly #options: AdminClientsOptions;
   readonly #unsubscribe: () => void;
-  #current: AdminClient;
+  #current: CountedClient;
 
   constructor(options: AdminClientsOptions) {
     this.#options = options;
-    this.#current = this.#dial();
+    this.#current = new CountedClient(options);
     this.#unsubscribe = options.trust.onChange(() => {
       const before = this.#current;
-      this.#current = this.#dial();
-      before.close();
+      this.#current = new CountedClient(this.#options);
+      before.closeWhenIdle();
     });
   }
 
   get current(): AdminClient {
-    return this.#current;
+    return this.#current.client;
   }
 
   [Symbol.dispose](): void {
     this.#unsubscribe();
     this.#current.close();
   }
+}
 
-  /** Connects when it is first used. */
-  #dial(): AdminClient {
-    const { address, expected, trust, clock } = this.#options;
-    return new AdminClient(address, channelCredentials(trust, expected, clock), dialOptions(expected));
+/** Connects when it is first used. A closed channel fails what has not reached its connection yet, so calls are counted. */
+class CountedClient {
+  readonly client: AdminClient;
+  #calls = 0;
+  #leaving = false;
+  #closed = false;
+
+  constructor({ address, expected, trust, clock }: AdminClientsOptions) {
+    const count: Interceptor = (options, next) =>
+      new InterceptingCall(next(options), {
+        start: (metadata, _listener, start) => {
+          this.#calls++;
+          start(metadata, {
+            onReceiveStatus: (status, tell) => {
+              this.#calls--;
+              tell(status);
+              this.#closeIfIdle();
+            },
+          });
+        },
+      });
+    // A channel that is closed while it waits to dial again dials once more, and would keep what it gets for ever.
+    const refuseUnwanted = ({ uri }: PeerIdentity): void => {
+      if (this.#closed)
+        throw new CollectiveError('interrupted', `Connect to ${uri}: the connection was closed meanwhile`);
+    };
+    this.client = new AdminClient(address, channelCredentials(trust, expected, clock, refuseUnwanted), {
+      ...dialOptions(expected),
+      interceptors: [count],
+    });
+  }
+
+  closeWhenIdle(): void {
+    this.#leaving = true;
+    this.#closeIfIdle();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.client.close();
+  }
+
+  #closeIfIdle(): void {
+    if (this.#leaving && this.#calls === 0) this.close();
   }
 }

@@ -36,10 +36,14 @@ export class DialledGuard implements Disposable {
     });
   }
 
-  /** The server has proved who it is. */
+  /**
+   * The server has proved who it is. Throws when nobody wants the connection any more: a gRPC channel that is closed while it
+   * waits to dial again dials once more, and would keep what it gets for ever.
+   */
   secured(peer: PeerIdentity): void {
     this.#unguard?.();
-    if (this.#over) return;
+    if (this.#over)
+      throw new CollectiveError('interrupted', `Connect to ${peer.uri}: the connection was given up meanwhile`);
     const { trust, clock } = this.#options;
     this.#unguard = guardConnection({ peer, trust, clock, close: (reason) => this.#giveUp(reason, false) });
   }

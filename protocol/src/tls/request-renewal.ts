@@ -3,6 +3,7 @@ import { type Clock, wallMs } from '@collective/base/clock';
 import { Metadata } from '@grpc/grpc-js';
 import { fromServiceError } from '../errors/grpc-status.ts';
 import { AdminClient, type IssuedCertificate } from '../gen/admin.ts';
+import { DialledGuard } from './dialled-guard.ts';
 import { channelCredentials, dialOptions } from './grpc-credentials.ts';
 import type { ExpectedServer } from './spiffe-id.ts';
 import type { Trust } from './trust-files.ts';
@@ -22,7 +23,10 @@ export interface RenewalRequest {
 export async function requestRenewal({ trust, clock, coordinator, csr }: RenewalRequest): Promise<IssuedCertificate> {
   const { id } = trust.current;
   const expected: ExpectedServer = { trustDomain: id.trustDomain, role: 'coordinator' };
-  const client = new AdminClient(coordinator, channelCredentials(trust, expected, clock), dialOptions(expected));
+  // As in `DialledGuard`: what is dialled after the end is not wanted.
+  const guard = new DialledGuard({ trust, clock, giveUp: () => undefined });
+  const credentials = channelCredentials(trust, expected, clock, (peer) => guard.secured(peer));
+  const client = new AdminClient(coordinator, credentials, dialOptions(expected));
   try {
     return await new Promise((resolve, reject) =>
       client.renewCertificate(
@@ -36,6 +40,7 @@ export async function requestRenewal({ trust, clock, coordinator, csr }: Renewal
       ),
     );
   } finally {
+    guard[Symbol.dispose]();
     client.close();
   }
 }
