@@ -52,6 +52,7 @@ import type {
   RebalanceStatus,
   TokenRequest,
 } from './api.ts';
+import type { RemovedSubject, SubjectName, SubjectWish } from './subject-api.ts';
 import { MemberTrash } from './trash.ts';
 import type { Trash } from './trash-api.ts';
 import { type JobWait, waitForJob } from './wait-for-job.ts';
@@ -121,6 +122,19 @@ export class MemberAdmin implements Admin {
       this.#client.listSubjects({}, done),
     );
     return subjects.map(identityOf);
+  }
+
+  async putSubject(wish: SubjectWish, options: CallOptions = {}): Promise<Identity> {
+    const { role, name, admin = false, trusted = false, uid, realms = [] } = wish;
+    const given = realms.map(({ path, readOnly = false }) => ({ path, readOnly }));
+    const wire = { role, name, admin, trusted, uid, realms: given };
+    const what = `Write the subject ${role}/${name}`;
+    return identityOf(await this.#call(what, options, (done) => this.#client.putSubject(wire, done)));
+  }
+
+  async removeSubject({ role, name }: SubjectName, options: CallOptions = {}): Promise<RemovedSubject> {
+    const what = `Remove the subject ${role}/${name}`;
+    return await this.#call(what, options, (done) => this.#client.removeSubject({ role, name }, done));
   }
 
   async createRealm(request: RealmRequest, options: CallOptions = {}): Promise<Realm> {

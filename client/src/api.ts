@@ -9,6 +9,7 @@
  */
 import type { Timestamp } from '@collective/base/clock';
 import type { CollectiveError } from '@collective/base/errors';
+import type { RemovedSubject, SubjectName, SubjectWish } from './subject-api.ts';
 import type { Trash } from './trash-api.ts';
 import type { TrustStatus } from './trust-api.ts';
 
@@ -588,6 +589,10 @@ export interface Admin {
   whoAmI(options?: CallOptions): Promise<Identity>;
   createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
   subjects(options?: CallOptions): Promise<readonly Identity[]>;
+  /** Writes what a user or client may do, and answers that with its uid. Safe to repeat; counts at once for open sessions. */
+  putSubject(wish: SubjectWish, options?: CallOptions): Promise<Identity>;
+  /** Ends its sessions; its certificate is refused from then on. Safe to repeat. */
+  removeSubject(subject: SubjectName, options?: CallOptions): Promise<RemovedSubject>;
   /**
    * An empty or missing directory is a realm at once. One with something in it becomes one by a job while it is in use:
    * `waitForJob(realm.job)`. Throws `exists`, `not_found`, `busy` while another such job is at work there.

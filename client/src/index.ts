@@ -8,5 +8,6 @@ export { type ContextSettings, ContextStore, type ResolvedContext } from './cont
 export { type EnrolOptions, enrol } from './context/enrol.ts';
 export { type CertificateRenewal, renewCertificate } from './context/renew-certificate.ts';
 export { parseCoordinatorAddress } from './coordinator-address.ts';
+export type * from './subject-api.ts';
 export type * from './trash-api.ts';
 export type * from './trust-api.ts';

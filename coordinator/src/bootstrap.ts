@@ -142,7 +142,11 @@ export async function letFirstUserIn({
   log?: Log;
 }): Promise<void> {
   const firstUser = await readFirstUser(dataFolder);
-  if (firstUser !== undefined) await engine.run((tx) => putFirstUser(tx, firstUser));
+  // One that was removed does not come back while somebody administers the member.
+  if (firstUser !== undefined)
+    await engine.run((tx) => {
+      if (!allSubjects(tx).some(({ admin }) => admin)) putFirstUser(tx, firstUser);
+    });
   const known = await engine.run((tx) => allSubjects(tx).some(({ admin }) => admin));
   const file = join(dataFolder, 'bootstrap-token');
   if (known) {

@@ -3,6 +3,7 @@
  * clock, disk and nodes; the simulator gives it fakes. Nothing here knows gRPC, TLS or the file system.
  */
 import { type Clock, sleep } from '@collective/base/clock';
+import { CollectiveError } from '@collective/base/errors';
 import type { ChunkId, InodeNumber, RealmId, SessionId } from '@collective/base/ids';
 import { SESSION_LEASE_MS } from '@collective/base/limits';
 import type { CreateRealmRequest, Realm, SetRealmRequest } from '@collective/protocol/gen/admin';
@@ -185,6 +186,22 @@ export class CoordinatorCore {
       bundleHash,
       leaf: outlet === undefined ? undefined : leaf,
     }));
+  }
+
+  /** T3a: sessions of the subject attach again, and come with the rights that it has now. */
+  rightsChanged(subject: string): void {
+    for (const { subject: of, outlet } of this.#parts.registry.live)
+      if (of === subject)
+        outlet?.refuse(
+          new CollectiveError('unavailable', `Go on as ${subject}: its rights have changed; attach again`),
+        );
+  }
+
+  /** T3a: resolves with how many there were, attached or not. */
+  async endSessionsOf(subject: string): Promise<number> {
+    const ids = this.#parts.registry.of(subject);
+    await Promise.all(ids.map((id) => this.#parts.registry.end(id)));
+    return ids.length;
   }
 
   /** The member's roots, or the one that signs, have changed: sessions that lack something are told now (T6). */

@@ -21,6 +21,7 @@ import { letFirstUserIn, openIdentity } from './bootstrap.ts';
 import { openMemberState } from './member-state.ts';
 import { Enrolment } from './membership/enrolment.ts';
 import type { Signer } from './membership/signer/signer.ts';
+import { SubjectAdmin } from './membership/subject-admin.ts';
 import type { CoordinatorOptions } from './options.ts';
 import { AdminService } from './server/admin-service.ts';
 import { GarbageAdmin } from './server/garbage-admin.ts';
@@ -104,6 +105,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
   const admin = new AdminService({
     engine,
     enrolment,
+    subjects: new SubjectAdmin({
+      engine,
+      trustDomain,
+      events: state.events,
+      rightsChanged: (uri) => state.core.rightsChanged(uri),
+      endSessionsOf: (uri) => state.core.endSessionsOf(uri),
+    }),
     status: () =>
       gatherStatus({
         clock,

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
-import { type AdminConnection, connectAdmin } from '@collective/client';
+import { type AdminConnection, connectAdmin, connect as connectMember, enrol, type Member } from '@collective/client';
+import { makeCsr } from '@collective/protocol/tls/make-csr';
 import { MemoryTrust } from '@collective/protocol/tls/memory-trust';
 import type { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
-import { readTrustPems } from '@collective/protocol/tls/trust-files';
+import { spiffeId } from '@collective/protocol/tls/spiffe-id';
+import { readTrustPems, writeTrustFiles } from '@collective/protocol/tls/trust-files';
+import { until } from './cli-world.ts';
 import { freePorts } from './free-ports.ts';
-import { signal, stolenAuthority } from './raw-session.ts';
+import { domainOf, signal, stolenAuthority } from './raw-session.ts';
 import { RunningMember } from './running-member.ts';
 
 const OPERATOR = 'spiffe://alice.home/operator';
@@ -50,6 +53,81 @@ describe('the operator with an identity in memory', () => {
     assert.ok(pieces > 1, 'the backup came to its end');
     assert.equal((await admin.whoAmI({ signal: signal() })).subject, OPERATOR);
   });
+
+  test('T3a: it writes subjects: the same again changes nothing, a changed right counts at once for open sessions', async () => {
+    using connection = await connect();
+    const { admin } = connection;
+    await admin.createRealm({ path: '/photos' }, { signal: signal() });
+    const bea = { role: 'user', name: 'bea', uid: 4242 } as const;
+    const first = await admin.putSubject({ ...bea, realms: [{ path: '/photos', readOnly: true }] });
+    assert.deepEqual([first.subject, first.uid, first.admin], ['spiffe://alice.home/user/bea', 4242, false]);
+    assert.deepEqual(await admin.putSubject({ ...bea, realms: [{ path: '/photos', readOnly: true }] }), first);
+    const { uid } = await admin.putSubject({ role: 'client', name: 'backup', realms: [{ path: '/photos' }] });
+    assert.ok(uid >= 100_000, `a uid of its own: ${uid}`);
+    await fails('not_found', admin.putSubject({ ...bea, realms: [{ path: '/nowhere' }] }));
+    await fails('invalid_argument', admin.putSubject({ ...bea, trusted: true }));
+    const ann = await member.connect();
+    await ann.files.setAttributes('/photos', { mode: 0o777 });
+
+    await using session = await connectAs('bea');
+    await fails('read_only', session.files.write('/photos/a', Buffer.from('a')));
+    const second = await admin.putSubject({ role: 'user', name: 'bea', realms: [{ path: '/photos' }] });
+    assert.equal(second.uid, 4242, 'files belong to uids: it keeps its own');
+    await until(
+      async () => {
+        try {
+          await session.files.write('/photos/a', Buffer.from('a'));
+          return true;
+        } catch (thrown) {
+          if (thrown instanceof CollectiveError && thrown.code === 'read_only') return false;
+          throw thrown;
+        }
+      },
+      'the session has the new right',
+      20_000,
+      () => 'read only',
+    );
+    await fails('permission_denied', session.admin.putSubject({ ...bea, admin: true }));
+  });
+
+  test('T3a: a removed subject is refused although its certificate is valid: session, status, renewal, token', async () => {
+    using connection = await connect();
+    const { admin } = connection;
+    const cleo = { role: 'user', name: 'cleo' } as const;
+    await admin.putSubject(cleo);
+    const { token } = await admin.createToken({ ...cleo, ttlSeconds: 600 });
+    await using session = await connectAs('cleo');
+    assert.deepEqual(await admin.removeSubject(cleo), { existed: true, sessions: 1 });
+    assert.deepEqual(await admin.removeSubject(cleo), { existed: false, sessions: 0 });
+    await assert.rejects(session.files.readAll('/nothing', { signal: AbortSignal.timeout(3_000) }));
+    await fails('permission_denied', connectAs('cleo'));
+    using hers = await connectAdmin(member.connectOptions({ credentials: join(member.folder, 'cleo') }));
+    await fails('permission_denied', hers.admin.status());
+    await fails('permission_denied', hers.admin.createToken({ ...cleo, ttlSeconds: 600 }));
+    const { csr } = await makeCsr(spiffeId(domainOf('alice.home'), 'user', 'cleo'));
+    await fails('permission_denied', hers.admin.renewCertificate(csr));
+    await fails('token_invalid', enrolWith(token, join(member.folder, 'cleo-again')));
+    using ann = await connectAdmin(member.connectOptions());
+    await fails('invalid_argument', ann.admin.removeSubject({ role: 'user', name: 'ann' }));
+    assert.ok((await admin.subjects()).every(({ subject }) => subject !== 'spiffe://alice.home/user/cleo'));
+  });
+
+  const connectAs = async (name: string): Promise<Member> => {
+    const credentials = join(member.folder, name);
+    await writeTrustFiles(credentials, await authority.peer('user', name));
+    return await connectMember(member.connectOptions({ credentials }), { signal: signal() });
+  };
+
+  const enrolWith = async (token: string, credentials: string): Promise<unknown> =>
+    await enrol({
+      ...member.connectOptions(),
+      caPem: authority.bundlePem,
+      token,
+      role: 'user',
+      name: 'cleo',
+      credentials,
+      signal: signal(),
+    });
 
   test('T3: a member that cannot be reached fails within the deadline of the call, and says why', async () => {
     const [port] = await freePorts(1);

@@ -7,18 +7,17 @@
 import { createHash } from 'node:crypto';
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
-import { ROOT_REALM } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { CreatedToken, CreateTokenRequest, IssuedCertificate } from '@collective/protocol/gen/admin';
 import { checkCsr } from '@collective/protocol/tls/check-csr';
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import type { Engine, Transaction } from '../engine/transaction.ts';
-import { realmAt } from '../ops/realm-settings.ts';
-import type { SubjectRealm, TokenRow } from '../tables/gen/tables.ts';
+import type { TokenRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { SUBJECTS, TOKENS } from '../tables/tables.ts';
 import type { Signer } from './signer/signer.ts';
+import { checkWish, wishedRow } from './subject-wish.ts';
 import { putSubject } from './subjects.ts';
 
 const TOKEN_PREFIX = 'col1-';
@@ -28,9 +27,8 @@ const TOKEN_CHARACTERS = TOKEN_PREFIX.length + 43;
 const DEFAULT_TTL_SECONDS = 3_600;
 const TTL_SECONDS_MAX = 30 * 86_400;
 /** Tokens that are neither used nor expired, and some that are. */
-const TOKENS_MAX = 1_000;
+export const TOKENS_MAX = 1_000;
 const NO_KEY = Buffer.alloc(0);
-const UID_MAX = 0xffff_fffe;
 const ENROLLED_ROLES = ['user', 'client', 'node'] as const;
 
 export interface EnrolmentParts {
@@ -59,16 +57,7 @@ export class Enrolment {
         'invalid_argument',
         `Create a token for ${ttlSeconds} seconds: ${TTL_SECONDS_MAX} (30 days) are the longest`,
       );
-    if (wish.uid !== undefined && (wish.uid < 1 || wish.uid > UID_MAX))
-      throw new CollectiveError(
-        'invalid_argument',
-        `Create a token with uid ${wish.uid}: squashed subjects have 1 to ${UID_MAX}; --trusted gives a subject the uids of its own machine`,
-      );
-    if (wish.uid !== undefined && wish.trusted)
-      throw new CollectiveError(
-        'invalid_argument',
-        'Create a token that is trusted and has a uid: it is one or the other',
-      );
+    checkWish(wish, 'Create a token');
     const token = TOKEN_PREFIX + this.#parts.random.bytes(TOKEN_RANDOM_BYTES).toString('base64url');
     const expires = await this.#parts.engine.run((tx) => {
       allowed(tx);
@@ -79,18 +68,7 @@ export class Enrolment {
         used: false,
         usedBy: NO_KEY,
         // Nodes have no rights over files: their certificate is all there is to know of them.
-        subject:
-          id.role === 'node'
-            ? undefined
-            : {
-                uri: id.uri,
-                admin: wish.admin,
-                trusted: wish.trusted,
-                uid: wish.uid ?? 0,
-                gid: 0,
-                realms: realmsOf(tx, wish),
-                created: undefined,
-              },
+        subject: id.role === 'node' ? undefined : { ...wishedRow(tx, id, wish), created: undefined },
       };
       tx.put(TOKENS, row, hashOf(token));
       return row.expires;
@@ -186,13 +164,6 @@ function sweepTokens(tx: Transaction): void {
   }
   if (kept >= TOKENS_MAX)
     throw new CollectiveError('overloaded', `Create a token: ${TOKENS_MAX} wait for their use or their end already`);
-}
-
-/** By path; none given: the root realm, read and write (T3a). Nodes have no realms. */
-function realmsOf(tx: Transaction, { role, realms }: CreateTokenRequest): SubjectRealm[] {
-  if (role === 'node') return [];
-  if (realms.length === 0) return [{ realm: ROOT_REALM, readOnly: false }];
-  return realms.map(({ path, readOnly }) => ({ realm: realmAt(tx, path).realm, readOnly }));
 }
 
 function hashOf(token: string): string {

@@ -55,6 +55,16 @@ export function requireAdmin(tx: Transaction, peer: PeerIdentity, whatFor: strin
   throw new CollectiveError('permission_denied', `${whatFor} as ${peer.uri}: only an administrator of the member may`);
 }
 
+/** Throws `permission_denied` for a person or program that the member does not know, or not any more: a signature alone opens nothing. */
+export function requireKnown(tx: Transaction, peer: PeerIdentity, whatFor: string): void {
+  if (peer.role !== 'user' && peer.role !== 'client') return;
+  if (tx.get(SUBJECTS, peer.uri) === undefined)
+    throw new CollectiveError(
+      'permission_denied',
+      `${whatFor} as ${peer.uri}: this member does not know that identity; enrol it with a token`,
+    );
+}
+
 /** What a peer is told about itself; a peer without a row has no rights of its own. */
 export function identityOf(tx: Transaction, peer: Pick<PeerIdentity, 'uri' | 'role'>): Identity {
   const row = tx.get(SUBJECTS, peer.uri);

@@ -21,11 +21,14 @@ import type {
   ListOrphansRequest,
   NodeHolding,
   OrphanPage,
+  PutSubjectRequest,
   Realm,
   Realms,
   RebalanceNodesRequest,
   RebalanceStatus,
+  RemovedSubject,
   RemoveNodeRequest,
+  RemoveSubjectRequest,
   RenewCertificateRequest,
   ScrubBegun,
   ScrubNodeRequest,
@@ -42,7 +45,8 @@ import { EVENTS_PAGE_MAX, type EventLog } from '../events/event-log.ts';
 import type { Maintenance } from '../jobs/maintenance.ts';
 import type { Enrolment } from '../membership/enrolment.ts';
 import type { NodeDuties } from '../membership/node-duties.ts';
-import { allSubjects, identityOf, requireAdmin, wireIdentity } from '../membership/subjects.ts';
+import type { SubjectAdmin } from '../membership/subject-admin.ts';
+import { allSubjects, identityOf, requireAdmin, requireKnown, wireIdentity } from '../membership/subjects.ts';
 import type { Caller } from '../ops/context.ts';
 import { allJobs, jobOnWire } from '../ops/realm-moves.ts';
 import { THE_MEMBER } from '../session/realm-rights.ts';
@@ -53,6 +57,7 @@ import type { RebalanceAdmin } from './rebalance-admin.ts';
 export interface AdminParts {
   readonly engine: Engine;
   readonly enrolment: Enrolment;
+  readonly subjects: Pick<SubjectAdmin, 'put' | 'remove'>;
   status(): Promise<Status>;
   createRealm(request: CreateRealmRequest, caller: Caller): Promise<Realm>;
   /** Answers the number of the job. */
@@ -74,8 +79,9 @@ export class AdminService {
     this.#parts = parts;
   }
 
-  getStatus(): Promise<Status> {
-    return this.#parts.status();
+  async getStatus(peer: PeerIdentity): Promise<Status> {
+    await this.#parts.engine.run((tx) => requireKnown(tx, peer, 'Ask for the status'));
+    return await this.#parts.status();
   }
 
   whoAmI(peer: PeerIdentity): Promise<Identity> {
@@ -91,6 +97,14 @@ export class AdminService {
       requireAdmin(tx, peer, 'List subjects');
       return { subjects: allSubjects(tx).map((row) => wireIdentity(tx, row)) };
     });
+  }
+
+  putSubject(request: PutSubjectRequest, peer: PeerIdentity): Promise<Identity> {
+    return this.#parts.subjects.put(request, peer);
+  }
+
+  removeSubject(request: RemoveSubjectRequest, peer: PeerIdentity): Promise<RemovedSubject> {
+    return this.#parts.subjects.remove(request, peer);
   }
 
   async createRealm(request: CreateRealmRequest, peer: PeerIdentity): Promise<Realm> {

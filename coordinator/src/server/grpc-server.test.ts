@@ -15,6 +15,7 @@ import {
   AdminClient,
   EnrolmentClient,
   type IssuedCertificate,
+  PutSubjectRequest,
   SetMaintenanceRequest,
   SetRealmRequest,
 } from '@collective/protocol/gen/admin';
@@ -182,6 +183,8 @@ async function call(port: number, method: Method, creds: ChannelCredentials): Pr
         answer,
       ),
     'Admin/ListSubjects': () => client.listSubjects({}, answer),
+    'Admin/PutSubject': () => client.putSubject(PutSubjectRequest.fromPartial({ role: 'user', name: 'bea' }), answer),
+    'Admin/RemoveSubject': () => client.removeSubject({ role: 'user', name: 'bea' }, answer),
     'Admin/CreateRealm': () =>
       client.createRealm(
         {
@@ -265,6 +268,8 @@ function expectedCode(role: PeerRole, method: Method): string {
   switch (method) {
     case 'Admin/CreateToken':
     case 'Admin/ListSubjects':
+    case 'Admin/PutSubject':
+    case 'Admin/RemoveSubject':
     case 'Admin/ListEvents':
     case 'Admin/GetMaintenance':
     case 'Admin/SetMaintenance':
@@ -293,6 +298,9 @@ function expectedCode(role: PeerRole, method: Method): string {
       return role === 'user' ? 'ok' : 'permission_denied';
     case 'Admin/RestoreTrash':
       return role === 'user' ? 'not_found' : 'permission_denied';
+    case 'Admin/GetStatus':
+      // Nobody has let this client in: that the authority signed its certificate opens nothing.
+      return role === 'client' ? 'permission_denied' : 'ok';
     case 'Admin/RenewCertificate':
       if (role === 'node') return 'ok';
       return role === 'client' ? 'permission_denied' : 'csr_refused';

@@ -115,10 +115,12 @@ export class GrpcServer implements AsyncDisposable {
       link: (call) => this.#stream('Membership/Link', call, acceptNode),
     } satisfies MembershipServer);
     server.addService(AdminDefinition, {
-      getStatus: this.#unary('Admin/GetStatus', () => admin.getStatus()),
+      getStatus: this.#unary('Admin/GetStatus', (_request, peer) => admin.getStatus(peer)),
       whoAmI: this.#unary('Admin/WhoAmI', (_request, peer) => admin.whoAmI(peer)),
       createToken: this.#unary('Admin/CreateToken', (request, peer) => admin.createToken(request, peer)),
       listSubjects: this.#unary('Admin/ListSubjects', (_request, peer) => admin.listSubjects(peer)),
+      putSubject: this.#unary('Admin/PutSubject', (request, peer) => admin.putSubject(request, peer)),
+      removeSubject: this.#unary('Admin/RemoveSubject', (request, peer) => admin.removeSubject(request, peer)),
       createRealm: this.#unary('Admin/CreateRealm', (request, peer) => admin.createRealm(request, peer)),
       setRealm: this.#unary('Admin/SetRealm', (request, peer) => admin.setRealm(request, peer)),
       deleteRealm: this.#unary('Admin/DeleteRealm', (request, peer) => admin.deleteRealm(request, peer)),

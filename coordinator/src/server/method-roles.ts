@@ -16,6 +16,8 @@ export const METHOD_ROLES = {
   'Admin/WhoAmI': ['user', 'client', 'operator', 'node'],
   'Admin/CreateToken': PEOPLE,
   'Admin/ListSubjects': PEOPLE,
+  'Admin/PutSubject': PEOPLE,
+  'Admin/RemoveSubject': PEOPLE,
   'Admin/CreateRealm': PEOPLE,
   'Admin/SetRealm': PEOPLE,
   'Admin/DeleteRealm': PEOPLE,

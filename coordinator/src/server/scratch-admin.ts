@@ -9,7 +9,8 @@ import {
   Status,
 } from '@collective/protocol/gen/admin';
 import { MAINTENANCE_DEFAULTS } from '../jobs/maintenance.ts';
-import type { ScratchMember } from '../membership/scratch-member.ts';
+import { ALICE, type ScratchMember } from '../membership/scratch-member.ts';
+import { SubjectAdmin } from '../membership/subject-admin.ts';
 import { type AdminParts, AdminService } from './admin-service.ts';
 import { TrashService } from './trash-service.ts';
 
@@ -21,6 +22,13 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     dissolveRealm: () => Promise.reject(new CollectiveError('not_found', 'Dissolve a realm: this member has none')),
     setRealm: () => Promise.reject(new CollectiveError('not_found', 'Change a realm: this member has none')),
     listRealms: async () => [],
+    subjects: new SubjectAdmin({
+      engine: member.engine,
+      trustDomain: ALICE,
+      events: { record: () => undefined },
+      rightsChanged: () => undefined,
+      endSessionsOf: async () => 0,
+    }),
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
     duties: { set: noNode, holding: noNode, remove: noNode, scrub: noNode },

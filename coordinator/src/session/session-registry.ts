@@ -91,6 +91,13 @@ export class SessionRegistry {
     return this.#live.values();
   }
 
+  /** All of a subject, also those of an earlier start. */
+  of(subject: string): SessionId[] {
+    const live = [...this.#live.values()].filter((session) => session.subject === subject).map(({ id }) => id);
+    const recorded = [...this.#recorded].filter(([, { row }]) => row.subject === subject).map(([id]) => id);
+    return [...live, ...recorded];
+  }
+
   /** Sessions of an earlier start that may still come back. */
   get absent(): SessionId[] {
     return [...this.#recorded.keys()];

@@ -344,6 +344,31 @@ export interface Subjects {
   subjects: Identity[];
 }
 
+export interface PutSubjectRequest {
+  /** "user" or "client" */
+  role: string;
+  name: string;
+  admin: boolean;
+  trusted: boolean;
+  /** squash to this uid; unset: the one that it has, or one of its own */
+  uid?:
+    | number
+    | undefined;
+  /** empty: the root realm, read-write */
+  realms: TokenRealm[];
+}
+
+export interface RemoveSubjectRequest {
+  role: string;
+  name: string;
+}
+
+export interface RemovedSubject {
+  existed: boolean;
+  /** that were ended */
+  sessions: number;
+}
+
 export interface CreateRealmRequest {
   /** a directory, or one to be made; one with something in it becomes a realm by a job */
   path: string;
@@ -4630,6 +4655,300 @@ export const Subjects: MessageFns<Subjects> = {
   fromPartial(object: DeepPartial<Subjects>): Subjects {
     const message = createBaseSubjects();
     message.subjects = object.subjects?.map((e) => Identity.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePutSubjectRequest(): PutSubjectRequest {
+  return { role: "", name: "", admin: false, trusted: false, uid: undefined, realms: [] };
+}
+
+export const PutSubjectRequest: MessageFns<PutSubjectRequest> = {
+  encode(message: PutSubjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.role !== "") {
+      writer.uint32(10).string(message.role);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.admin !== false) {
+      writer.uint32(24).bool(message.admin);
+    }
+    if (message.trusted !== false) {
+      writer.uint32(32).bool(message.trusted);
+    }
+    if (message.uid !== undefined) {
+      writer.uint32(40).uint32(message.uid);
+    }
+    for (const v of message.realms) {
+      TokenRealm.encode(v!, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutSubjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutSubjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.admin = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.trusted = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.realms.push(TokenRealm.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: PutSubjectRequest): unknown {
+    const obj: any = {};
+    if (message.role !== "") {
+      obj.role = message.role;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.admin !== false) {
+      obj.admin = message.admin;
+    }
+    if (message.trusted !== false) {
+      obj.trusted = message.trusted;
+    }
+    if (message.uid !== undefined) {
+      obj.uid = Math.round(message.uid);
+    }
+    if (message.realms?.length) {
+      obj.realms = message.realms.map((e) => TokenRealm.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PutSubjectRequest>): PutSubjectRequest {
+    return PutSubjectRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PutSubjectRequest>): PutSubjectRequest {
+    const message = createBasePutSubjectRequest();
+    message.role = object.role ?? "";
+    message.name = object.name ?? "";
+    message.admin = object.admin ?? false;
+    message.trusted = object.trusted ?? false;
+    message.uid = object.uid ?? undefined;
+    message.realms = object.realms?.map((e) => TokenRealm.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRemoveSubjectRequest(): RemoveSubjectRequest {
+  return { role: "", name: "" };
+}
+
+export const RemoveSubjectRequest: MessageFns<RemoveSubjectRequest> = {
+  encode(message: RemoveSubjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.role !== "") {
+      writer.uint32(10).string(message.role);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveSubjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveSubjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RemoveSubjectRequest): unknown {
+    const obj: any = {};
+    if (message.role !== "") {
+      obj.role = message.role;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveSubjectRequest>): RemoveSubjectRequest {
+    return RemoveSubjectRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveSubjectRequest>): RemoveSubjectRequest {
+    const message = createBaseRemoveSubjectRequest();
+    message.role = object.role ?? "";
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseRemovedSubject(): RemovedSubject {
+  return { existed: false, sessions: 0 };
+}
+
+export const RemovedSubject: MessageFns<RemovedSubject> = {
+  encode(message: RemovedSubject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.existed !== false) {
+      writer.uint32(8).bool(message.existed);
+    }
+    if (message.sessions !== 0) {
+      writer.uint32(16).uint32(message.sessions);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemovedSubject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemovedSubject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.existed = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sessions = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RemovedSubject): unknown {
+    const obj: any = {};
+    if (message.existed !== false) {
+      obj.existed = message.existed;
+    }
+    if (message.sessions !== 0) {
+      obj.sessions = Math.round(message.sessions);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemovedSubject>): RemovedSubject {
+    return RemovedSubject.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemovedSubject>): RemovedSubject {
+    const message = createBaseRemovedSubject();
+    message.existed = object.existed ?? false;
+    message.sessions = object.sessions ?? 0;
     return message;
   },
 };
@@ -9001,6 +9320,26 @@ export const AdminService = {
     responseSerialize: (value: Subjects): Buffer => Buffer.from(Subjects.encode(value).finish()),
     responseDeserialize: (value: Buffer): Subjects => Subjects.decode(value),
   },
+  /** What a user or client may do (T3a). Safe to repeat; answers with the uid that it has. */
+  putSubject: {
+    path: "/collective.v1.Admin/PutSubject" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PutSubjectRequest): Buffer => Buffer.from(PutSubjectRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PutSubjectRequest => PutSubjectRequest.decode(value),
+    responseSerialize: (value: Identity): Buffer => Buffer.from(Identity.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Identity => Identity.decode(value),
+  },
+  /** Ends its sessions; its certificate is refused from then on. */
+  removeSubject: {
+    path: "/collective.v1.Admin/RemoveSubject" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveSubjectRequest): Buffer => Buffer.from(RemoveSubjectRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveSubjectRequest => RemoveSubjectRequest.decode(value),
+    responseSerialize: (value: RemovedSubject): Buffer => Buffer.from(RemovedSubject.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RemovedSubject => RemovedSubject.decode(value),
+  },
   createRealm: {
     path: "/collective.v1.Admin/CreateRealm" as const,
     requestStream: false as const,
@@ -9231,6 +9570,10 @@ export interface AdminServer extends UntypedServiceImplementation {
   whoAmI: handleUnaryCall<WhoAmIRequest, Identity>;
   createToken: handleUnaryCall<CreateTokenRequest, CreatedToken>;
   listSubjects: handleUnaryCall<ListSubjectsRequest, Subjects>;
+  /** What a user or client may do (T3a). Safe to repeat; answers with the uid that it has. */
+  putSubject: handleUnaryCall<PutSubjectRequest, Identity>;
+  /** Ends its sessions; its certificate is refused from then on. */
+  removeSubject: handleUnaryCall<RemoveSubjectRequest, RemovedSubject>;
   createRealm: handleUnaryCall<CreateRealmRequest, Realm>;
   listRealms: handleUnaryCall<ListRealmsRequest, Realms>;
   setRealm: handleUnaryCall<SetRealmRequest, Realm>;
@@ -9323,6 +9666,38 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Subjects) => void,
+  ): ClientUnaryCall;
+  /** What a user or client may do (T3a). Safe to repeat; answers with the uid that it has. */
+  putSubject(
+    request: PutSubjectRequest,
+    callback: (error: ServiceError | null, response: Identity) => void,
+  ): ClientUnaryCall;
+  putSubject(
+    request: PutSubjectRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Identity) => void,
+  ): ClientUnaryCall;
+  putSubject(
+    request: PutSubjectRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Identity) => void,
+  ): ClientUnaryCall;
+  /** Ends its sessions; its certificate is refused from then on. */
+  removeSubject(
+    request: RemoveSubjectRequest,
+    callback: (error: ServiceError | null, response: RemovedSubject) => void,
+  ): ClientUnaryCall;
+  removeSubject(
+    request: RemoveSubjectRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RemovedSubject) => void,
+  ): ClientUnaryCall;
+  removeSubject(
+    request: RemoveSubjectRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RemovedSubject) => void,
   ): ClientUnaryCall;
   createRealm(
     request: CreateRealmRequest,
