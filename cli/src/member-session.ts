@@ -2,7 +2,7 @@
  * From the flags of a command to a member: which context, which address, for how long, and the end of the session in
  * every case. The client is loaded here, when the first command needs it.
  */
-
+import { resolve } from 'node:path';
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
 import type { Admin, ConnectOptions, Member, ResolvedContext } from '@collective/client';
@@ -37,10 +37,12 @@ export async function withAdmin<T>(
   shell: Shell,
   command: Command,
   use: (session: AdminSession) => Promise<T>,
+  { identity }: { readonly identity?: string } = {},
 ): Promise<T> {
   const globals = globalOptions(command);
   return await withDeadline(shell, globals, async (signal) => {
-    const context = await chosenContext(shell, globals);
+    const context =
+      identity === undefined ? await chosenContext(shell, globals) : await contextOf(shell, globals, identity);
     const { connectAdmin } = await import('@collective/client');
     await using way = await openWay(shell, context, signal);
     using connection = await connectAdmin({ ...connectOptions(context), ...way.changes });
@@ -96,6 +98,17 @@ export async function chosenContext(shell: Shell, globals: GlobalOptions): Promi
   const { ContextStore, contextLocation } = await import('@collective/client');
   const context = await new ContextStore(contextLocation(shell.env)).get(globals.context);
   return globals.coordinator === undefined ? context : { ...context, coordinator: globals.coordinator, via: undefined };
+}
+
+/** For programs that are given a folder with a certificate, and no contexts: whose it is stands in the certificate. */
+async function contextOf(shell: Shell, { coordinator }: GlobalOptions, folder: string): Promise<ResolvedContext> {
+  if (coordinator === undefined)
+    throw new CollectiveError('config_invalid', 'Use --identity: --coordinator says where its member is');
+  const { TrustFiles } = await import('@collective/protocol/tls/trust-files');
+  const credentials = resolve(shell.cwd, folder);
+  using trust = await TrustFiles.load(credentials, { clock: shell.clock });
+  const { trustDomain } = trust.current.id;
+  return { name: trustDomain, current: false, coordinator, trustDomain, credentials, listener: 'internal' };
 }
 
 /** A session, or an error that says why the coordinator could not be reached, also where `--timeout` ended the waiting. */

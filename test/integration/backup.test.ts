@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CliWorld, freePortBase } from './cli-world.ts';
@@ -51,6 +51,32 @@ test('M2a, D9: a member whose coordinator lost its disk goes on from a backup; i
     ['ready', 'ready'],
   );
   await second.stop();
+});
+
+test('a folder of backups keeps the newest, and a certificate is enough to make one', slow, async () => {
+  await using world = await CliWorld.create();
+  const up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB']);
+  const folder = join(world.work, 'kept');
+  await mkdir(folder);
+  const older = ['alice-20250101T000000Z.backup', 'alice-20250102T000000Z.backup', 'bob-20250101T000000Z.backup'];
+  for (const name of older) await writeFile(join(folder, name), '');
+  const [context] = JSON.parse(await world.ok(['config', 'get-contexts', '--json'])) as [
+    { coordinator: string; credentials: string },
+  ];
+  const identity = ['--identity', context.credentials, '--coordinator', context.coordinator];
+  const made = JSON.parse(await world.ok(['backup', 'create', 'kept/', '--keep', '2', ...identity, '--json']));
+  assert.equal(made.member, 'alice.home');
+  const names = (await readdir(folder)).sort();
+  assert.equal(names.length, 3);
+  assert.deepEqual([names[0], names[2]], ['alice-20250102T000000Z.backup', 'bob-20250101T000000Z.backup']);
+  assert.match(names[1] ?? '', /^alice-20[0-9]{6}T[0-9]{6}Z\.backup$/);
+  assert.equal((await stat(join(folder, names[1] ?? ''))).size, made.bytes);
+
+  const wrong = await world.run(['backup', 'create', 'a.backup', '--keep', '2']);
+  assert.match(wrong.err, /--keep is for a folder/);
+  const nowhere = await world.run(['backup', 'create', 'a.backup', '--identity', context.credentials]);
+  assert.match(nowhere.err, /--coordinator says where its member is/);
+  await up.stop();
 });
 
 test('a backup that was cut or changed is told by show and restored by nobody', slow, async () => {

@@ -4,7 +4,8 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { dirname, join, resolve } from 'node:path';
 import { formatByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { backupFileName, olderBackups } from '../backup/backup-names.ts';
 import { withAdmin, withDeadline } from '../member-session.ts';
 import { Progress } from '../output/progress.ts';
 import { printOne, type RowsView } from '../output/table.ts';
@@ -54,46 +55,81 @@ export function backupCommand(shell: Shell): Command {
   );
 }
 
+interface CreateOptions {
+  readonly authority?: string;
+  readonly force?: boolean;
+  readonly keep?: number;
+  readonly identity?: string;
+}
+
 function createVerb(shell: Shell): Command {
   return verb('create', {
     summary: 'save all metadata of the member into a file, while it serves',
     description:
-      'The file holds names, rights and where every chunk lies; the bytes of files stay on the nodes. It is consistent: everything\nthat was acknowledged before, nothing half. It appears under its name only when it is whole, readable by you alone.\n--authority adds the key of the member, which never leaves its machine otherwise: run this where the folder lies and guard the file.',
+      'The file holds names, rights and where every chunk lies; the bytes of files stay on the nodes. It is consistent: everything\nthat was acknowledged before, nothing half. It appears under its name only when it is whole, readable by you alone.\nInto a folder (its name ends with "/") it goes as MEMBER-TIME.backup; --keep then removes the oldest of that member.\n--authority adds the key of the member, which never leaves its machine otherwise: run this where the folder lies and guard the file.',
     examples: [
       { line: 'collective backup create alice.backup', says: 'names and rights' },
+      { line: 'collective backup create /backups/ --keep 7', says: 'one more there, of which the newest seven stay' },
       {
         line: 'collective backup create alice.backup --authority ~/.local/share/collective/alice/coordinator/ca',
         says: 'and the authority, so that a new machine can go on as this one',
       },
     ],
   })
-    .argument('<file>', 'where to')
+    .argument('<file>', 'where to; a folder ends with "/"')
     .option('--authority <folder>', 'add the authority from this folder (the `ca` of the coordinator)')
     .option('--force', 'replace an older file of that name')
-    .action(async (file: string, options: { authority?: string; force?: boolean }, command: Command) => {
-      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
-        const target = resolve(file);
-        if (options.force !== true && (await isThere(target)))
-          throw new CollectiveError('exists', `Write ${file}: it is there; --force replaces it`);
-        const authority = options.authority === undefined ? [] : await readAuthority(options.authority);
-        const progress = new Progress(shell, { quiet: globals.quiet });
-        const summary = await writeWhole(target, async (write) => {
-          const { BackupRewriter } = await import('@collective/coordinator/backup/add-authority');
-          const rewriter = new BackupRewriter(authority);
-          let doneBytes = 0;
-          for await (const piece of admin.backup({ signal })) {
-            for (const bytes of rewriter.push(Buffer.from(piece))) await write(bytes);
-            doneBytes += piece.length;
-            progress.update({ doneBytes, doneFiles: 0 });
+    .addOption(new Option('--keep <n>', 'how many backups of the member stay in the folder').argParser(parseKeep))
+    .option('--identity <folder>', 'tls.crt, tls.key and trust.pem to ask with, in place of a context')
+    .action(async (given: string, options: CreateOptions, command: Command) => {
+      const { keep, identity } = options;
+      const isFolder = given.endsWith('/');
+      if (keep !== undefined && !isFolder)
+        throw new CollectiveError(
+          'invalid_argument',
+          `Keep ${keep} backups beside ${given}: --keep is for a folder, which ends with "/"`,
+        );
+      await withAdmin(
+        shell,
+        command,
+        async ({ admin, globals, signal }) => {
+          const { member } = isFolder ? await admin.status({ signal }) : { member: '' };
+          const file = isFolder ? join(given, backupFileName(member, shell.clock.now().seconds)) : given;
+          const target = resolve(file);
+          if (options.force !== true && (await isThere(target)))
+            throw new CollectiveError('exists', `Write ${file}: it is there; --force replaces it`);
+          const authority = options.authority === undefined ? [] : await readAuthority(options.authority);
+          const progress = new Progress(shell, { quiet: globals.quiet });
+          const summary = await writeWhole(target, async (write) => {
+            const { BackupRewriter } = await import('@collective/coordinator/backup/add-authority');
+            const rewriter = new BackupRewriter(authority);
+            let doneBytes = 0;
+            for await (const piece of admin.backup({ signal })) {
+              for (const bytes of rewriter.push(Buffer.from(piece))) await write(bytes);
+              doneBytes += piece.length;
+              progress.update({ doneBytes, doneFiles: 0 });
+            }
+            return rewriter.finish();
+          });
+          progress.clear();
+          if (keep !== undefined) {
+            const folder = dirname(target);
+            // Only now that the new one is whole.
+            for (const name of olderBackups(await readdir(folder), member, keep)) await rm(join(folder, name));
           }
-          return rewriter.finish();
-        });
-        progress.clear();
-        await printOne(shell, globals.output, await summaryOf(file, target, summary), VIEW);
-        if (authority.length === 0)
-          hint(shell, globals, 'The authority of the member is not in it: keep its folder too, or use --authority.');
-      });
+          await printOne(shell, globals.output, await summaryOf(file, target, summary), VIEW);
+          if (authority.length === 0)
+            hint(shell, globals, 'The authority of the member is not in it: keep its folder too, or use --authority.');
+        },
+        { identity },
+      );
     });
+}
+
+function parseKeep(text: string): number {
+  const keep = Number(text);
+  if (!/^[0-9]{1,4}$/.test(text) || keep < 1) throw new InvalidArgumentError('It is 1 to 9999.');
+  return keep;
 }
 
 function showVerb(shell: Shell): Command {
