@@ -41,7 +41,7 @@ export interface CoreOptions {
   readonly member: { readonly name: string; readonly trustDomain: string };
   readonly version: string;
   /** Owner of the root directory, on the first start. */
-  readonly rootOwner: { readonly uid: number; readonly gid: number };
+  readonly rootOwner: { readonly uid: number; readonly gid: number; readonly mode?: number };
   /** A commit failed or is ambiguous: the process must end (M4). */
   readonly onFatal: (error: Error) => void;
   readonly onOperationFailure?: (event: { session: SessionId; error: Error }, message: string) => void;

@@ -68,7 +68,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       member,
       collective,
       version,
-      rootOwner,
+      rootOwner: options.rootMode === undefined ? rootOwner : { ...rootOwner, mode: options.rootMode },
       log,
       onFatal,
       told: (peer) => (identity === undefined ? undefined : toldBundle(identity.current, peer)),

@@ -40,7 +40,7 @@ export interface MemberStateOptions {
   readonly member: string;
   readonly collective: string;
   readonly version: string;
-  readonly rootOwner: { readonly uid: number; readonly gid: number };
+  readonly rootOwner: { readonly uid: number; readonly gid: number; readonly mode?: number };
   readonly log: EventsLog;
   readonly onFatal: (error: Error) => void;
   /** T6: what a peer that reports this is to be told of the member's roots. */

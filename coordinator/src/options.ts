@@ -22,6 +22,8 @@ export interface CoordinatorOptions {
   readonly autoTls?: boolean;
   /** Owner of the root directory at the first start; default: the user that the process runs as. */
   readonly rootOwner?: { readonly uid: number; readonly gid: number };
+  /** Permission bits of the root directory that the first start makes; default 0755. */
+  readonly rootMode?: number;
   /** Program version, for status. */
   readonly version?: string;
   readonly log?: Log;

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { LOG_LEVELS, type LogLevel } from '@collective/base/log';
 import type { Command } from 'commander';
+import { parseMode } from '../mode.ts';
 import { bindAddress, missingSetting } from '../settings/addresses.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
 import { type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
@@ -51,6 +52,11 @@ const COORDINATOR_SETTINGS = {
     summary: 'folder with tls.crt, tls.key, trust.pem (default: DATA/tls)',
     parse: text,
   } as Setting<string | undefined>,
+  rootMode: {
+    value: '<mode>',
+    summary: 'permission bits of the root directory that the first start makes (default: 755)',
+    parse: parseMode,
+  } as Setting<number | undefined>,
   logLevel: { value: '<level>', summary: LOG_LEVELS.join(', '), parse: logLevel, default: 'info' } as Setting<LogLevel>,
 } as const;
 
@@ -93,6 +99,7 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
         dataFolder,
         trustFolder: settings.tls === undefined ? undefined : resolve(shell.cwd, settings.tls),
         autoTls: settings.autoTls,
+        rootMode: settings.rootMode,
         listen: bindAddress(settings.listen),
         health: settings.healthListen === undefined ? undefined : bindAddress(settings.healthListen),
         version: VERSION,

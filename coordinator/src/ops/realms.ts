@@ -17,7 +17,10 @@ const REALMS_MAX = 10_000;
 const DISSOLVED_KEPT_MAX = 100;
 
 /** The root directory and its realm, on the first start of a member. */
-export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }): void {
+export function makeRoot(
+  tx: OperationRun,
+  { uid, gid, mode = 0o755 }: { readonly uid: number; readonly gid: number; readonly mode?: number },
+): void {
   if (tx.get(INODES, ROOT_INODE) !== undefined) return;
   tx.put(
     REALMS,
@@ -39,7 +42,7 @@ export function makeRoot(tx: OperationRun, owner: { uid: number; gid: number }):
   );
   tx.put(
     INODES,
-    directoryRow(tx, { realm: ROOT_REALM, mode: 0o755, ...owner, parent: ROOT_INODE, name: Buffer.alloc(0) }),
+    directoryRow(tx, { realm: ROOT_REALM, mode, uid, gid, parent: ROOT_INODE, name: Buffer.alloc(0) }),
     ROOT_INODE,
   );
   tx.addUsage(ROOT_REALM, { inodes: 1, directories: 1 });

@@ -41,7 +41,8 @@ export async function askCoordinator(question: CoordinatorQuestion): Promise<Ask
     const target = { key: { namespace, name }, address: memberAddress(name, namespace), trustDomain, identity };
     const admin = await access.admin(target);
     const status = await admin.status({ signal });
-    const answer: CoordinatorAnswer = { state: 'answered', status, holdings: new Map() };
+    const subjects = await admin.subjects({ signal });
+    const answer: CoordinatorAnswer = { state: 'answered', status, holdings: new Map(), subjects };
     const holdings = new Map<string, Awaited<ReturnType<Admin['nodeHolding']>>>();
     for (const node of question.nodesToCount(answer)) holdings.set(node, await admin.nodeHolding(node, { signal }));
     return { answer: { ...answer, holdings }, admin };

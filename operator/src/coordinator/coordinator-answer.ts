@@ -1,5 +1,5 @@
 /** What a coordinator was asked in one reconcile, and said: plain data for planners. */
-import type { MemberStatus, NodeHolding, NodeStatus } from '@collective/client';
+import type { Identity, MemberStatus, NodeHolding, NodeStatus } from '@collective/client';
 
 export type CoordinatorStatus = MemberStatus;
 
@@ -9,6 +9,8 @@ export type CoordinatorAnswer =
       readonly status: CoordinatorStatus;
       /** Of nodes that are to go and on which nothing seemed to lie: counted over all chunks just now. */
       readonly holdings: ReadonlyMap<string, NodeHolding>;
+      /** Who may do what (T3a). */
+      readonly subjects: readonly Identity[];
     }
   /** It should answer and does not. */
   | { readonly state: 'silent'; readonly why: string }

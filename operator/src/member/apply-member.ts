@@ -86,6 +86,12 @@ async function obey(
       case 'forget':
         await admin.removeNode(order.node, { signal });
         break;
+      case 'put-subject':
+        await admin.putSubject(order.subject, { signal });
+        break;
+      case 'remove-subject':
+        await admin.removeSubject({ role: 'user', name: order.name }, { signal });
+        break;
       case 'root-realm': {
         const change = rootRealm(picture.member, picture.collective);
         if (Object.keys(change).length > 0) await admin.setRealm('/', change, { signal });

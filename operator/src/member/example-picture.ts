@@ -166,7 +166,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
     name,
     { name, duty: 'draining', state: 'ready', chunks, bytes: chunks },
   ]);
-  return { state: 'answered', status, holdings: new Map(held) };
+  return { state: 'answered', status, holdings: new Map(held), subjects: [] };
 }
 
 function reported(node: Partial<NodeStatus> & { readonly name: string }): NodeStatus {

@@ -18,6 +18,7 @@ import type { KubeObject, ObjectKey } from '../kube/kube-object.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Applier } from '../runtime/applier.ts';
 import type { Reconciled } from '../runtime/controller.ts';
+import { userLeaves } from '../users/user-leaves.ts';
 import { applyMember } from './apply-member.ts';
 import type { ClusterCache } from './cluster-cache.ts';
 import type { ClusterWarnings } from './cluster-warnings.ts';
@@ -73,7 +74,7 @@ export class MemberReconciler {
     const { picture, admin } = await this.#gather(this.#latest.of(cached), signal);
     const plan = planMember(picture, {
       renewalPolicySupported: await this.#certManagerSupport(signal),
-      userLeaves: [],
+      userLeaves: userLeaves(picture.member, trustDomainOf(picture)),
       peers: peerReports(picture.coordinator, trustDomainOf(picture)),
     });
     switch (plan.kind) {
@@ -163,7 +164,7 @@ export class MemberReconciler {
     for (const event of plan.events) events.record(asObject(member), event);
     const conditions = conditionsOf(plan, picture, outcome.refused);
     const { began } = outcome;
-    const status = statusOf({ picture, plan, conditions, began, users: member.status?.users });
+    const status = statusOf({ picture, plan, conditions, began });
     await this.#report(picture, status, signal);
     metrics.seen({ namespace, name }, status, picture.coordinator);
     return { requeueAfterMs: requeueAfterMs(plan, conditions) };

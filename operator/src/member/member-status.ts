@@ -22,11 +22,9 @@ export interface StatusInput {
   readonly conditions: MemberConditions;
   /** The coordinator's settings of the beginning are written. */
   readonly began: boolean;
-  /** Of users, by who makes them. */
-  readonly users: MemberStatus['users'];
 }
 
-export function statusOf({ picture, plan, conditions, began, users }: StatusInput): MemberStatus {
+export function statusOf({ picture, plan, conditions, began }: StatusInput): MemberStatus {
   const { member, coordinator } = picture;
   const { shape, nodes, certificates } = plan;
   const seen = nodes.nodes.map((node) => nodeState(picture, plan, node));
@@ -46,7 +44,7 @@ export function statusOf({ picture, plan, conditions, began, users }: StatusInpu
     certificatesSummary: conditions.CertificatesReady.status === 'True' ? 'ok' : conditions.CertificatesReady.reason,
     trustBundleHash: certificates.trustBundleHash,
     endpoints: endpointsOf(picture, plan),
-    users,
+    users: plan.subjects.users,
     backup: backupOf(picture),
   });
 }

@@ -6,6 +6,8 @@ import { FINALIZER } from '../api/group.ts';
 import type { CertificatePlan, LeafWish, PeerReport } from '../ca/certificate-picture.ts';
 import { planCertificates } from '../ca/plan-certificates.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import { backupSubjects } from '../users/backup-subject.ts';
+import { planSubjects, type SubjectOrder, type SubjectsPlan } from '../users/plan-subjects.ts';
 import { namesOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import { planReferences } from './plan-claims.ts';
@@ -30,7 +32,11 @@ import type { RefusedWrite } from './troubles.ts';
 const UNDER_WAY_MS = 5_000;
 const AT_REST_MS = 45_000;
 
-export type CoordinatorOrder = NodeOrder | { readonly kind: 'root-realm' };
+export type CoordinatorOrder =
+  | NodeOrder
+  | { readonly kind: 'root-realm' }
+  | { readonly kind: 'put-subject'; readonly subject: SubjectOrder }
+  | { readonly kind: 'remove-subject'; readonly name: string };
 
 export interface MemberPlan {
   readonly kind: 'run';
@@ -40,6 +46,7 @@ export interface MemberPlan {
   readonly certificates: CertificatePlan;
   readonly objects: ObjectsPlan;
   readonly rollout: RolloutPlan;
+  readonly subjects: SubjectsPlan;
   readonly isPaused: boolean;
   /** The coordinator answers for the first time. */
   readonly begins: boolean;
@@ -113,6 +120,8 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     replication: replicationGate(picture.coordinator),
     paused: isPaused,
   });
+  const seenSubjects = picture.coordinator.state === 'answered' ? picture.coordinator.subjects : undefined;
+  const subjects = planSubjects(member, shape.trustDomain, seenSubjects);
   const begins = picture.coordinator.state === 'answered' && member.status?.coordinator?.began !== true;
   const setsUp = begins && !cameBack(picture);
   return {
@@ -123,10 +132,18 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     certificates,
     objects: planned,
     rollout,
+    subjects,
     isPaused,
     begins: begins && !isPaused,
     applies: isPaused ? certificates.objects : [...volumes.applies, ...certificates.objects, ...planned.applies],
-    orders: isPaused ? [] : [...(setsUp ? [{ kind: 'root-realm' } as const] : []), ...nodes.orders],
+    orders: isPaused
+      ? []
+      : [
+          ...(setsUp ? [{ kind: 'root-realm' } as const] : []),
+          ...nodes.orders,
+          ...subjectOrders(subjects),
+          ...subjectOrders(backupSubjects(shape.backup !== undefined, seenSubjects)),
+        ],
     removals: isPaused
       ? certificates.removals
       : [...certificates.removals, ...nodes.removals, ...planned.removals, ...rollout.removals],
@@ -140,6 +157,13 @@ function cameBack({ member, objects }: MemberPicture): boolean {
   const claim = objects.volumeClaims.get(namesOf(member.metadata.name).coordinator);
   const { creationTimestamp: claimed = '' } = claim?.metadata ?? {};
   return claimed !== '' && claimed < (member.metadata.creationTimestamp ?? '');
+}
+
+function subjectOrders({ puts, removals }: Pick<SubjectsPlan, 'puts' | 'removals'>): CoordinatorOrder[] {
+  return [
+    ...puts.map((subject) => ({ kind: 'put-subject', subject }) as const),
+    ...removals.map((name) => ({ kind: 'remove-subject', name }) as const),
+  ];
 }
 
 export function conditionsOf(

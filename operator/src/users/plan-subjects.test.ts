@@ -14,7 +14,14 @@ const planned = (
 
 const ann: MemberUser = { name: 'ann', realms: [{ path: '/photos', readOnly: true }] };
 const root: MemberUser = { name: 'root', admin: true, identity: 'Trusted', secretName: 'keys-of-root' };
-const seen = (name: string, uid = 70_001) => ({ role: 'user', name, uid });
+const seen = (name: string, uid = 70_001) => ({
+  role: 'user',
+  name,
+  admin: false,
+  trusted: false,
+  uid,
+  realms: [{ path: '/', readOnly: false }],
+});
 
 test('T3a: a user gets a leaf for clients only, in the Secret that it names or in one of its own', () => {
   assert.deepEqual(userLeaves(exampleMember({ users: [ann, root] }), DOMAIN), [
@@ -51,7 +58,7 @@ test('T3a: status tells the uid of a squashed user, and none of a trusted one', 
 
 test('T3a: a user that left is removed and stays in status until it is gone; those of others are never touched', () => {
   const stored = [{ name: 'ann', secretName: 'alice-user-ann', uid: 70_001 }];
-  const leaving = planned([], stored, [seen('ann'), seen('by-token'), { role: 'client', name: 'ann', uid: 5 }]);
+  const leaving = planned([], stored, [seen('ann'), seen('by-token'), { ...seen('ann', 5), role: 'client' }]);
   assert.deepEqual([leaving.puts, leaving.removals, leaving.users], [[], ['ann'], stored]);
   const gone = planned([], stored, [seen('by-token')]);
   assert.deepEqual([gone.removals, gone.users], [[], []]);
@@ -64,4 +71,19 @@ test('T3a: while the coordinator cannot be asked nothing is ordered and nothing 
   ];
   const plan = planned([ann], stored, undefined);
   assert.deepEqual([plan.puts, plan.removals, plan.users], [[], [], stored]);
+});
+
+test('T3a: what the coordinator has already is not written again; what differs in one point is', () => {
+  const stored = [{ name: 'ann', secretName: 'alice-user-ann', uid: 70_001 }];
+  const written = { ...seen('ann'), realms: [{ path: '/photos', readOnly: true }] };
+  assert.deepEqual(planned([ann], stored, [written]).puts, []);
+  for (const other of [
+    { ...written, admin: true },
+    { ...written, trusted: true },
+    { ...written, realms: [{ path: '/photos', readOnly: false }] },
+    { ...written, realms: [] },
+  ])
+    assert.equal(planned([ann], stored, [other]).puts.length, 1, JSON.stringify(other));
+  assert.equal(planned([{ ...ann, uid: 1_000 }], stored, [written]).puts[0]?.uid, 1_000);
+  assert.deepEqual(planned([{ name: 'ann' }], stored, [seen('ann')]).puts, []);
 });

@@ -21,13 +21,16 @@ export interface SubjectOrder {
 export interface SubjectSeen {
   readonly role: string;
   readonly name: string;
+  readonly admin: boolean;
+  readonly trusted: boolean;
   readonly uid: number;
+  readonly realms: readonly { readonly path: string; readonly readOnly: boolean }[];
 }
 
 type UsersStatus = NonNullable<MemberStatus['users']>;
 
 export interface SubjectsPlan {
-  /** Safe to repeat; they change nothing where nothing is to change. */
+  /** Of those that the coordinator has otherwise, or not at all. */
   readonly puts: readonly SubjectOrder[];
   /** Names. */
   readonly removals: readonly string[];
@@ -49,7 +52,13 @@ export function planSubjects(
     subjects?.find((subject) => subject.role === 'user' && subject.name === name);
   const left = stored.filter(({ name }) => !isWanted(name));
   return {
-    puts: subjects === undefined ? [] : wanted.filter(({ name }) => isKept(name)).map(orderOf),
+    puts:
+      subjects === undefined
+        ? []
+        : wanted
+            .filter(({ name }) => isKept(name))
+            .map(orderOf)
+            .filter((order) => !isWritten(order, seenUser(order.name))),
     removals: left.filter(({ name }) => seenUser(name) !== undefined).map(({ name }) => name),
     users: [
       ...wanted.map(({ name, identity }) => {
@@ -74,4 +83,18 @@ function orderOf({ name, admin = false, identity = 'Squashed', uid, realms = [] 
     ...(uid === undefined || trusted ? {} : { uid }),
     realms: realms.map(({ path, readOnly = false }) => ({ path, readOnly })),
   };
+}
+
+/** The root realm, read and write, is what a subject gets for whom no realm is named. */
+const ROOT_REALM = [{ path: '/', readOnly: false }];
+
+function isWritten(order: SubjectOrder, seen: SubjectSeen | undefined): boolean {
+  if (seen === undefined || seen.admin !== order.admin || seen.trusted !== order.trusted) return false;
+  if (order.uid !== undefined && seen.uid !== order.uid) return false;
+  const spelled = (realms: SubjectOrder['realms']): string =>
+    realms
+      .map(({ path, readOnly }) => `${path}${readOnly ? ':ro' : ''}`)
+      .sort()
+      .join();
+  return spelled(order.realms.length === 0 ? ROOT_REALM : order.realms) === spelled(seen.realms);
 }

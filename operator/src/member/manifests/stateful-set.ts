@@ -48,6 +48,8 @@ export function coordinatorStatefulSet(shape: MemberShape, { expectsData }: Coor
       TLS: TLS_FOLDER,
       LISTEN: `:${PORTS.grpc}`,
       HEALTH_LISTEN: `:${PORTS.coordinatorHealth}`,
+      // Who may come in at all is said by certificates; people of one member share its root as they share /tmp.
+      ROOT_MODE: '1777',
       EXPECT_DATA: expectsData ? 'true' : undefined,
     }),
     tlsSecret: names.coordinatorTls,
