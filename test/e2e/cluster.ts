@@ -27,6 +27,8 @@ export interface ClusterNode {
 export interface FileNeeds {
   /** What the namespace is called; a mark of this tree is added, so that two trees may run the same file. */
   readonly namespace: string;
+  /** What else the tests of the file need, once the cluster is there: hooks of one file do not wait for each other. */
+  readonly prepare?: (cluster: TestCluster) => Promise<void>;
 }
 
 export class TestCluster {
@@ -116,18 +118,24 @@ export class TestCluster {
 
   async #removeNamespace(): Promise<void> {
     const gone = ['--ignore-not-found', '--wait', `--timeout=${NAMESPACE_GONE_WITHIN}`];
+    // First, while their coordinators can still be asked: a member whose namespace goes with it waits for an answer (K3).
+    const members = ['delete', 'members.collective.storage', '--all', '--namespace', this.namespace];
+    await kubectl([...members, ...gone], { mayFail: true });
     await kubectl(['delete', 'namespace', this.namespace, ...gone]);
   }
 }
 
 /** To be called once at the head of a test file; the hooks of the file do the rest. */
-export function clusterOfThisFile({ namespace }: FileNeeds): TestCluster {
+export function clusterOfThisFile({ namespace, prepare }: FileNeeds): TestCluster {
   const tree = createHash('sha256')
     .update(import.meta.dirname)
     .digest('hex')
     .slice(0, 6);
   const cluster = new TestCluster(`${namespace}-${tree}`);
-  before(async () => await cluster.open());
+  before(async () => {
+    await cluster.open();
+    await prepare?.(cluster);
+  });
   afterEach(async (context) => {
     if ('passed' in context && context.passed === false) console.log(await cluster.describe());
   });
