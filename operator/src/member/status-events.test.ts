@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { MemberStatus } from '../api/member.ts';
+import { statusEvents } from './status-events.ts';
+
+type Told = readonly [type: string, status: 'True' | 'False' | 'Unknown', reason: string];
+
+function status(conditions: readonly Told[], nodes: MemberStatus['nodes'] = []): MemberStatus {
+  return {
+    nodes,
+    conditions: conditions.map(([type, is, reason]) => ({
+      type,
+      status: is,
+      reason,
+      message: `says ${reason}`,
+      lastTransitionTime: '2026-11-20T12:00:00Z',
+    })),
+  };
+}
+
+function events(before: MemberStatus | undefined, after: MemberStatus): string[] {
+  return statusEvents(before, after).map(({ type, reason }) => `${type} ${reason}`);
+}
+
+test('a member that becomes ready is told once, and everyday waits are not', () => {
+  const ready = status([['Ready', 'True', 'Ready']]);
+  assert.deepEqual(events(undefined, ready), ['Normal Ready']);
+  assert.deepEqual(events(ready, ready), []);
+  assert.deepEqual(events(ready, status([['Ready', 'False', 'Starting']])), []);
+});
+
+test('what stops a member is told when it appears, with the words of the condition, and once', () => {
+  const pulled = status([['Ready', 'False', 'ImageCannotBePulled']]);
+  assert.deepEqual(events(undefined, pulled), ['Warning ImageCannotBePulled']);
+  assert.deepEqual(statusEvents(undefined, pulled)[0]?.message, 'says ImageCannotBePulled');
+  assert.deepEqual(events(pulled, pulled), []);
+  const stalled = status([
+    ['Ready', 'True', 'Ready'],
+    ['Stalled', 'True', 'VolumeCannotGrow'],
+  ]);
+  assert.deepEqual(events(status([['Ready', 'True', 'Ready']]), stalled), ['Warning VolumeCannotGrow']);
+  const both = status([
+    ['Ready', 'False', 'CertManagerMissing'],
+    ['Stalled', 'True', 'CertManagerMissing'],
+  ]);
+  assert.deepEqual(events(undefined, both), ['Warning CertManagerMissing']);
+});
+
+test('K2: the way of a node that leaves is told step by step', () => {
+  const at = (state: 'Ready' | 'Draining' | 'Drained' | 'Removing') =>
+    status([], [{ name: 'disk-2', pool: 'disk', state }]);
+  assert.deepEqual(events(at('Ready'), at('Draining')), ['Normal NodeDraining']);
+  assert.deepEqual(events(at('Draining'), at('Draining')), []);
+  assert.deepEqual(events(at('Draining'), at('Drained')), ['Normal NodeDrained']);
+  assert.deepEqual(events(at('Drained'), at('Removing')), ['Normal NodeRemoving']);
+  assert.deepEqual(events(at('Removing'), status([])), ['Normal NodeRemoved']);
+});
