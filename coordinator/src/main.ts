@@ -68,6 +68,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       member,
       collective,
       version,
+      expectData: options.expectData ?? false,
       rootOwner: options.rootMode === undefined ? rootOwner : { ...rootOwner, mode: options.rootMode },
       log,
       onFatal,

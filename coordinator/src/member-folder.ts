@@ -8,6 +8,7 @@ import { CollectiveError } from '@collective/base/errors';
 
 const FORMAT = 1;
 const NAME = 'member.json';
+export const METADATA_FILE = 'metadata.db';
 
 export interface MemberFolder {
   readonly member: string;
@@ -20,12 +21,24 @@ export function memberFileContent({ member, collective, generation }: MemberFold
   return Buffer.from(`${JSON.stringify({ version: FORMAT, member, collective, generation })}\n`);
 }
 
-/** Takes a new folder for the member, or checks whose an older one is. `folder`: for messages. */
+export interface FolderClaim extends Pick<MemberFolder, 'member' | 'collective'> {
+  /** For messages. */
+  readonly folder: string;
+  /** The member has begun before: a folder without its metadata is a loss, never a beginning (K3). */
+  readonly expectData?: boolean;
+}
+
+/** Takes a new folder for the member, or checks whose an older one is. */
 export async function claimFolder(
   disk: Disk,
-  { folder, member, collective }: { folder: string; member: string; collective: string },
+  { folder, member, collective, expectData = false }: FolderClaim,
 ): Promise<MemberFolder> {
   const content = await readWhole(disk, NAME);
+  if (expectData && (content === undefined || !(await disk.exists(METADATA_FILE))))
+    throw new CollectiveError(
+      'store_damaged',
+      `Open ${folder}: the metadata of ${member}.${collective} is expected there, and the folder has none. Give the volume back that held it, restore a backup into it ('collective backup restore'), or start without --expect-data to begin anew without any file`,
+    );
   if (content === undefined) {
     const claimed = { member, collective };
     await replaceWhole(disk, NAME, memberFileContent(claimed));

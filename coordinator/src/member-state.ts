@@ -19,7 +19,7 @@ import { Maintenance } from './jobs/maintenance.ts';
 import type { NodeOrders } from './jobs/node-orders.ts';
 import { ReplicaSettler } from './jobs/settle-replicas.ts';
 import { FileLog } from './log/file-log.ts';
-import { claimFolder } from './member-folder.ts';
+import { claimFolder, METADATA_FILE } from './member-folder.ts';
 import { AccessKeys } from './membership/access-keys.ts';
 import { LinkOrders } from './membership/link-orders.ts';
 import { MemberData } from './membership/member-data.ts';
@@ -41,6 +41,8 @@ export interface MemberStateOptions {
   readonly collective: string;
   readonly version: string;
   readonly rootOwner: { readonly uid: number; readonly gid: number; readonly mode?: number };
+  /** The folder must hold the member's metadata already (K3). */
+  readonly expectData?: boolean;
   readonly log: EventsLog;
   readonly onFatal: (error: Error) => void;
   /** T6: what a peer that reports this is to be told of the member's roots. */
@@ -71,9 +73,14 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
   const lock = await disk.lock('');
   using released = new DisposableStack();
   try {
-    const { generation } = await claimFolder(disk, { folder, member, collective });
+    const { generation } = await claimFolder(disk, {
+      folder,
+      member,
+      collective,
+      expectData: options.expectData ?? false,
+    });
     const log = await FileLog.open({ disk, clock, random, folder: 'log' });
-    const store = await SqliteStore.open(join(folder, 'metadata.db'));
+    const store = await SqliteStore.open(join(folder, METADATA_FILE));
     const parts: {
       nodes?: NodeTable;
       keys?: AccessKeys;

@@ -22,6 +22,8 @@ export interface CoordinatorOptions {
   readonly autoTls?: boolean;
   /** Owner of the root directory at the first start; default: the user that the process runs as. */
   readonly rootOwner?: { readonly uid: number; readonly gid: number };
+  /** Refuse to begin: the data folder must hold the member's metadata already (K3). */
+  readonly expectData?: boolean;
   /** Permission bits of the root directory that the first start makes; default 0755. */
   readonly rootMode?: number;
   /** Program version, for status. */

@@ -52,6 +52,11 @@ const COORDINATOR_SETTINGS = {
     summary: 'folder with tls.crt, tls.key, trust.pem (default: DATA/tls)',
     parse: text,
   } as Setting<string | undefined>,
+  expectData: {
+    summary: 'refuse to start without the metadata of an earlier start: a lost volume is no new beginning',
+    parse: truth,
+    default: false,
+  } as Setting<boolean>,
   rootMode: {
     value: '<mode>',
     summary: 'permission bits of the root directory that the first start makes (default: 755)',
@@ -99,6 +104,7 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
         dataFolder,
         trustFolder: settings.tls === undefined ? undefined : resolve(shell.cwd, settings.tls),
         autoTls: settings.autoTls,
+        expectData: settings.expectData,
         rootMode: settings.rootMode,
         listen: bindAddress(settings.listen),
         health: settings.healthListen === undefined ? undefined : bindAddress(settings.healthListen),

@@ -153,8 +153,10 @@ export class TrustFiles implements Trust, Disposable {
 
   async #warnOfOpenKey(): Promise<void> {
     try {
-      const { mode } = await stat(join(this.folder, KEY));
-      if ((mode & 0o077) !== 0)
+      const { mode, uid } = await stat(join(this.folder, KEY));
+      // kubelet gives keys to the group of the pod (0440, owned by root): who is not the owner cannot read them otherwise.
+      const open = uid === process.getuid?.() ? 0o077 : 0o007;
+      if ((mode & open) !== 0)
         this.#log.warn(
           { file: join(this.folder, KEY), mode: (mode & 0o777).toString(8) },
           'private key readable by others',
