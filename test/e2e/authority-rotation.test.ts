@@ -2,15 +2,20 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, test } from 'node:test';
+import { sleep } from '@collective/base/clock';
+import { SystemClock } from '@collective/base/system-clock';
 import { seededFile } from '../integration/random-file.ts';
 import { clusterOfThisFile } from './cluster.ts';
 import { ClusterMember, collectiveObject } from './cluster-member.ts';
 import { installOperator } from './installed-operator.ts';
 
 const ROTATED_WITHIN_MS = 420_000;
-const FILE_BYTES = 256 * 1024;
+const FILE_BYTES = 64 * 1024;
+/** Steady, not as fast as can be: what counts is that no moment passes without a write. */
+const WRITE_EVERY_MS = 100;
 const KEPT_FILES = 16;
 
+const clock = new SystemClock();
 const running = new AsyncDisposableStack();
 let alice: ClusterMember;
 const cluster = clusterOfThisFile({
@@ -32,6 +37,9 @@ function authorityOf({ status }: Readonly<Record<string, unknown>>) {
 test('T6: an authority is replaced while a writer with a certificate of the old one sees no error', async () => {
   const before = authorityOf(await alice.whenReady());
   await using session = await alice.connect();
+  const mounted = new AbortController();
+  const keeping = alice.keepCredentials(mounted.signal);
+  keeping.catch(() => undefined);
   let written = 0;
   let isOver = false;
   const writer = (async () => {
@@ -41,6 +49,7 @@ test('T6: an authority is replaced while a writer with a certificate of the old 
       await session.files.write(path, content);
       assert.ok(content.equals(await session.files.readAll(path)), `${path} is what was written`);
       written++;
+      await sleep(clock, WRITE_EVERY_MS);
     }
   })();
   writer.catch(() => undefined);
@@ -51,11 +60,13 @@ test('T6: an authority is replaced while a writer with a certificate of the old 
       'has a new authority',
       ROTATED_WITHIN_MS,
     );
-    await Promise.race([rotated, writer.then(() => rotated)]);
+    await Promise.race([rotated, writer.then(() => rotated), keeping.then(() => rotated)]);
   } finally {
     isOver = true;
   }
   await writer;
+  mounted.abort();
+  await keeping;
   assert.ok(written > 0);
   const now = authorityOf(await alice.whenReady());
   assert.deepEqual(now.generations.map(({ fingerprint }) => fingerprint).length, 1, 'the old root is gone');

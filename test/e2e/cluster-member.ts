@@ -4,10 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { sleep } from '@collective/base/clock';
+import { SystemClock } from '@collective/base/system-clock';
 import { connect, type Member } from '@collective/client';
+import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { hasCondition, type KubeObject } from '../apiserver/api-client.ts';
 import type { TestCluster } from './cluster.ts';
 
@@ -15,6 +18,7 @@ const READY_WITHIN_MS = 240_000;
 const USER = 'tester';
 const DOMAIN = 'lab.example';
 const CONNECT_WITHIN_MS = 60_000;
+const CREDENTIALS_EVERY_MS = 1_000;
 
 export interface MemberWish {
   readonly name: string;
@@ -96,11 +100,23 @@ export class ClusterMember implements AsyncDisposable {
       ({ data }) => (data as Record<string, string> | undefined)?.['trust.pem'] !== undefined,
       'holds the roots',
     );
-    const pem = (name: string): Buffer => Buffer.from((secret.data as Record<string, string>)[name] ?? '', 'base64');
-    await writeFile(join(this.#folder, 'tls.key'), pem('tls.key'), { mode: 0o600 });
-    await writeFile(join(this.#folder, 'tls.crt'), pem('tls.crt'));
-    await writeFile(join(this.#folder, 'trust.pem'), (trust.data as Record<string, string>)['trust.pem'] ?? '');
+    const pem = (name: string): string =>
+      Buffer.from((secret.data as Record<string, string>)[name] ?? '', 'base64').toString();
+    await writeTrustFiles(this.#folder, {
+      certificatePem: pem('tls.crt'),
+      keyPem: pem('tls.key'),
+      bundlePem: (trust.data as Record<string, string>)['trust.pem'] ?? '',
+    });
     return this.#folder;
+  }
+
+  /** As kubelet does for a pod that mounts Secret and ConfigMap: what changes there is soon in the folder. */
+  async keepCredentials(signal: AbortSignal): Promise<void> {
+    const clock = new SystemClock();
+    while (!signal.aborted) {
+      await this.credentials();
+      await sleep(clock, CREDENTIALS_EVERY_MS, signal).catch(() => undefined);
+    }
   }
 
   async endpoint(): Promise<string> {
