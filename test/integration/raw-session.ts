@@ -2,7 +2,7 @@
  * A client that does as it likes: speaks the session stream message by message and shows any certificate, so that tests
  * can ask for what the SDK never would. One operation at a time.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CollectiveError } from '@collective/base/errors';
@@ -131,7 +131,8 @@ function parsed(pems: TrustPems): TrustSet {
     return parseTrustSet(pems, 'a forged certificate');
   } catch {
     // Two URIs, none, a foreign root: our own side does not read it, the other side shall.
-    return { ...pems, notBeforeMs: 0, notAfterMs: Number.MAX_SAFE_INTEGER } as TrustSet;
+    const leaf = new X509Certificate(pems.certificatePem);
+    return { ...pems, leaf, notBeforeMs: 0, notAfterMs: Number.MAX_SAFE_INTEGER } as TrustSet;
   }
 }
 
