@@ -23,6 +23,11 @@ describe('where chunks lie and how they are reached', () => {
     member = await RunningMember.start({
       nodes: Object.entries(zones).map(([name, zone]) => ({ name, flags: ['--zone', zone] })),
     });
+    await member.untilStatus(
+      ({ nodes }) => nodes.filter(({ state }) => state === 'ready').length === 4,
+      'all nodes are ready, so that each is thought of',
+      10_000,
+    );
     const session = await member.connect();
     const files = Array.from({ length: 24 }, (_, seed) => ({ path: `/${seed}`, seed }));
     await Promise.all(files.map(({ path, seed }) => session.files.write(path, [seededFile(seed, MiB)])));
@@ -66,11 +71,8 @@ describe('where chunks lie and how they are reached', () => {
       for (let i = 0; i < 3; i++)
         assert.equal(await sha256Of(session.files.read('/kept.raw')), await sha256Of([content]));
       const { replicas, underReplicated, bad, lost } = await session.files.verify('/kept.raw');
-      assert.deepEqual(
-        [replicas, underReplicated, bad, lost],
-        [3, 3, [], 0],
-        'nobody is sent to the disk that is lost',
-      );
+      // Three chunks of two replicas; those of the lost disk are made good sooner or later.
+      assert.deepEqual([replicas + underReplicated, bad, lost], [6, [], 0], 'nobody is sent to the disk that is lost');
       await session.files.write('/new.raw', [content]);
       assert.deepEqual((await session.files.verify('/new.raw')).bad, [], 'the new disk takes chunks');
     },
