@@ -1,11 +1,14 @@
 /** The end of a Member: what it leaves with Retain, and that it is found again; what it takes with Delete (K3). */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { MemberStatus } from '@collective/client';
+import { seededBytes, sha256Of } from '../integration/random-file.ts';
 import { until } from '../until.ts';
 import type { KubeObject } from './api-client.ts';
 import { conditionOf, MemberWorld, NAMESPACE, pool } from './member-world.ts';
 
 const GONE_WITHIN_MS = 120_000;
+const FILE_BYTES = 9 * 1024 * 1024 + 17;
 const KINDS = [
   ['apps/v1', 'StatefulSet'],
   ['v1', 'Service'],
@@ -59,8 +62,12 @@ test('K3: with Retain volumes and authority stay, and a Member of that name find
   await world.applyMember('alice', { nodePools: [pool(1)] });
   const first = await world.ready('alice');
   const trustOf = ({ status }: KubeObject) => (status as { trustBundleHash: string }).trustBundleHash;
-  using before = await world.admin('alice');
-  const { epoch } = await before.admin.status();
+  let epoch: MemberStatus['epoch'];
+  {
+    await using session = await world.userSession('alice');
+    await session.files.write('/kept', seededBytes(1, FILE_BYTES));
+    ({ epoch } = await session.admin.status());
+  }
 
   await world.server.admin.remove(world.member('alice'));
   await gone('alice');
@@ -85,8 +92,9 @@ test('K3: with Retain volumes and authority stay, and a Member of that name find
   await world.applyMember('alice', { nodePools: [pool(1)] });
   const again = await world.ready('alice');
   assert.equal(trustOf(again), trustOf(first), 'the same authority');
-  using connection = await world.admin('alice');
-  const status = await connection.admin.status();
+  await using session = await world.userSession('alice');
+  assert.equal(await sha256Of(session.files.read('/kept')), await sha256Of(seededBytes(1, FILE_BYTES)));
+  const status = await session.admin.status();
   assert.equal(status.epoch.generation, epoch.generation, 'the same metadata');
   assert.ok(status.epoch.start > epoch.start);
 });

@@ -1,9 +1,12 @@
 /** A pool that grows and shrinks: a node leaves only when the coordinator says that it is empty, and its volume last (K2, K3). */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { seededBytes, sha256Of } from '../integration/random-file.ts';
 import type { KubeObject } from './api-client.ts';
 import { conditionOf, MemberWorld, pool } from './member-world.ts';
 
+const FILES = 8;
+const FILE_BYTES = 5 * 1024 * 1024 + 3;
 const STEP_WITHIN_MS = 120_000;
 
 const running = new AsyncDisposableStack();
@@ -13,6 +16,8 @@ before(async () => {
   await world.applyCollective();
   await world.applyMember('alice', { nodePools: [pool(2)] });
   await world.ready('alice');
+  await using session = await world.userSession('alice');
+  for (let seed = 0; seed < FILES; seed++) await session.files.write(`/file-${seed}`, seededBytes(seed, FILE_BYTES));
 });
 after(() => running.disposeAsync());
 
@@ -21,6 +26,14 @@ const claim = (node: string) => world.object('v1', 'PersistentVolumeClaim', `ali
 function nodesIn(member: KubeObject | undefined): string[] {
   const { nodes = [] } = (member?.status ?? {}) as { nodes?: readonly { name: string; state: string }[] };
   return nodes.map(({ name, state }) => `${name} ${state}`);
+}
+
+async function holdsAllFiles(): Promise<void> {
+  await using session = await world.userSession('alice');
+  for (let seed = 0; seed < FILES; seed++) {
+    const read = await sha256Of(session.files.read(`/file-${seed}`));
+    assert.equal(read, await sha256Of(seededBytes(seed, FILE_BYTES)), `file ${seed}`);
+  }
 }
 
 async function untilNodes(expected: readonly string[]): Promise<void> {
@@ -57,6 +70,7 @@ test('K3: a pool that shrinks drains its highest node, and takes its volume when
     (await connection.admin.status()).nodes.map(({ name }) => name),
     ['disk-0', 'disk-1'],
   );
+  await holdsAllFiles();
 });
 
 test('K2: a node that is named leaves, and another takes its place', async () => {
@@ -69,6 +83,7 @@ test('K2: a node that is named leaves, and another takes its place', async () =>
   assert.equal(await world.server.admin.find(claim('disk-0')), undefined);
   await world.applyMember('alice', { nodePools: [pool(2)] });
   await world.ready('alice');
+  await holdsAllFiles();
 });
 
 test('K3: a lost volume of a node is a lost disk: the node gets an empty one and serves again', async () => {
@@ -85,6 +100,7 @@ test('K3: a lost volume of a node is a lost disk: the node gets an empty one and
   const alice = await world.ready('alice');
   const { nodes } = alice.status as { nodes: readonly { name: string; volumeUid: string }[] };
   assert.equal(nodes.find(({ name }) => name === 'disk-1')?.volumeUid, after.metadata.uid);
+  await holdsAllFiles();
 });
 
 test('K2: another image comes to one pod at a time, the coordinator last', async () => {
@@ -111,6 +127,7 @@ test('K2: another image comes to one pod at a time, the coordinator last', async
   );
   assert.deepEqual(order, ['disk-1', 'disk-2', 'coordinator']);
   await world.ready('alice');
+  await holdsAllFiles();
 });
 
 test('K3: the lost volume of the coordinator stops the member until the loss is accepted', async () => {

@@ -2,10 +2,15 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { connect } from '@collective/client';
+import { seededBytes, sha256Of } from '../integration/random-file.ts';
+import { until } from '../until.ts';
 import { conditionOf, DOMAIN, MemberWorld, NAMESPACE } from './member-world.ts';
 import { OPERATOR_ACCOUNT } from './operator-account.ts';
 
 const NAMES = ['alice', 'bob', 'carol'] as const;
+const FILE_BYTES = 9 * 1024 * 1024 + 17;
+/** Nodes report every two seconds. */
+const TOLD_WITHIN_MS = 30_000;
 const COLLECTIVE_WITHIN_MS = 60_000;
 const REFUSED_WITHIN_MS = 10_000;
 
@@ -86,8 +91,19 @@ test('T3: the operator administers every member as /operator, and its nodes serv
   }
 });
 
+test('T3a: a user with the certificate from its Secret stores and retrieves in its member', async () => {
+  for (const [seed, name] of NAMES.entries()) {
+    await using session = await world.userSession(name);
+    await session.files.write('/large', seededBytes(seed, FILE_BYTES));
+    assert.equal(await sha256Of(session.files.read('/large')), await sha256Of(seededBytes(seed, FILE_BYTES)));
+    const nodesWithBytes = async (): Promise<number> =>
+      (await session.admin.status()).nodes.filter(({ usedBytes }) => usedBytes >= FILE_BYTES).length;
+    await until(async () => (await nodesWithBytes()) === 2, `both nodes of ${name} tell of a copy`, TOLD_WITHIN_MS);
+  }
+});
+
 test('T1: the identity of one member is refused by another', async () => {
-  const credentials = await world.identityFolder('alice-operator-tls', 'alice');
+  const credentials = await world.identityFolder('alice-user-ann', 'alice');
   const coordinator = world.kubelet.resolve(`bob-coordinator.${NAMESPACE}.svc:7420`);
   const signal = AbortSignal.timeout(REFUSED_WITHIN_MS);
   const asAlice = { coordinator, trustDomain: `alice.${DOMAIN}`, credentials };

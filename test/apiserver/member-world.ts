@@ -160,6 +160,19 @@ export class MemberWorld implements AsyncDisposable {
     });
   }
 
+  /** A session of a user of `spec.users`, once its certificate and its rights are there. */
+  async userSession(member: string, user = 'ann'): Promise<Session> {
+    await this.whenMember(
+      member,
+      ({ status }) => {
+        const { users = [] } = status as { users?: readonly { name: string; uid?: number }[] };
+        return users.some(({ name, uid }) => name === user && uid !== undefined);
+      },
+      `has the user ${user}`,
+    );
+    return await this.session(`${member}-user-${user}`, member);
+  }
+
   /** A session with `at`, with the identity in that Secret of `member`. */
   async session(secretName: string, member: string, at = member): Promise<Session> {
     return await connect({

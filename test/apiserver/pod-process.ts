@@ -70,6 +70,11 @@ export class PodProcess {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Of a container that is not started again: how it ended. */
+  get exitCode(): number | undefined {
+    return this.#child?.exitCode ?? undefined;
+  }
+
   get log(): string {
     return existsSync(this.#logFile) ? readFileSync(this.#logFile, 'utf8').slice(-LOG_SHOWN_CHARACTERS) : '';
   }

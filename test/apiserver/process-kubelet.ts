@@ -75,6 +75,11 @@ export class ProcessKubelet implements AsyncDisposable {
     return [...this.#pods].map(([name, pod]) => `--- ${name}\n${pod.log}`).join('\n');
   }
 
+  /** Where the data of a claim lies. */
+  volumeFolder(claimUid: string): string {
+    return join(this.#options.folder, 'volumes', claimUid);
+  }
+
   /** As when the process dies by itself: kubelet starts it again. */
   async kill(pod: string): Promise<void> {
     await this.#pods.get(pod)?.stop('SIGKILL');
@@ -160,6 +165,10 @@ export class ProcessKubelet implements AsyncDisposable {
     const files = await this.#identityOf(pod);
     if (files === undefined) return;
     process.writeIdentity(files);
+    if (runsOnce(pod) && process.exitCode !== undefined) {
+      await this.#tellEnd(pod, process, process.exitCode);
+      return;
+    }
     if (!process.isRunning) process.start();
     await this.#tell(pod, process, { isReady: await process.isReady(), isPulled: true });
   }
@@ -174,7 +183,7 @@ export class ProcessKubelet implements AsyncDisposable {
     const ports = this.#portsOf(name);
     const process = new PodProcess(pod, {
       folder: join(this.#options.folder, 'pods', uid),
-      volumeFolder: join(this.#options.folder, 'volumes', claim.metadata.uid ?? ''),
+      volumeFolder: this.volumeFolder(claim.metadata.uid ?? ''),
       machine: MACHINE,
       hostIp: HOST_IP,
       local: (text) => text.replace(/[a-z0-9.-]+\.svc:[0-9]+/g, (address) => this.resolve(address)),
@@ -241,6 +250,14 @@ export class ProcessKubelet implements AsyncDisposable {
     this.#told.set(process.uid, state);
   }
 
+  /** Of a job: nothing of it is started again. */
+  async #tellEnd(pod: KubeObject, process: PodProcess, exitCode: number): Promise<void> {
+    const { name, image } = process.container;
+    const ended = { name, image, imageID: '', ready: false, restartCount: 0, state: { terminated: { exitCode } } };
+    const status = { phase: exitCode === 0 ? 'Succeeded' : 'Failed', containerStatuses: [ended] };
+    await this.#options.admin.patch(pod, { status }, 'status');
+  }
+
   async #forget(name: string, pod: PodProcess): Promise<void> {
     await pod.stop();
     this.#pods.delete(name);
@@ -255,6 +272,10 @@ function portFor(ports: readonly number[], containerPort: number): number {
 
 function volumesOf(pod: KubeObject): readonly VolumeOfPod[] {
   return (pod.spec as { volumes?: readonly VolumeOfPod[] }).volumes ?? [];
+}
+
+function runsOnce({ spec }: KubeObject): boolean {
+  return (spec as { restartPolicy?: string }).restartPolicy === 'Never';
 }
 
 function isOver(status: unknown): boolean {
