@@ -66,7 +66,14 @@ export const TOOLS = [
 export type ToolName = (typeof TOOLS)[number]['name'];
 
 /** What the tests against a bare apiserver need; the rest is for a whole cluster. */
-export const API_SERVER_TOOLS: readonly ToolName[] = ['etcd', 'kube-apiserver', 'cert-manager', 'kubectl', 'helm'];
+export const API_SERVER_TOOLS: readonly ToolName[] = [
+  'etcd',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'cert-manager',
+  'kubectl',
+  'helm',
+];
 
 /** What a node of a cluster is made of that Debian does not have. */
 export const NODE_TOOLS = [
