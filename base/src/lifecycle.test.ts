@@ -8,15 +8,20 @@ import { SERVER_EXIT, serve } from './lifecycle.ts';
 import { silentLog } from './log.ts';
 import { SystemClock } from './system-clock.ts';
 
-/** A real process that serves, with `parts` as the body of its start function; it prints `started` and `disposed`. */
-function serverProcess(parts: string, stopWithinMs = 300): ChildProcessByStdio<null, Readable, Readable> {
+/**
+ * A real process that serves, with `parts` as the body of its start function; it prints `started` and `disposed`. Its boot
+ * time is `laterMs`, which stands still unless a part moves it.
+ */
+function serverProcess(parts: string, stopWithinMs = 20_000): ChildProcessByStdio<null, Readable, Readable> {
   const program = `
     import { serve } from ${JSON.stringify(new URL('./lifecycle.ts', import.meta.url).href)};
     import { createLog } from ${JSON.stringify(new URL('./log.ts', import.meta.url).href)};
     import { SystemClock } from ${JSON.stringify(new URL('./system-clock.ts', import.meta.url).href)};
+    let laterMs = 0;
+    class StillClock extends SystemClock { bootMs() { return laterMs; } }
     const keepAlive = setInterval(() => {}, 1000);
     process.exitCode = await serve({
-      log: createLog({ program: 'test' }), clock: new SystemClock(), stopWithinMs: ${stopWithinMs},
+      log: createLog({ program: 'test' }), clock: new StillClock(), stopWithinMs: ${stopWithinMs},
       start: async (stopping) => { ${parts} },
     });
     clearInterval(keepAlive);`;
@@ -61,14 +66,17 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 
 test('a stop that hangs is ended by force at its deadline, and the log says so', async () => {
-  const child = serverProcess(`console.log('started'); return { [Symbol.asyncDispose]: () => new Promise(() => {}) };`);
+  const child = serverProcess(
+    `console.log('started'); return { [Symbol.asyncDispose]: () => new Promise(() => {}) };`,
+    300,
+  );
   const { code, err } = await outcomeOf(child, () => child.kill('SIGTERM'));
   assert.equal(code, SERVER_EXIT.stopTimedOut);
   assert.match(err, /stop took too long/);
 });
 
 test('a start that takes too long to notice the request to stop is ended by force at the same deadline', async () => {
-  const child = serverProcess(`console.log('started'); return await new Promise(() => {});`);
+  const child = serverProcess(`console.log('started'); return await new Promise(() => {});`, 300);
   const { code, err } = await outcomeOf(child, () => child.kill('SIGTERM'));
   assert.equal(code, SERVER_EXIT.stopTimedOut);
   assert.match(err, /stop took too long/);
@@ -87,21 +95,29 @@ test('a part that has no room ends the process with the code of that', async () 
 
 test('a signal that comes twice at once is one wish, asked again later it ends a hanging stop', async () => {
   const child = serverProcess(
-    `console.log('started'); return { [Symbol.asyncDispose]: () => { console.log('hangs'); return new Promise(() => {}); } };`,
-    20_000,
+    `console.log('started');
+    process.on('SIGTERM', () => console.log('asked'));
+    process.on('SIGUSR2', () => { laterMs += 301; console.log('later'); });
+    return { [Symbol.asyncDispose]: () => new Promise(() => {}) };`,
   );
-  let hangsSinceMs = 0;
-  let again: NodeJS.Timeout | undefined;
+  let heard = '';
   child.stdout.on('data', (bytes: Buffer) => {
-    if (!bytes.toString().includes('hangs')) return;
-    hangsSinceMs = performance.now();
-    child.kill('SIGTERM');
-    again = setInterval(() => child.kill('SIGTERM'), 50);
+    heard += bytes.toString();
   });
-  const { code } = await outcomeOf(child, () => child.kill('SIGTERM'));
-  clearInterval(again);
-  assert.equal(code, 128 + 15);
-  assert.ok(performance.now() - hangsSinceMs > 250, 'the repeated signal was taken for a second wish');
+  const says = async (words: string): Promise<void> => {
+    while (!heard.endsWith(words)) await once(child.stdout, 'data');
+  };
+  const ended = once(child, 'exit') as Promise<[number | null]>;
+  await says('started\n');
+  child.kill('SIGTERM');
+  await says('asked\n');
+  child.kill('SIGTERM');
+  // Our listener is called after the one under test: had that ended the process, nothing would be said.
+  await says('asked\nasked\n');
+  child.kill('SIGUSR2');
+  await says('later\n');
+  child.kill('SIGTERM');
+  assert.equal((await ended)[0], 128 + 15);
 });
 
 test('a part that cannot go on ends the process with the code that asks for a new start', async () => {

@@ -27,6 +27,8 @@ import {
   TrustStatus as WireTrust,
 } from '@collective/protocol/gen/admin';
 import { NodeState } from '@collective/protocol/gen/common';
+import { RENEW_WITHIN_MS } from '@collective/protocol/tls/request-renewal';
+import { untilSigned } from '@collective/protocol/tls/until-signed';
 import type { ClientUnaryCall, ServiceError } from '@grpc/grpc-js';
 import type {
   Admin,
@@ -52,6 +54,8 @@ import type {
   RebalanceStatus,
   TokenRequest,
 } from './api.ts';
+import { MemberCertificateRequests } from './certificate-requests.ts';
+import type { CertificateRequests } from './certificate-requests-api.ts';
 import type { RemovedSubject, SubjectName, SubjectWish } from './subject-api.ts';
 import { MemberTrash } from './trash.ts';
 import type { Trash } from './trash-api.ts';
@@ -85,10 +89,14 @@ export interface AdminPorts {
 export class MemberAdmin implements Admin {
   readonly #ports: AdminPorts;
   readonly trash: Trash;
+  readonly certificateRequests: CertificateRequests;
 
   constructor(ports: AdminPorts) {
     this.#ports = ports;
     this.trash = new MemberTrash(ports.client, (what, options, begin) => this.#call(what, options, begin));
+    this.certificateRequests = new MemberCertificateRequests(ports.client, (what, options, begin) =>
+      this.#call(what, options, begin),
+    );
   }
 
   async status(options: CallOptions = {}): Promise<MemberStatus> {
@@ -191,10 +199,13 @@ export class MemberAdmin implements Admin {
     return holdingOf(await this.#call(what, walk, (done) => this.#client.setNodeDuty({ name, duty }, done)));
   }
 
-  async nodeHolding(name: string, options: CallOptions = {}): Promise<NodeHolding> {
+  async nodeHolding(
+    name: string,
+    { rough = false, ...options }: CallOptions & { rough?: boolean } = {},
+  ): Promise<NodeHolding> {
     const what = `Ask what lies on node ${name}`;
     const walk = { ...options, withinMs: WALK_WITHIN_MS };
-    return holdingOf(await this.#call(what, walk, (done) => this.#client.getNodeHolding({ name }, done)));
+    return holdingOf(await this.#call(what, walk, (done) => this.#client.getNodeHolding({ name, rough }, done)));
   }
 
   async removeNode(
@@ -311,7 +322,7 @@ export class MemberAdmin implements Admin {
   }
 
   async collectGarbage(
-    { graceSeconds, wait = false }: { readonly graceSeconds?: number; readonly wait?: boolean } = {},
+    { graceSeconds, wait = false, onProgress }: Parameters<Admin['collectGarbage']>[0] = {},
     options: CallOptions = {},
   ): Promise<GarbageStatus> {
     const what = 'Collect garbage';
@@ -323,6 +334,7 @@ export class MemberAdmin implements Admin {
       if (status.epoch?.generation !== epoch?.generation || status.epoch?.start !== epoch?.start)
         throw new CollectiveError('unavailable', `${what}: the coordinator was started anew meanwhile; ask again`);
       if (!wait || status.finished >= number) return garbageOf(status);
+      onProgress?.(garbageOf(status));
       await sleep(this.#clock, COLLECTION_LOOK_MS, options.signal);
     }
   }
@@ -361,11 +373,24 @@ export class MemberAdmin implements Admin {
     }
   }
 
+  async settleLosses(
+    { blocks }: { readonly blocks: number },
+    options: CallOptions = {},
+  ): Promise<{ readonly settled: number; readonly left: number }> {
+    return await this.#call('Settle what was lost', options, (done) => this.#client.settleLosses({ blocks }, done));
+  }
+
+  async reportBackup({ position }: { readonly position: number }, options: CallOptions = {}): Promise<void> {
+    await this.#call('Report a backup', options, (done) => this.#client.reportBackup({ position }, done));
+  }
+
   /** At 2/3 of its life a peer renews over its own certificate (T3). */
   async renewCertificate(csr: Uint8Array, options: CallOptions = {}): Promise<IssuedCertificate> {
-    return await this.#call('Renew the certificate', options, (done) =>
-      this.#client.renewCertificate({ csr: Buffer.from(csr) }, done),
-    );
+    const ask = (): Promise<IssuedCertificate> =>
+      this.#call('Renew the certificate', options, (done) =>
+        this.#client.renewCertificate({ csr: Buffer.from(csr) }, done),
+      );
+    return await untilSigned(ask, { clock: this.#clock, withinMs: RENEW_WITHIN_MS, signal: options.signal });
   }
 
   get #client(): AdminClient {

@@ -9,6 +9,7 @@
  */
 import type { Timestamp } from '@collective/base/clock';
 import type { CollectiveError } from '@collective/base/errors';
+import type { CertificateRequests } from './certificate-requests-api.ts';
 import type { RemovedSubject, SubjectName, SubjectWish } from './subject-api.ts';
 import type { Trash } from './trash-api.ts';
 import type { TrustStatus } from './trust-api.ts';
@@ -387,6 +388,8 @@ export interface NodeStatus {
   readonly waiting: readonly WaitingChunks[];
   /** Unset: the node has not reported since the coordinator's start. */
   readonly scrub?: NodeScrub;
+  /** Its clock less the coordinator's, as its last report came; the way is part of it. */
+  readonly clockOffMs: number;
 }
 
 /** How far a node is with reading all that it holds. Times are by the node's clock. */
@@ -442,6 +445,13 @@ export interface MemberStatus {
   readonly stablePosition: number;
   readonly sessions: number;
   readonly nodes: readonly NodeStatus[];
+  /** Nodes that tried to register in the last minutes and were not taken, and why; known ones and others. */
+  readonly refusedNodes: readonly {
+    readonly name: string;
+    readonly code: string;
+    readonly message: string;
+    readonly at?: Timestamp;
+  }[];
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly files: number;
@@ -455,8 +465,9 @@ export interface MemberStatus {
     /** Nodes or rules have changed since all chunks were looked at: more may be short than is said here. */
     readonly counting: boolean;
     readonly unstable: number;
-    /** Lost before they were stable: their blocks got back their earlier content. */
+    /** Blocks that lost what was written last and got back what was before, until somebody has settled it; when the latest did. */
     readonly lost: number;
+    readonly lostLast?: Timestamp;
     /** Chunks that have enough replicas, but not all where they should be, or too many. */
     readonly toMove: number;
     /** Chunks of which no sound copy is left. */
@@ -584,6 +595,7 @@ export interface Job {
 /** Unary calls; what they need is in the error: `permission_denied` when the subject is no admin. */
 export interface Admin {
   readonly trash: Trash;
+  readonly certificateRequests: CertificateRequests;
   status(options?: CallOptions): Promise<MemberStatus>;
   nodes(options?: CallOptions): Promise<readonly NodeStatus[]>;
   whoAmI(options?: CallOptions): Promise<Identity>;
@@ -615,8 +627,11 @@ export interface Admin {
   realms(options?: CallOptions): Promise<readonly Realm[]>;
   /** Resolves when it is stable, with what lies there now. Throws `not_found`. */
   setNodeDuty(name: string, duty: NodeDuty, options?: CallOptions): Promise<NodeHolding>;
-  /** What lies on a node, counted over all chunks when it is asked: 0 chunks means that it may go. */
-  nodeHolding(name: string, options?: CallOptions): Promise<NodeHolding>;
+  /**
+   * What lies on a node, counted over all chunks when it is asked: 0 chunks means that it may go. `rough`: for who asks again and
+   * again while a node drains; more than 0 may be an estimate that costs nothing, 0 is counted all the same.
+   */
+  nodeHolding(name: string, options?: CallOptions & { readonly rough?: boolean }): Promise<NodeHolding>;
   /**
    * Throws `busy` while chunks lie there. With `force` these copies are given up; but chunks of which no other copy is known only
    * with `loseLastCopies` as well.
@@ -655,19 +670,31 @@ export interface Admin {
   dueGarbage(query?: { readonly graceSeconds?: number }, options?: CallOptions): AsyncIterable<GarbageChunk>;
   /**
    * Collects what is older than the grace time (default: the member's own), and has nodes give the room back at once. Resolves
-   * when it has begun, or with `wait` when it is done. Throws `not_permitted` after a restore that nobody has confirmed.
+   * when it has begun, or with `wait` when it is done; `compactions` tells who could not finish. Throws `not_permitted` after a restore
+   * that nobody has confirmed.
    */
   collectGarbage(
-    request?: { readonly graceSeconds?: number; readonly wait?: boolean },
+    request?: {
+      readonly graceSeconds?: number;
+      readonly wait?: boolean;
+      readonly onProgress?: (status: GarbageStatus) => void;
+    },
     options?: CallOptions,
   ): Promise<GarbageStatus>;
   /** Chunks on nodes that nothing names. */
   orphans(options?: CallOptions): AsyncIterable<OrphanChunk>;
   /**
    * All metadata of the member as of one moment, in pieces of a file (docs/formats/backup.md); for administrators. Whoever
-   * reads them must not stop: after a minute the coordinator gives up.
+   * reads them must not stop: after a minute the coordinator gives up. Report it when it is kept.
    */
   backup(options?: CallOptions): AsyncIterable<Uint8Array>;
+  /** Somebody has seen to so many blocks of those that `status` says are lost: they count no longer. */
+  settleLosses(
+    losses: { readonly blocks: number },
+    options?: CallOptions,
+  ): Promise<{ readonly settled: number; readonly left: number }>;
+  /** Tells that a backup is whole and kept: from now on it counts as made (event `backup-made`). `position`: of its head. */
+  reportBackup(backup: { readonly position: number }, options?: CallOptions): Promise<void>;
   /** A new certificate for the caller's own subject, by a request in DER (T3); see `renewCertificate` of this package. */
   renewCertificate(csr: Uint8Array, options?: CallOptions): Promise<IssuedCertificate>;
 }
@@ -763,6 +790,18 @@ export interface GarbageStatus {
   /** Blocks of many small writes that became one piece again, since the start. */
   readonly foldedBlocks: number;
   readonly blocksToFold: number;
+  /** Of the last collection that somebody asked for: how far nodes are with giving the room back. */
+  readonly compactions: readonly NodeCompaction[];
+}
+
+export interface NodeCompaction {
+  readonly node: string;
+  /** 'working', 'done', 'unfinished'. */
+  readonly state: string;
+  /** In its segments, of chunks that it has forgotten. */
+  readonly deadBytes: number;
+  /** Of one that is unfinished: why, and what to do. */
+  readonly reason: string;
 }
 
 /** What the last comparison of a node with the metadata found. */
@@ -829,7 +868,7 @@ export interface ConnectOptions {
   readonly connectWithinMs?: number;
   /** Why a try to attach failed, while it goes on trying: for those who would rather tell than wait in silence. */
   readonly onConnectFailed?: (error: CollectiveError) => void;
-  /** How long a call waits for a lost coordinator before it fails with `unavailable`; default 30 s. */
+  /** How long a call waits for a lost coordinator before it fails with `unavailable`; default 30 s. Its answer may take 90 s more. */
   readonly reconnectWithinMs?: number;
   /** Bytes of chunks in flight for uploads; default 32 MiB. */
   readonly uploadBytesMax?: number;

@@ -49,6 +49,7 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
   const bulk = new TlsBulkConnector({ trust, clock });
   let renewal: RenewalLoop | undefined;
   let signingRoot = '';
+  let taken = Promise.resolve();
   const told = async (bundle: TrustBundle): Promise<void> => {
     // One that cannot be used yet (the own leaf is of a root that it lacks) comes again with the next renewal.
     await takeBundle(trust, bundle).catch(() => false);
@@ -72,16 +73,16 @@ async function connectWith(options: ConnectOptions, { signal }: CallOptions): Pr
         connectWithinMs: options.connectWithinMs,
         reconnectWithinMs: options.reconnectWithinMs,
         onEvent: (event) => {
-          if (event.kind === 'trust') void told(event.told);
+          if (event.kind === 'trust') taken = told(event.told);
           if (event.kind === 'attach-failed') options.onConnectFailed?.(event.error);
         },
         uploadBytesMax: options.uploadBytesMax,
         downloadBytesMax: options.downloadBytesMax,
         onClosed: async () => {
-          // Who only ever connects for a moment would otherwise never get to the end of a renewal (T3).
+          // Who only ever connects for a moment would otherwise never get to the end of a renewal (T3), or miss a root (T6).
           const ended = new AbortController();
           const tooLate = sleep(clock, RENEWAL_ENDS_WITHIN_MS, ended.signal).catch(() => undefined);
-          await Promise.race([renewal?.stop(), tooLate]);
+          await Promise.race([taken.then(() => renewal?.stop()), tooLate]);
           ended.abort();
           parts.close();
         },

@@ -1,6 +1,7 @@
 /** The door of the SDK: what a program outside this repository may import. */
 export type * from './admin-target.ts';
 export type * from './api.ts';
+export type * from './certificate-requests-api.ts';
 export { connect, connectAdmin } from './connect.ts';
 export type { ContextVia } from './context/context-config.ts';
 export { type ContextLocation, contextLocation } from './context/context-location.ts';

@@ -98,6 +98,7 @@ export class ConnectedMember implements Member {
             realm,
             bytes: spaceBytes + inFlight.usedBytes + kept.usedBytes,
           })),
+        onSpaceRecall: (realm) => stocks.get(realm)?.giveSpaceBack() ?? 0,
         onRecall: async (recall) => open.answerRecall(recall),
       },
       signal,

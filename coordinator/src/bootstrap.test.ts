@@ -10,8 +10,8 @@ import { spiffeId } from '@collective/protocol/tls/spiffe-id';
 import { readTrustPems, writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { parseTrustSet, type TrustSet } from '@collective/protocol/tls/trust-set';
 import { BOOTSTRAP_USER, initialiseMember, letFirstUserIn, openIdentity } from './bootstrap.ts';
-import { ALICE, MovableClock, openScratchMember } from './membership/scratch-member.ts';
-import { allSubjects } from './membership/subjects.ts';
+import { ALICE, MovableClock, openScratchMember, type ScratchMember } from './membership/scratch-member.ts';
+import { allSubjects, putFirstUser } from './membership/subjects.ts';
 
 const random = new SystemRandom();
 const day = 86_400;
@@ -64,11 +64,8 @@ test('T3a: who started the member is its first administrator', async () => {
 });
 
 test('T3: a coordinator started alone writes one token for its first administrator', async () => {
-  await using scratch = await scratchFolder();
-  const { openAt, dataFolder } = world(scratch.path);
-  const { ca } = await openAt({ autoTls: true });
-  assert.ok(ca);
-  await using member = await openScratchMember(ca);
+  await using alone = await startedAlone();
+  const { dataFolder, member } = alone;
   const file = join(dataFolder, 'bootstrap-token');
   await letFirstUserIn({ dataFolder, ...member });
   const token = (await readFile(file, 'utf8')).trim();
@@ -83,17 +80,40 @@ test('T3: a coordinator started alone writes one token for its first administrat
   await assert.rejects(readFile(file), { code: 'ENOENT' });
 });
 
+test('T3: a bootstrap token that nobody needed is void once somebody administers the member', async () => {
+  await using alone = await startedAlone();
+  const { dataFolder, member } = alone;
+  await letFirstUserIn({ dataFolder, ...member });
+  const token = (await readFile(join(dataFolder, 'bootstrap-token'), 'utf8')).trim();
+  await member.engine.run((tx) => putFirstUser(tx, spiffeId(ALICE, 'user', 'ann')));
+  await letFirstUserIn({ dataFolder, ...member });
+  await assert.rejects(readFile(join(dataFolder, 'bootstrap-token')), { code: 'ENOENT' });
+  assert.equal(await member.enrolment.isUsable(token), false);
+});
+
 test('T3: a bootstrap token that expired unused is replaced at the next start', async () => {
-  await using scratch = await scratchFolder();
-  const { openAt, dataFolder } = world(scratch.path);
-  const { ca } = await openAt({ autoTls: true });
-  assert.ok(ca);
-  await using member = await openScratchMember(ca);
+  await using alone = await startedAlone();
+  const { dataFolder, member } = alone;
   await letFirstUserIn({ dataFolder, ...member });
   const first = await readFile(join(dataFolder, 'bootstrap-token'), 'utf8');
   member.clock.moveWall(31 * day);
   await letFirstUserIn({ dataFolder, ...member });
   assert.notEqual(await readFile(join(dataFolder, 'bootstrap-token'), 'utf8'), first);
+});
+
+test('T5: where another authority signs, no token for an administrator is written, and one of before is void', async () => {
+  await using alone = await startedAlone();
+  const { dataFolder, member } = alone;
+  const file = join(dataFolder, 'bootstrap-token');
+  const elsewhere = { dataFolder, ...member, signsHere: false };
+  await letFirstUserIn(elsewhere);
+  await assert.rejects(readFile(file), { code: 'ENOENT' });
+  await letFirstUserIn({ dataFolder, ...member });
+  const token = (await readFile(file, 'utf8')).trim();
+  assert.equal(await member.enrolment.isUsable(token), true);
+  await letFirstUserIn(elsewhere);
+  await assert.rejects(readFile(file), { code: 'ENOENT' });
+  assert.equal(await member.enrolment.isUsable(token), false);
 });
 
 test('without certificates and without auto-tls the coordinator says what is missing', async () => {
@@ -157,6 +177,17 @@ function world(root: string) {
     openAt: (more: { autoTls?: boolean; trustFolder?: string } = {}) =>
       openIdentity({ ...member, autoTls: false, ...more }),
   };
+}
+
+/** A member whose coordinator makes its own authority, with no person yet. */
+async function startedAlone(): Promise<{ dataFolder: string; member: ScratchMember } & AsyncDisposable> {
+  await using parts = new AsyncDisposableStack();
+  const { openAt, dataFolder } = world(parts.use(await scratchFolder()).path);
+  const { ca } = await openAt({ autoTls: true });
+  assert.ok(ca);
+  const member = parts.use(await openScratchMember(ca));
+  const owned = parts.move();
+  return { dataFolder, member, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 async function readSet(folder: string): Promise<TrustSet> {

@@ -5,10 +5,10 @@
  *
  * In the data folder: `ca/`, `tls/`, `first-user.json`, `bootstrap-token`. An edge: files are read and written here.
  */
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, wallMs } from '@collective/base/clock';
-import { fileError } from '@collective/base/disk/file-error';
+import { readIfThere } from '@collective/base/disk/read-if-there';
 import { CollectiveError } from '@collective/base/errors';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
 import { type Log, silentLog } from '@collective/base/log';
@@ -17,7 +17,7 @@ import { checkCsr } from '@collective/protocol/tls/check-csr';
 import { isRenewalDue } from '@collective/protocol/tls/keep-renewed';
 import { makeCsr } from '@collective/protocol/tls/make-csr';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '@collective/protocol/tls/spiffe-id';
-import { syncFolder, writeSynced } from '@collective/protocol/tls/synced-files';
+import { replaceSynced } from '@collective/protocol/tls/synced-files';
 import { readTrustPems, TrustFiles, writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { parseTrustSet, type TrustSet } from '@collective/protocol/tls/trust-set';
 import type { Engine } from './engine/transaction.ts';
@@ -72,7 +72,7 @@ export async function initialiseMember({
   const id = spiffeId(trustDomain, 'user', user.name);
   await ensureIssued(ca, id, user.trustFolder, clock);
   if ((await readFirstUser(dataFolder)) === undefined)
-    await replaceFile(dataFolder, 'first-user.json', `${JSON.stringify({ uri: id.uri })}\n`);
+    await replaceSynced(join(dataFolder, 'first-user.json'), `${JSON.stringify({ uri: id.uri })}\n`);
 }
 
 export interface CoordinatorIdentity {
@@ -128,17 +128,20 @@ export async function issueLocally(signer: Signer, id: SpiffeId): Promise<TrustS
 
 /**
  * At every start, when the engine runs: the first user becomes a subject; a member that nobody may administer gets a token
- * in `bootstrap-token`, for the user `admin`.
+ * in `bootstrap-token`, for the user `admin`. Where another authority signs (T5) the first person comes from elsewhere, in
+ * Kubernetes from the Member's users, and a token for an administrator must not lie about.
  */
 export async function letFirstUserIn({
   dataFolder,
   engine,
   enrolment,
+  signsHere = true,
   log = silentLog,
 }: {
   dataFolder: string;
   engine: Engine;
   enrolment: Enrolment;
+  signsHere?: boolean;
   log?: Log;
 }): Promise<void> {
   const firstUser = await readFirstUser(dataFolder);
@@ -149,11 +152,21 @@ export async function letFirstUserIn({
     });
   const known = await engine.run((tx) => allSubjects(tx).some(({ admin }) => admin));
   const file = join(dataFolder, 'bootstrap-token');
-  if (known) {
+  const written = await readIfThere(file);
+  if (known && signsHere) {
+    // Who came in by another way leaves one that would be good for a month.
+    if (written !== undefined && (await enrolment.isUsable(written.trim())))
+      await enrolment.revokeToken(written.trim());
     await rm(file, { force: true });
     return;
   }
-  const written = await readIfThere(file);
+  if (!signsHere) {
+    if (written === undefined) return;
+    await enrolment.revokeToken(written.trim());
+    await rm(file, { force: true });
+    log.info({ file }, 'bootstrap token revoked');
+    return;
+  }
   if (written !== undefined && (await enrolment.isUsable(written.trim()))) return;
   const { token } = await enrolment.createToken({
     role: 'user',
@@ -164,7 +177,7 @@ export async function letFirstUserIn({
     realms: [],
     uid: undefined,
   });
-  await replaceFile(dataFolder, 'bootstrap-token', `${token}\n`);
+  await replaceSynced(file, `${token}\n`);
   log.info({ file, user: BOOTSTRAP_USER }, 'bootstrap token written');
 }
 
@@ -241,21 +254,4 @@ async function readFirstUser(dataFolder: string): Promise<SpiffeId | undefined> 
 
 async function isThere(path: string): Promise<boolean> {
   return (await readIfThere(path)) !== undefined;
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw fileError(`Read ${path}`, thrown);
-  }
-}
-
-async function replaceFile(folder: string, name: string, text: string): Promise<void> {
-  const aside = join(folder, `${name}.new`);
-  await rm(aside, { force: true });
-  await writeSynced(aside, text, 0o600);
-  await rename(aside, join(folder, name));
-  await syncFolder(folder);
 }

@@ -11,7 +11,7 @@ import type { StoreRoom } from './engine/committer.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './log/log.ts';
 import type { PeerReport } from './membership/trust-report.ts';
-import { type Caller, type Growth, MAY_GROW, OPEN, OperationContext } from './ops/context.ts';
+import { type Caller, type Growth, MAY_GROW, OPEN, OperationContext, RoomFirst } from './ops/context.ts';
 import { makeRealm } from './ops/make-realm.ts';
 import { beginToDissolve } from './ops/realm-moves.ts';
 import { changeRealm, realmAt } from './ops/realm-settings.ts';
@@ -29,6 +29,7 @@ import { SessionOperations } from './session/session-operations.ts';
 import { SessionRegistry } from './session/session-registry.ts';
 import { type SessionLink, type StreamParts, type StreamPeer, serveSession } from './session/session-stream.ts';
 import { SpaceGrants } from './session/space-grants.ts';
+import { SpaceRecalls } from './session/space-recalls.ts';
 import { StableContent } from './session/stable-content.ts';
 import type { Store } from './store/store.ts';
 
@@ -124,6 +125,7 @@ export class CoordinatorCore {
       cancel: (session, number, step) => runner?.cancel(session, number, step),
     });
     const { gate } = registry;
+    const spaceRecalls = new SpaceRecalls({ clock, space, sessions: () => registry.live });
     const keeping = new PromiseKeeping({
       promises,
       recalls,
@@ -141,6 +143,7 @@ export class CoordinatorCore {
       stable,
       locks,
       space,
+      spaceRecalls,
       gate,
       sessionOperations: operations,
       growth: options.room ?? MAY_GROW,
@@ -156,6 +159,7 @@ export class CoordinatorCore {
       promises,
       recalls,
       space,
+      spaceRecalls,
       operations,
       data,
       keeping,
@@ -264,11 +268,29 @@ export class CoordinatorCore {
     operation: (context: OperationContext) => T,
     options: { readonly durability?: 'written' | 'stable' } = {},
   ): Promise<T> {
-    const { registry, keeping, promises } = this.#parts;
+    const { registry, spaceRecalls } = this.#parts;
     await registry.gate.passed(this.#stop.signal);
+    const negotiation = new Negotiation();
+    try {
+      return await this.#changeNow(caller, operation, negotiation, options);
+    } catch (thrown) {
+      if (!(thrown instanceof RoomFirst)) throw thrown;
+      await spaceRecalls.recall(thrown.realms, caller.session);
+      negotiation.roomWasAsked = true;
+      return await this.#changeNow(caller, operation, negotiation, options);
+    }
+  }
+
+  async #changeNow<T>(
+    caller: Caller,
+    operation: (context: OperationContext) => T,
+    negotiation: Negotiation,
+    options: { readonly durability?: 'written' | 'stable' },
+  ): Promise<T> {
+    const { keeping, promises } = this.#parts;
     let recalled: Promise<unknown> = Promise.resolve();
     const value = await this.engine.run((tx) => {
-      const context = new OperationContext(tx, caller, keeping.elsewhere(new Negotiation()));
+      const context = new OperationContext(tx, caller, keeping.elsewhere(negotiation));
       const done = operation(context);
       // In the turn of the commit, and last: a run that stops for want of a key must leave nothing.
       recalled = keeping.recallChanged(context.changes);

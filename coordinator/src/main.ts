@@ -20,9 +20,11 @@ import { createBackup } from './backup/create-backup.ts';
 import { letFirstUserIn, openIdentity } from './bootstrap.ts';
 import { openMemberState } from './member-state.ts';
 import { Enrolment } from './membership/enrolment.ts';
-import type { Signer } from './membership/signer/signer.ts';
+import { inviteNodes } from './membership/node-invitations.ts';
+import { KeptRequests } from './membership/signer/kept-requests.ts';
 import { SubjectAdmin } from './membership/subject-admin.ts';
 import type { CoordinatorOptions } from './options.ts';
+import { Readmission } from './readmission.ts';
 import { AdminService } from './server/admin-service.ts';
 import { GarbageAdmin } from './server/garbage-admin.ts';
 import { GrpcServer } from './server/grpc-server.ts';
@@ -92,8 +94,27 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
     const renewal = keepRenewed({ trust, clock, log, request });
     parts.defer(() => void renewal.stop());
   }
-  const enrolment = new Enrolment({ engine, signer: ca ?? withoutAuthority(trust), random, trustDomain });
-  await letFirstUserIn({ dataFolder, engine, enrolment, log });
+  const requests = new KeptRequests({ engine, clock, trust, epoch: engine.epoch });
+  const enrolment = new Enrolment({ engine, signer: ca ?? requests, random, trustDomain });
+  const signsHere = ca !== undefined;
+  await letFirstUserIn({ dataFolder, engine, enrolment, signsHere, log });
+  parts.use(await Readmission.start({ dataFolder, clock, enrolment, signsHere, events: state.events, log }));
+  if (options.inviteNodes !== undefined) {
+    if (ca === undefined)
+      throw new CollectiveError(
+        'config_invalid',
+        `Invite nodes to ${trustDomain}: this coordinator holds no authority that could sign for them (start it with --auto-tls)`,
+      );
+    await inviteNodes({
+      names: options.inviteNodes.names.map((name) => parseNodeName(name)),
+      folder: resolve(options.inviteNodes.folder),
+      trustDomain,
+      bundlePem: trust.current.bundlePem,
+      isKnown: (name) => state.nodes.get(name) !== undefined,
+      enrolment,
+      log,
+    });
+  }
 
   const started = clock.now();
   const listening: { server?: GrpcServer } = {};
@@ -106,12 +127,16 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
   const admin = new AdminService({
     engine,
     enrolment,
+    requests,
     subjects: new SubjectAdmin({
       engine,
       trustDomain,
       events: state.events,
       rightsChanged: (uri) => state.core.rightsChanged(uri),
-      endSessionsOf: (uri) => state.core.endSessionsOf(uri),
+      endSessionsOf: (uri) => {
+        requests.rowsChanged();
+        return state.core.endSessionsOf(uri);
+      },
     }),
     status: () =>
       gatherStatus({
@@ -169,7 +194,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       : parts.use(
           await HealthServer.listen({
             ...options.health,
-            registry: coordinatorMetrics(state, () => disk.space()),
+            registry: coordinatorMetrics(clock, state, () => disk.space()),
             live: () => failure?.message,
             ready: () => failure?.message ?? (stopping ? 'stopping' : undefined),
           }),
@@ -186,19 +211,5 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Run
       await running.disposeAsync();
       log.info({ member }, 'coordinator stopped');
     },
-  };
-}
-
-/** T5: where another authority signs, this coordinator can not. */
-function withoutAuthority(trust: Trust): Signer {
-  return {
-    sign: ({ id }) =>
-      Promise.reject(
-        new CollectiveError(
-          'csr_refused',
-          `Sign a certificate for ${id.uri}: this coordinator holds no authority (start it with --auto-tls)`,
-        ),
-      ),
-    bundlePem: () => trust.current.bundlePem,
   };
 }

@@ -15,10 +15,25 @@ export interface MemberFolder {
   readonly collective: string;
   /** Set by a restore. */
   readonly generation?: number;
+  /** Set by a restore: of which backup. */
+  readonly restoredFrom?: RestoredFrom;
 }
 
-export function memberFileContent({ member, collective, generation }: MemberFolder): Buffer {
-  return Buffer.from(`${JSON.stringify({ version: FORMAT, member, collective, generation })}\n`);
+/** No two backups of a member have all of these in common. */
+export interface RestoredFrom {
+  readonly created: string;
+  readonly position: number;
+  readonly epoch: { readonly generation: number; readonly start: number };
+}
+
+export function memberFileContent({ member, collective, generation, restoredFrom }: MemberFolder): Buffer {
+  return Buffer.from(`${JSON.stringify({ version: FORMAT, member, collective, generation, restoredFrom })}\n`);
+}
+
+/** Undefined where there is none; throws when it is not JSON. */
+export async function readMemberFile(disk: Disk): Promise<MemberFolder | undefined> {
+  const content = await readWhole(disk, NAME);
+  return content === undefined ? undefined : (JSON.parse(content.toString('utf8')) as MemberFolder);
 }
 
 export interface FolderClaim extends Pick<MemberFolder, 'member' | 'collective'> {

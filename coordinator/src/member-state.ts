@@ -214,6 +214,7 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       onFailure: (job, error) => logger.warn({ job, err: error }, 'background work failed'),
     });
     parts.background = background;
+    maintenance.whenChanged(() => background.settingsChanged());
     const keyTimer = everyHour(clock, () =>
       keys.rotateWhenDue().catch((error) => logger.error({ err: error }, 'access keys not rotated')),
     );
@@ -227,12 +228,15 @@ export async function openMemberState(options: MemberStateOptions): Promise<Memb
       events,
       maintenance,
       duties: new NodeDuties({
+        clock,
         engine: core.engine,
         nodes,
         events,
         orders,
         isConnected: (node) => links.isConnected(node),
         onDuty: () => background.nodesChanged(),
+        loadOf: (node) => background.loadOf(node),
+        picture: () => nodes.picture(maintenance.current.repairAfterSeconds),
       }),
       orders,
       background,

@@ -26,6 +26,8 @@ export interface CoordinatorOptions {
   readonly expectData?: boolean;
   /** Permission bits of the root directory that the first start makes; default 0755. */
   readonly rootMode?: number;
+  /** Nodes that are let in by themselves: each that is not known yet finds an invitation in the folder. */
+  readonly inviteNodes?: { readonly names: readonly string[]; readonly folder: string };
   /** Program version, for status. */
   readonly version?: string;
   readonly log?: Log;

@@ -7,6 +7,7 @@ import { FileDisk } from '@collective/base/disk/file-disk';
 import { inFolder } from '@collective/base/disk/file-error';
 import type { CollectiveError } from '@collective/base/errors';
 import { HealthServer } from '@collective/base/health-server';
+import { formatHostPort } from '@collective/base/host-port';
 import type { NodeName } from '@collective/base/ids';
 import type { Running } from '@collective/base/lifecycle';
 import { silentLog } from '@collective/base/log';
@@ -47,9 +48,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
 
   const trust = parts.use(await TrustFiles.load(options.trustFolder, { clock, log })).watch();
   const name = nodeNameOf(trust.current.id);
-  const { host: coordinatorHost, port: coordinatorPort } = options.coordinator;
   const certificate = parts.use(
-    new OwnCertificate({ trust, clock, log, coordinator: `${coordinatorHost}:${coordinatorPort}` }),
+    new OwnCertificate({ trust, clock, log, coordinator: formatHostPort(options.coordinator) }),
   );
   const listening = { port: 0 };
   const node = parts.use(
@@ -138,7 +138,7 @@ function coordinatorDialer(
   trust: TrustFiles,
   clock: Clock,
 ): (signal: AbortSignal) => Promise<NodeLink> {
-  const { host, port } = options.coordinator;
+  const address = formatHostPort(options.coordinator);
   const expected: ExpectedServer = { trustDomain: trust.current.id.trustDomain, role: 'coordinator' };
   return async (signal) => {
     signal.throwIfAborted();
@@ -153,8 +153,8 @@ function coordinatorDialer(
       },
     });
     const credentials = channelCredentials(trust, expected, clock, (peer) => guard.secured(peer));
-    const client = new MembershipClient(`${host}:${port}`, credentials, dialOptions(expected));
-    const link = clientLink(client.link(), `Link to the coordinator at ${host}:${port}`, clock);
+    const client = new MembershipClient(address, credentials, dialOptions(expected));
+    const link = clientLink(client.link(), `Link to the coordinator at ${address}`, clock);
     const close = (): void => {
       guard[Symbol.dispose]();
       link.close();

@@ -111,7 +111,9 @@ describe('storage node', () => {
     const first = await world.reported(({ scrub }) => scrub?.lastEnded !== undefined);
     assert.equal(first.scrub?.passBegan, undefined);
     await world.clock.advance(1.5 * 3_600_000);
-    assert.match(await world.node.metrics.registry.metrics(), /^collective_node_scrub_verified_bytes_total 2\d{6,}$/m);
+    const metrics = await world.node.metrics.registry.metrics();
+    assert.match(metrics, /^collective_node_scrub_verified_bytes_total 2\d{6,}$/m);
+    assert.match(metrics, /^collective_node_scrub_first_read_bytes_total 2\d{6}$/m);
   });
 
   test('D4: dead bytes are reported, and an order to compact gives them back', async () => {
@@ -126,9 +128,20 @@ describe('storage node', () => {
     const before = await world.reported(({ deadBytes }) => deadBytes > 100_000);
     await world.clock.advance(60_000);
     assert.equal(world.report?.usedBytes, before.usedBytes);
-    assert.deepEqual(await world.order({ $case: 'compact', value: {} }), { $case: 'done', value: {} });
+    const answer = await world.order({ $case: 'compact', value: { run: '1', withinMs: 2_000 } });
+    assert.ok(answer?.$case === 'compacted' && answer.value.done, JSON.stringify(answer));
     const after = await world.reported(({ deadBytes }) => deadBytes < 1_000);
     assert.ok(before.usedBytes - after.usedBytes > 99_000);
     assert.equal(after.chunkCount, 19);
+  });
+
+  test('D4: a coordinator of an earlier version, which knows no runs, is answered when all is compacted', async () => {
+    await using world = await World.open(0);
+    const { facts, frames } = scratchChunk(1, 100_000);
+    await world.clock.finish(world.node.store.put(facts, frames));
+    await world.order({ $case: 'forget', value: { chunks: [chunkIdToBytes(facts.chunk)] } });
+    const order = { $case: 'compact', value: { run: '', withinMs: 0 } } as const;
+    assert.deepEqual(await world.order(order), { $case: 'done', value: {} });
+    assert.equal(world.node.store.stats().deadBytes, 0);
   });
 });

@@ -14,6 +14,7 @@ import type { TrustBundle } from '@collective/protocol/gen/common';
 import type { NodeReport } from '@collective/protocol/gen/node';
 import type { ChunkStore } from './chunk-store/chunk-store.ts';
 import { FileChunkStore } from './chunk-store/file-chunk-store.ts';
+import { FirstReading } from './scrub/first-reading.ts';
 import { Scrubber } from './scrub/scrubber.ts';
 import { AccessControl, type BulkPeer } from './server/access-control.ts';
 import { BlockFolder } from './server/block-folder.ts';
@@ -78,18 +79,24 @@ export class StorageNode implements AsyncDisposable {
     const source = opened.segmentVerifier;
     const damagedFound = (): number => opened.stats().damagedFound;
     const scrubber = parts.use(await Scrubber.open({ source, damagedFound, disk, clock, log }));
+    const firstReading = parts.use(await FirstReading.open({ source, disk, clock, log }));
     const access = await AccessControl.open(disk, clock);
-    return new StorageNode(options, log, { store, scrubber, access }, parts.move());
+    return new StorageNode(options, log, { store, scrubber, firstReading, access }, parts.move());
   }
 
   private constructor(
     options: StorageNodeOptions,
     log: Log,
-    opened: { readonly store: ChunkStore; readonly scrubber: Scrubber; readonly access: AccessControl },
+    opened: {
+      readonly store: ChunkStore;
+      readonly scrubber: Scrubber;
+      readonly firstReading: FirstReading;
+      readonly access: AccessControl;
+    },
     parts: AsyncDisposableStack,
   ) {
     const { name, connector, clock, random, version } = options;
-    const { store, scrubber, access } = opened;
+    const { store, scrubber, firstReading, access } = opened;
     this.#options = options;
     this.#access = access;
     this.#parts = parts;
@@ -97,7 +104,7 @@ export class StorageNode implements AsyncDisposable {
     this.#scrubber = scrubber;
     this.metrics = new NodeMetrics();
     this.metrics.watchStore(store);
-    this.metrics.watchScrub(scrubber);
+    this.metrics.watchScrub(scrubber, firstReading);
     const program = `node ${name} ${version}`;
     const peers = parts.use(
       new PeerConnections({ connector, clock, program, connectionsPerNodeMax: FORWARD_CONNECTIONS_MAX }),
@@ -119,6 +126,7 @@ export class StorageNode implements AsyncDisposable {
         backgroundPeers.setRoutes(routes);
       },
       orders: new OrderTaker({
+        clock,
         store,
         fetcher: new ChunkFetcher({ store, peers: backgroundPeers }),
         folder: new BlockFolder(store, backgroundPeers),
@@ -126,7 +134,10 @@ export class StorageNode implements AsyncDisposable {
         log,
         scrubNow: () => scrubber.beginNow(),
       }),
-      setScrubPeriod: (seconds) => scrubber.setPeriod(seconds),
+      setScrubPeriod: (seconds) => {
+        scrubber.setPeriod(seconds);
+        firstReading.setPeriod(seconds);
+      },
       ...(options.takeTrust === undefined ? {} : { takeTrust: options.takeTrust }),
       clock,
       random,

@@ -48,6 +48,46 @@ export function diskContract(name: string, open: () => Promise<DiskUnderTest>): 
     await file.close();
   });
 
+  onDisk(
+    'a file that is read directly gives the same bytes from any offset, written just before, and fewer only at its end',
+    async ({ disk }) => {
+      const content = Buffer.alloc(7_000_001);
+      for (let i = 0; i < content.length; i++) content[i] = (i * 7 + (i >> 12)) & 0xff;
+      const written = await disk.open('f', 'create');
+      await written.write(0, [content]);
+      const file = await disk.open('f', 'readDirect');
+      for (const [offset, length] of [
+        [0, 4096],
+        [0, 1],
+        [4095, 2],
+        [4096, 8192],
+        [123, 6_900_000],
+        [1, 7_000_000],
+        [6_999_999, 100],
+        [6_995_968, 10_000],
+        [7_000_001, 10],
+        [8_000_000, 4096],
+      ] as const) {
+        const into = Buffer.alloc(length);
+        const count = await file.readInto(offset, into);
+        const wanted = content.subarray(offset, offset + length);
+        assert.equal(count, wanted.length, `${length} bytes at ${offset}`);
+        assert.ok(into.subarray(0, count).equals(wanted), `${length} bytes at ${offset}`);
+      }
+      // Side by side they do not take each other's memory.
+      const pieces = await Promise.all([0, 1, 2, 3].map((i) => file.read(i * 1_000_000 + i, 1_000_000)));
+      for (const [i, piece] of pieces.entries())
+        assert.ok(piece.equals(content.subarray(i * 1_000_000 + i, i * 1_000_000 + i + 1_000_000)));
+      await written.write(5, [Buffer.from('new')]);
+      assert.equal((await file.read(5, 3)).toString(), 'new');
+      await Promise.all([written.close(), file.close()]);
+      await assert.rejects(
+        disk.open('nowhere', 'readDirect'),
+        (thrown) => (thrown as { code?: string }).code === 'not_found',
+      );
+    },
+  );
+
   onDisk('a write behind the end leaves zeros between', async ({ disk }) => {
     const file = await disk.open('f', 'create');
     await file.write(4, [Buffer.from('x')]);

@@ -12,7 +12,12 @@ export interface DiskSpace {
   readonly freeBytes: number;
 }
 
+/** 'readDirect': as 'read', but what is read is what the disk has now, not what the kernel remembers, where the file system can do that. */
+export type OpenMode = 'read' | 'readDirect' | 'write' | 'create';
+
 export interface DiskFile {
+  /** Reads are answered by the disk itself. */
+  readonly isDirect: boolean;
   /** Returns fewer bytes only at the end of the file. */
   read(offset: number, length: number): Promise<Buffer>;
   /** Fills `into` from `offset`; returns how many bytes there were. Saves the allocation of `read`. */
@@ -31,8 +36,8 @@ export interface DiskLock {
 }
 
 export interface Disk {
-  /** 'read' and 'write' demand that the file exists (`not_found`); 'create' demands that it does not (`exists`). */
-  open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile>;
+  /** 'create' demands that the file does not exist (`exists`), all others that it does (`not_found`). */
+  open(path: string, mode: OpenMode): Promise<DiskFile>;
   exists(path: string): Promise<boolean>;
   /** Names in a folder, sorted; folders end in '/'. */
   list(folder: string): Promise<string[]>;

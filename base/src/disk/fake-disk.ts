@@ -9,7 +9,7 @@
 import type { Clock } from '../clock.ts';
 import { CollectiveError } from '../errors/index.ts';
 import { type Random, randomBelow, SeededRandom } from '../random.ts';
-import type { Disk, DiskFile, DiskLock, DiskSpace } from './disk.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace, OpenMode } from './disk.ts';
 import { type FakeContent, FakeFolder, FakePlatter, namesOf } from './fake-platter.ts';
 
 export interface DiskOperation {
@@ -40,6 +40,8 @@ export interface FakeDiskOptions {
   readonly latencyMs?: (operation: DiskOperation) => number;
   /** Asked before every operation. */
   readonly before?: (operation: DiskOperation) => DiskVerdict;
+  /** False: a file system that cannot read past the kernel's memory. */
+  readonly readsDirectly?: boolean;
   /** Decides what of unfinished and unsynced changes is kept. */
   readonly random?: Random;
 }
@@ -90,7 +92,7 @@ export class FakeDisk implements Disk {
     return new FakeDisk({ ...this.#options, ...options, platter: this.platter });
   }
 
-  async open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile> {
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
     return this.#operate({ kind: mode === 'create' ? 'create' : 'open', path, bytes: 0 }, () => {
       const found = this.platter.find(path);
       if (mode === 'create') {
@@ -99,7 +101,8 @@ export class FakeDisk implements Disk {
       }
       if (found === undefined) throw new CollectiveError('not_found', `Open the file ${path}`);
       if (found instanceof FakeFolder) throw new CollectiveError('is_directory', `Open ${path} as a file`);
-      return this.#handle(path, found, mode === 'write');
+      const isDirect = mode === 'readDirect' && this.#options.readsDirectly !== false;
+      return this.#handle(path, found, mode === 'write', isDirect);
     });
   }
 
@@ -157,7 +160,7 @@ export class FakeDisk implements Disk {
     });
   }
 
-  #handle(path: string, content: FakeContent, writable: boolean): DiskFile {
+  #handle(path: string, content: FakeContent, writable: boolean, isDirect = false): DiskFile {
     let closed = false;
     const use = <T>(operation: DiskOperation, apply: () => T, onDeath?: () => void): Promise<T> =>
       this.#operate(
@@ -174,6 +177,7 @@ export class FakeDisk implements Disk {
       use({ kind: 'read', path, bytes: into.length }, () => content.readInto(offset, into));
 
     return {
+      isDirect,
       readInto,
       read: async (offset, length) => {
         const into = Buffer.alloc(Math.max(0, Math.min(length, content.size - offset)));

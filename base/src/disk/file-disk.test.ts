@@ -19,6 +19,14 @@ diskContract('files', async () => {
   };
 });
 
+test('a file system that cannot read directly reads as ever, and says so', async () => {
+  const disk = await FileDisk.at('/proc/self');
+  const file = await disk.open('cmdline', 'readDirect');
+  assert.equal(file.isDirect, false);
+  assert.ok((await file.read(0, 4096)).includes(process.argv0));
+  await file.close();
+});
+
 test("files and folders are the owner's alone", async () => {
   const root = await mkdtemp(join(tmpdir(), 'collective-disk-'));
   try {

@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { CollectiveError } from '../errors/index.ts';
-import type { Disk, DiskFile, DiskLock, DiskSpace } from './disk.ts';
+import { AlignedWindows, openDirectly, readDirectly } from './direct-file.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace, OpenMode } from './disk.ts';
 import { fileError } from './file-error.ts';
 
 /** Linux: IOV_MAX. */
@@ -30,6 +31,7 @@ const ftruncateAsync = promisify(ftruncate);
 
 export class FileDisk implements Disk {
   readonly #root: string;
+  readonly #windows = new AlignedWindows();
 
   /** `root` is made if it is not there. */
   static async at(root: string): Promise<FileDisk> {
@@ -49,13 +51,18 @@ export class FileDisk implements Disk {
     this.#root = root;
   }
 
-  async open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile> {
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    const full = this.#resolve(path);
+    if (mode === 'readDirect') {
+      const handle = await attempt(`Open ${full}`, () => openDirectly(full, this.#windows));
+      if (handle !== undefined) return new RealFile(handle, full, this.#windows);
+    }
     const flags = {
       read: constants.O_RDONLY,
+      readDirect: constants.O_RDONLY,
       write: constants.O_RDWR,
       create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
     }[mode];
-    const full = this.#resolve(path);
     return new RealFile(await attempt(`Open ${full}`, () => open(full, flags, FILE_MODE)), full);
   }
 
@@ -135,9 +142,17 @@ class RealFile implements DiskFile {
   readonly #handle: FileHandle;
   readonly #path: string;
 
-  constructor(handle: FileHandle, path: string) {
+  /** Through which reads go past the kernel's memory. */
+  readonly #windows: AlignedWindows | undefined;
+
+  constructor(handle: FileHandle, path: string, windows?: AlignedWindows) {
     this.#handle = handle;
     this.#path = path;
+    this.#windows = windows;
+  }
+
+  get isDirect(): boolean {
+    return this.#windows !== undefined;
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
@@ -147,6 +162,9 @@ class RealFile implements DiskFile {
   }
 
   async readInto(offset: number, into: Uint8Array): Promise<number> {
+    const windows = this.#windows;
+    if (windows !== undefined)
+      return await attempt(`Read ${this.#path}`, () => readDirectly(this.#handle, offset, into, windows));
     let done = 0;
     while (done < into.length) {
       const { bytesRead } = await attempt(`Read ${this.#path}`, () =>

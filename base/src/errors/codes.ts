@@ -155,7 +155,7 @@ export const ERROR_CODES = {
     'UNAUTHENTICATED',
     4,
     'No certificate, or one that this member does not accept: wrong authority, wrong trust domain, wrong name or expired.',
-    'Run `collective auth info`; then `collective auth renew` or `collective init` with a new token.',
+    'Run `collective auth info`; then `collective auth renew` or `collective init` with a new token; on Kubernetes `kubectl collective context import`.',
   ),
   permission_denied: entry(
     'EACCES',
@@ -191,6 +191,13 @@ export const ERROR_CODES = {
     4,
     'A certificate request asks for a name or a use that its sender may not have (T5).',
     'Make the request with `collective init` or `collective node`; the message names the offending part.',
+  ),
+  not_signed_yet: entry(
+    'EAGAIN',
+    'UNAVAILABLE',
+    5,
+    'A certificate was approved, and whoever signs for this member (in Kubernetes the operator) has not done so yet (T5).',
+    'Ask again with the same token or certificate: nothing is lost by it. If it goes on, look at the operator and at cert-manager: `kubectl describe member NAME`.',
   ),
   // Space
   no_space: entry(

@@ -11,9 +11,10 @@ const root = await mkdtemp(join(tmpdir(), 'collective-contexts-'));
 after(() => rm(root, { recursive: true }));
 let stores = 0;
 
-function newStore(): ContextStore {
+function newStore(options: { lockWaitMs?: number } = {}): ContextStore {
   const folder = join(root, `${stores++}`);
-  return new ContextStore({ file: join(folder, 'config.yaml'), credentialsFolder: join(folder, 'credentials') });
+  const location = { file: join(folder, 'config.yaml'), credentialsFolder: join(folder, 'credentials') };
+  return new ContextStore(location, options);
 }
 
 const alice = { coordinator: 'localhost:7420', trustDomain: 'alice.home' };
@@ -51,7 +52,8 @@ test('the file is readable by its owner only and replaced as a whole', async () 
 });
 
 test('changes at the same time are all kept', async () => {
-  const store = newStore();
+  // The last of twenty waits for the syncs of all others, on whatever disk.
+  const store = newStore({ lockWaitMs: 60_000 });
   await Promise.all(Array.from({ length: 20 }, (_, index) => store.set(`c${index}`, alice)));
   assert.equal((await store.list()).length, 20);
 });

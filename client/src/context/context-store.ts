@@ -49,9 +49,11 @@ export interface ContextSettings {
 
 export class ContextStore {
   readonly location: ContextLocation;
+  readonly #lockWaitMs: number;
 
-  constructor(location: ContextLocation = contextLocation()) {
+  constructor(location: ContextLocation = contextLocation(), options: { lockWaitMs?: number } = {}) {
     this.location = location;
+    this.#lockWaitMs = options.lockWaitMs ?? LOCK_WAIT_MS;
   }
 
   async list(): Promise<ResolvedContext[]> {
@@ -171,7 +173,7 @@ export class ContextStore {
     const { file } = this.location;
     try {
       await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-      await using _lock = await takeLock(`${file}.lock`);
+      await using _lock = await takeLock(`${file}.lock`, this.#lockWaitMs);
       const after = change(await this.#read());
       await replaceFile(file, formatContextConfig(after));
       return after;
@@ -234,8 +236,8 @@ async function replaceFile(file: string, text: string): Promise<void> {
   await rename(aside, file);
 }
 
-async function takeLock(path: string): Promise<AsyncDisposable> {
-  const deadlineMs = performance.now() + LOCK_WAIT_MS;
+async function takeLock(path: string, waitMs: number): Promise<AsyncDisposable> {
+  const deadlineMs = performance.now() + waitMs;
   for (;;) {
     try {
       const handle = await open(path, 'wx', 0o600);
@@ -250,7 +252,7 @@ async function takeLock(path: string): Promise<AsyncDisposable> {
     else if (performance.now() > deadlineMs)
       throw new CollectiveError(
         'busy',
-        `Lock ${path}: another command has held it for ${LOCK_WAIT_MS} ms; remove it if none runs`,
+        `Lock ${path}: another command has held it for ${waitMs} ms; remove it if none runs`,
       );
     else await delay(LOCK_POLL_MS);
   }

@@ -9,6 +9,7 @@ import { EnrolmentClient, type IssuedCertificate } from '@collective/protocol/ge
 import { dialOptions, enrolmentCredentials } from '@collective/protocol/tls/grpc-credentials';
 import { type ExpectedServer, type PeerRole, parseTrustDomain, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
+import { untilSigned } from '@collective/protocol/tls/until-signed';
 import { unaryCall } from '../admin.ts';
 import { parseCoordinatorAddress } from '../coordinator-address.ts';
 import { explained } from '../explain-unavailable.ts';
@@ -28,10 +29,12 @@ export interface EnrolOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Seconds are usual; after this the person is told, and may repeat the command. */
+const SIGNED_WITHIN_MS = 120_000;
 /** After these the same request will not be answered otherwise. */
 const FINAL: readonly string[] = ['token_invalid', 'csr_refused'];
 
-/** Answers the subject that was issued. Throws `token_invalid`, `csr_refused`, `unauthenticated`, `unavailable`. */
+/** Answers the subject that was issued. Throws `token_invalid`, `csr_refused`, `not_signed_yet`, `unauthenticated`, `unavailable`. */
 export async function enrol(options: EnrolOptions): Promise<{ readonly subject: string }> {
   const clock = new SystemClock();
   const address = parseCoordinatorAddress(options.coordinator);
@@ -44,10 +47,12 @@ export async function enrol(options: EnrolOptions): Promise<{ readonly subject: 
   const client = new EnrolmentClient(address, credentials, dialOptions(expected));
   try {
     const what = `Enrol ${options.role}/${options.name} at ${address}`;
-    const asking = unaryCall<IssuedCertificate>(clock, what, options.signal, (done) =>
-      client.enrol({ token, csr }, done),
-    );
-    const issued = await explained(asking, { address, expected, bundlePem: options.caPem, clock });
+    const ask = (): Promise<IssuedCertificate> =>
+      explained(
+        unaryCall<IssuedCertificate>(clock, what, options.signal, (done) => client.enrol({ token, csr }, done)),
+        { address, expected, bundlePem: options.caPem, clock },
+      );
+    const issued = await untilSigned(ask, { clock, withinMs: SIGNED_WITHIN_MS, signal: options.signal });
     const { certificatePem, bundlePem, subject } = issued;
     await writeTrustFiles(folder, { certificatePem, keyPem, bundlePem });
     await forgetPending(folder);

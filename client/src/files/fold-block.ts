@@ -46,6 +46,8 @@ async function foldOnce(context: FileContext, inode: number, block: number, sign
   const offset = block * BLOCK_BYTES;
   const end = Math.min(attributes.size, offset + BLOCK_BYTES);
   const content = await readWhole(context.download, { inode, offset, end }, signal);
+  if (content.length < end - offset)
+    throw new CollectiveError('stale', `Fold block ${block} of inode ${inode}: it was cut short meanwhile`);
   const { realm } = attributes;
   const encoded = encodeChunk([content], { compress: context.compresses(realm) });
   const { chunks } = context.upload;

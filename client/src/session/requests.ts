@@ -29,7 +29,8 @@ const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
 const REPLAY_CHANGES_MAX = 16_384;
 /** Inodes in doubt after a replay that differed. */
 const DOUBTFUL_INODES_MAX = 1_024;
-const OPERATION_WITHIN_MS = 120_000;
+/** By a coordinator that can be reached. */
+const ANSWERED_WITHIN_MS = 90_000;
 
 export interface RequestsOptions {
   readonly clock: Clock;
@@ -37,6 +38,8 @@ export interface RequestsOptions {
   /** There is something to send: call `flush` with the turn's end. */
   readonly onWork: () => void;
   readonly onReplayDiffers: (inode: number, error: CollectiveError) => void;
+  /** How long the coordinator may be out of reach: that much longer may an answer take. */
+  readonly reconnectWithinMs: number;
 }
 
 export class Requests {
@@ -55,6 +58,10 @@ export class Requests {
 
   constructor(options: RequestsOptions) {
     this.#options = options;
+  }
+
+  get #answeredWithinMs(): number {
+    return ANSWERED_WITHIN_MS + this.#options.reconnectWithinMs;
   }
 
   get inFlight(): number {
@@ -89,7 +96,7 @@ export class Requests {
         state: 'queued',
         stamp: 0,
         startedMs: nowMs,
-        deadlineMs: settings.unlimited ? undefined : nowMs + OPERATION_WITHIN_MS,
+        deadlineMs: settings.unlimited ? undefined : nowMs + this.#answeredWithinMs,
         settle: (outcome) => {
           signal?.removeEventListener('abort', onAbort);
           if ('error' in outcome) reject(outcome.error);
@@ -257,7 +264,8 @@ export class Requests {
       const unreachable =
         outOfReach !== undefined && nowMs - Math.max(request.startedMs, outOfReach.sinceMs) > outOfReach.withinMs;
       if (unreachable) this.#giveUp(request, outOfReach.error);
-      else if (request.deadlineMs !== undefined && nowMs > request.deadlineMs) this.#giveUp(request, tooLate());
+      else if (request.deadlineMs !== undefined && nowMs > request.deadlineMs)
+        this.#giveUp(request, tooLate(this.#answeredWithinMs));
     }
   }
 
@@ -324,9 +332,6 @@ function bodyOf(operation: Operation): OperationBody {
   return operation.op;
 }
 
-function tooLate(): CollectiveError {
-  return new CollectiveError(
-    'deadline_exceeded',
-    `Wait for the coordinator's answer: none within ${OPERATION_WITHIN_MS} ms`,
-  );
+function tooLate(withinMs: number): CollectiveError {
+  return new CollectiveError('deadline_exceeded', `Wait for the coordinator's answer: none within ${withinMs} ms`);
 }

@@ -57,6 +57,8 @@ export interface SessionOptions {
   readonly openInodes?: () => number[];
   /** For attaching: what is still granted to this session (M10). */
   readonly space?: () => SpaceHeld[];
+  /** Somebody finds no room in the realm: answers how many of the bytes granted there are given back and not used any more (M10). */
+  readonly onSpaceRecall?: (realm: number) => number;
   readonly onEvent?: (event: SessionEvent) => void;
 }
 

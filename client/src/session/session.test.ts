@@ -303,6 +303,26 @@ test('a call waits for a coordinator out of reach, and not for ever', async () =
   await clock.finish(session.close());
 });
 
+test('who waits long for a coordinator out of reach gets its late answer, and one that never answers ends', async () => {
+  const clock = new FakeClock();
+  const coordinator = new ScriptedCoordinator(clock);
+  const session = await coordinator.session({ reconnectWithinMs: 600_000 });
+  const attributes: ReturnType<ScriptedCoordinator['answer']> = {
+    result: { $case: 'attributes', value: attributesOf(1) },
+  };
+  coordinator.answer = () => attributes;
+  coordinator.reachable = false;
+  coordinator.cut();
+  const patient = session.call(getAttributes(1));
+  await clock.advance(500_000);
+  coordinator.reachable = true;
+  await clock.finish(patient, { withinMs: 60_000 });
+  coordinator.answer = () => undefined;
+  const unanswered = session.call(getAttributes(1));
+  await assert.rejects(clock.finish(unanswered, { withinMs: 700_000 }), code('deadline_exceeded'));
+  await clock.finish(session.close());
+});
+
 test('operations beyond the bound wait their turn', async () => {
   const clock = new FakeClock();
   const coordinator = new ScriptedCoordinator(clock);

@@ -18,6 +18,7 @@ import { WIRE_VERSION } from '@collective/base/limits';
 import { randomUnit } from '@collective/base/random';
 import { fromFailure } from '@collective/protocol/errors/grpc-status';
 import type { Attach, Attached, ClientMessage, Recall, Reply } from '@collective/protocol/gen/session';
+import { SPACE_RECALL } from '@collective/protocol/session-features';
 import { abortable } from '../abortable.ts';
 import { PromiseCache } from '../cache/promise-cache.ts';
 import type { OperationBody } from './operation-kinds.ts';
@@ -40,7 +41,7 @@ const ATTACH_WITHIN_MS = 10_000;
 const DETACH_WITHIN_MS = 2_000;
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
-const FEATURES: readonly string[] = [];
+const FEATURES: readonly string[] = [SPACE_RECALL];
 
 type State =
   | { readonly name: 'detached' }
@@ -92,6 +93,7 @@ export class Session implements AsyncDisposable {
       cache: this.#cache,
       onWork: () => this.#flushSoon(),
       onReplayDiffers: (inode, error) => this.#emit({ kind: 'replay-differs', inode, error }),
+      reconnectWithinMs: options.reconnectWithinMs ?? RECONNECT_WITHIN_MS,
     });
     this.#linkSeenMs = this.#lostSinceMs = this.#clock.bootMs();
   }
@@ -299,6 +301,12 @@ export class Session implements AsyncDisposable {
         case 'recall':
           this.#applyRecall(link, message.value);
           break;
+        case 'spaceRecall': {
+          const { realm } = message.value;
+          const bytes = this.#options.onSpaceRecall?.(realm) ?? 0;
+          link.send({ message: { $case: 'giveBack', value: { realm, bytes } } });
+          break;
+        }
         case 'refused':
           throw this.#refused(message.value.failure);
         case 'detached':

@@ -94,6 +94,15 @@ export class ChunkStock {
     this.#generation++;
   }
 
+  /** Others find no room (M10): answers how much was granted and not taken, which is not this session's any more. */
+  giveSpaceBack(): number {
+    const bytes = this.#bytes;
+    this.#bytes = 0;
+    // Who needs some again asks for little.
+    this.#step = STEP_FIRST;
+    return bytes;
+  }
+
   get realm(): number {
     return this.#realm;
   }

@@ -61,8 +61,8 @@ class World implements AsyncDisposable {
     for (const node of this.nodes.nodes.values()) node.chunks.delete(chunk.toString('hex') as never);
   }
 
-  read(end: number): Promise<Buffer> {
-    const range = { inode: INODE, offset: 0, end };
+  read(end: number, offset = 0): Promise<Buffer> {
+    const range = { inode: INODE, offset, end };
     return this.clock.finish(readWhole(this.ports(1 << 24), range, new AbortController().signal));
   }
 
@@ -124,7 +124,7 @@ test('D8: a reader whose map is old finds the chunks that its block was folded i
   world.maps.push({ slices: [slice(folded, 0, LENGTH)], size: LENGTH });
   for (const chunk of old) world.forget(chunk);
   assert.ok((await world.read(LENGTH)).equals(content));
-  assert.equal(world.mapsRead, 3, 'one look, and one fresh look for each part that was not there');
+  assert.equal(world.mapsRead, 4, 'one look, one fresh look for each part that was not there, and one for all of it');
 });
 
 test('D8: a chunk that goes in the middle of a read is gone on with where the block lies now', async () => {
@@ -189,13 +189,81 @@ test('a read whose nodes stay away ends with unavailable after its patience', as
   assert.ok(tookMs >= READ_PATIENCE_MS && tookMs < 2 * READ_PATIENCE_MS, `${tookMs} ms`);
 });
 
-test('a file that was cut short under its reader is stale, and no zeros are made up for it', async () => {
+test('a read that meets a cut gets the bytes up to the new end, and no zeros are made up', async () => {
+  await using world = await World.create();
+  const [gone, left] = [world.chunk(1, content), world.chunk(2, content.subarray(0, 1_000))];
+  world.maps.push({ slices: [slice(left, 0, 1_000), slice(gone, 1_000, LENGTH - 1_000)], size: LENGTH });
+  world.maps.push({ slices: [slice(left, 0, 10)], size: 10 });
+  world.forget(gone);
+  assert.ok((await world.read(LENGTH)).equals(content.subarray(0, 10)));
+});
+
+test('a read that meets a cut before its beginning gets nothing', async () => {
+  await using world = await World.create();
+  const gone = world.chunk(1, content);
+  world.maps.push({ slices: [slice(gone, 0, LENGTH)], size: LENGTH });
+  world.maps.push({ slices: [], size: 10 });
+  world.forget(gone);
+  assert.equal((await world.read(LENGTH, 20)).length, 0);
+});
+
+test('a read that meets a write gets all of it: nothing that was there before goes with it', async () => {
+  await using world = await World.create();
+  const written = random.bytes(LENGTH);
+  const [first, gone, now] = [world.chunk(1, content), world.chunk(2, content), world.chunk(3, written)];
+  world.maps.push({
+    slices: [slice(first, 0, 1_000), slice(gone, 1_000, LENGTH - 1_000, 1_000)],
+    size: LENGTH,
+  });
+  world.maps.push({ slices: [slice(now, 0, LENGTH)], size: LENGTH });
+  world.forget(gone);
+  assert.ok((await world.read(LENGTH)).equals(written));
+});
+
+test('a read goes on where it stopped when the same bytes lie on other nodes by now', async () => {
   await using world = await World.create();
   const chunk = world.chunk(1, content);
   world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
-  world.maps.push({ slices: [], size: 10 });
-  world.forget(chunk);
-  await assert.rejects(world.read(LENGTH), (error) => error instanceof CollectiveError && error.code === 'stale');
+  for (const node of world.nodes.nodes.values()) node.breakAfterFrames = 1;
+  assert.ok((await world.read(LENGTH)).equals(content));
+  const frames = Math.ceil(LENGTH / FRAME_BYTES);
+  const offsets = [...world.nodes.nodes.values()].flatMap(({ gets }) => gets.map(({ offset }) => offset));
+  assert.deepEqual(
+    offsets.sort((a, b) => a - b),
+    Array.from({ length: frames }, (_unused, i) => i * FRAME_BYTES),
+  );
+});
+
+test('a read whose file changes at every look ends with what it finds at the last', async () => {
+  await using world = await World.create();
+  for (let number = 1; number <= 20; number++) {
+    const chunk = world.chunk(number, content);
+    world.maps.push({ slices: [slice(chunk, 0, LENGTH)], size: LENGTH });
+    world.forget(chunk);
+  }
+  await assert.rejects(world.read(LENGTH), { code: 'chunk_missing' });
+  assert.equal(world.mapsRead, 8, 'four tries of two looks');
+});
+
+test('a stream of a file that is cut short meanwhile ends where the file ends', async () => {
+  await using world = await World.create();
+  const [gone, ahead] = [world.chunk(1, content), world.chunk(2, content)];
+  world.maps.push({
+    slices: [slice(gone, 0, LENGTH), slice(ahead, BLOCK_BYTES, LENGTH)],
+    size: BLOCK_BYTES + LENGTH,
+  });
+  // Two frames have come by then, one from each node.
+  const end = 2 * FRAME_BYTES + 5;
+  world.maps.push({ slices: [slice(gone, 0, end)], size: end });
+  for (const node of world.nodes.nodes.values()) node.breakAfterFrames = 1;
+  const range = { inode: INODE, offset: 0, end: 2 * BLOCK_BYTES };
+  const arrived: Buffer[] = [];
+  const reading = (async () => {
+    for await (const piece of readBorrowed(world.ports(1 << 24), range, new AbortController().signal))
+      arrived.push(Buffer.from(piece));
+  })();
+  await world.clock.finish(reading);
+  assert.ok(Buffer.concat(arrived).equals(content.subarray(0, end)));
 });
 
 test('a reader asks for few blocks ahead of the one it wants, however much memory all readers have', async () => {

@@ -23,6 +23,8 @@ export const READ_AHEAD_BYTES_MAX = 3 * BLOCK_BYTES;
 /** How long a read waits for one of its replicas while all of them are away: as long as a restart takes on a slow machine. */
 export const READ_PATIENCE_MS = 10_000;
 const READ_AGAIN_MS = 250;
+/** Tries to read a range as it is at one moment. Each that fails met nodes that served nothing and a writer who changed just that part. */
+const ONE_MOMENT_TRIES_MAX = 4;
 const HOLE_PIECE_BYTES = 1024 * 1024;
 const NO_LONGER_WANTED = new CollectiveError('interrupted', 'Read a file: no longer wanted');
 
@@ -68,10 +70,26 @@ export async function* readBorrowed(
   }
 }
 
-/** All bytes of a range in one buffer. */
+/**
+ * All bytes of a range in one buffer; fewer only at the end of the file. Nothing has been handed out yet when a part turns out to be
+ * another one by now, so all is read again: a cut or a write of somebody else is seen as a whole or not at all.
+ */
 export async function readWhole(ports: DownloadPorts, range: ByteRange, signal: AbortSignal): Promise<Buffer> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await readTogether(ports, range, signal, {
+        fresh: tries > 1,
+        mayMix: tries >= ONE_MOMENT_TRIES_MAX,
+      });
+    } catch (error) {
+      if (!(error instanceof ChangedMeanwhile)) throw error;
+    }
+  }
+}
+
+async function readTogether(ports: DownloadPorts, range: ByteRange, signal: AbortSignal, how: Look): Promise<Buffer> {
   const pieces: ReadPiece[] = [];
-  for await (const piece of readPieces(ports, range, signal)) pieces.push(piece);
+  for await (const piece of readPieces(ports, range, signal, how)) pieces.push(piece);
   const [only] = pieces;
   if (only !== undefined && pieces.length === 1) return only.bytes;
   const whole = Buffer.concat(pieces.map(({ bytes }) => bytes));
@@ -79,17 +97,30 @@ export async function readWhole(ports: DownloadPorts, range: ByteRange, signal: 
   return whole;
 }
 
+interface Look {
+  /** The first look asks the coordinator, whatever is cached. */
+  readonly fresh: boolean;
+  /** Of a part that others change before it has come, what is there then is read; else `ChangedMeanwhile` is thrown. */
+  readonly mayMix: boolean;
+}
+
+/** Bytes that were handed out cannot be taken back: each block is read as it is when it is reached. */
+const AS_IT_COMES: Look = { fresh: false, mayMix: true };
+
+class ChangedMeanwhile extends Error {}
+
 /** Pieces in order, as they arrive: at most 1 MiB each. */
 async function* readPieces(
   ports: DownloadPorts,
   range: ByteRange,
   signal: AbortSignal,
+  look: Look = AS_IT_COMES,
 ): AsyncGenerator<ReadPiece, void, undefined> {
   const stop = new AbortController();
   const both = AbortSignal.any([signal, stop.signal]);
   const ahead: Fetch[] = [];
   let aheadBytes = 0;
-  const extents = locatedExtents(ports.session, range, both)[Symbol.asyncIterator]();
+  const extents = locatedExtents(ports.session, range, look, both)[Symbol.asyncIterator]();
   let upcoming: LocatedExtent | undefined;
   let ended = false;
   let finished = false;
@@ -108,7 +139,7 @@ async function* readPieces(
         if (paid && aheadBytes + upcoming.length > READ_AHEAD_BYTES_MAX) break;
         if (paid && !ports.ahead.tryAcquire(upcoming.length)) break;
         if (paid) aheadBytes += upcoming.length;
-        ahead.push(new Fetch(ports, upcoming, range.inode, paid ? upcoming.length : 0, both));
+        ahead.push(new Fetch(ports, upcoming, range.inode, paid ? upcoming.length : 0, look, both));
         upcoming = undefined;
       }
       const current = ahead.shift();
@@ -122,6 +153,8 @@ async function* readPieces(
       } finally {
         current.release();
       }
+      // What was read ahead lay behind the end that the file has now.
+      if (current.isLast) return;
     }
   } finally {
     if (!finished) stop.abort(NO_LONGER_WANTED);
@@ -145,17 +178,32 @@ class Fetch {
   readonly #arrived: ReadPiece[] = [];
   #arrivedBytes = 0;
   #finished = false;
+  #isLast = false;
   #released = false;
   #error: unknown;
   #wake: (() => void) | undefined;
+  readonly #mayMix: boolean;
 
-  constructor(ports: DownloadPorts, extent: LocatedExtent, inode: number, paidBytes: number, signal: AbortSignal) {
+  constructor(
+    ports: DownloadPorts,
+    extent: LocatedExtent,
+    inode: number,
+    paidBytes: number,
+    { mayMix }: Look,
+    signal: AbortSignal,
+  ) {
     this.#ports = ports;
     this.paidBytes = paidBytes;
+    this.#mayMix = mayMix;
     this.#run(extent, inode, signal).then(
       () => this.#finish(undefined),
       (error) => this.#finish(error ?? new CollectiveError('internal', 'Read an extent')),
     );
+  }
+
+  /** When all pieces were taken: the file was cut short meanwhile and ends with them. */
+  get isLast(): boolean {
+    return this.#isLast;
   }
 
   async *pieces(): AsyncGenerator<ReadPiece, void, undefined> {
@@ -195,7 +243,12 @@ class Fetch {
         if (looks > 0 && !(isAway(error) && clock.bootMs() < patientUntilMs)) throw error;
         if (looks > 0) await sleep(clock, READ_AGAIN_MS, signal);
       }
-      parts = await freshExtents(session, inode, extent.offset + this.#arrivedBytes, end, signal);
+      const from = extent.offset + this.#arrivedBytes;
+      const page = await readPage(session, inode, blockOf(from), 1, signal, { fresh: true });
+      const until = Math.max(from, Math.min(end, page.attributes?.size ?? end));
+      parts = [...extentsOfPage(page, from, until)];
+      if (!this.#mayMix && !isTailOf(extent, parts, from)) throw new ChangedMeanwhile();
+      this.#isLast = until < end;
     }
   }
 
@@ -221,6 +274,18 @@ class Fetch {
   }
 }
 
+/** Whether all that is missing of the extent is still the same bytes, wherever they may lie: chunks never change (D1). */
+function isTailOf(extent: LocatedExtent, [only, ...others]: readonly LocatedExtent[], from: number): boolean {
+  const done = from - extent.offset;
+  if (only === undefined || others.length > 0) return extent.length === done;
+  return (
+    only.length === extent.length - done &&
+    only.chunkOffset === extent.chunkOffset + done &&
+    only.chunk !== undefined &&
+    extent.chunk?.equals(only.chunk) === true
+  );
+}
+
 /** None of its replicas could be reached, which may pass. */
 function isAway(error: unknown): boolean {
   return error instanceof CollectiveError && ['unavailable', 'deadline_exceeded'].includes(error.code);
@@ -230,12 +295,13 @@ function isAway(error: unknown): boolean {
 async function* locatedExtents(
   session: Session,
   range: ByteRange,
+  { fresh }: Look,
   signal: AbortSignal,
 ): AsyncGenerator<LocatedExtent, void, undefined> {
   if (range.end <= range.offset) return;
   const last = blockOf(range.end - 1);
   const ask = (first: number): Promise<BlockPage> => {
-    const page = readPage(session, range.inode, first, Math.min(BLOCK_PAGE_MAX, last - first + 1), signal);
+    const page = readPage(session, range.inode, first, Math.min(BLOCK_PAGE_MAX, last - first + 1), signal, { fresh });
     page.catch(() => undefined);
     return page;
   };
@@ -271,20 +337,6 @@ function* extentsOfPage(page: BlockPage, from: number, to: number): Generator<Lo
     }
     start = stop;
   }
-}
-
-/** What a part of one block consists of now. Throws `stale` when the file ends before it: there is nothing to go on with. */
-async function freshExtents(
-  session: Session,
-  inode: number,
-  from: number,
-  to: number,
-  signal: AbortSignal,
-): Promise<LocatedExtent[]> {
-  const page = await readPage(session, inode, blockOf(from), 1, signal, { fresh: true });
-  if ((page.attributes?.size ?? to) < to)
-    throw new CollectiveError('stale', `Read bytes ${from} to ${to} of inode ${inode}: it was cut short meanwhile`);
-  return [...extentsOfPage(page, from, to)];
 }
 
 export async function readPage(

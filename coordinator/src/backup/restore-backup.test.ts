@@ -181,12 +181,63 @@ test('a backup is restored into an empty folder only, and a damaged one leaves n
     await assert.rejects(restore(spoiled, fresh), { code: 'backup_damaged' });
   assert.deepEqual((await readdir(folder.path)).sort(), ['fresh', 'old', 'used']);
   await mkdir(`${fresh}.restoring`);
+  await writeFile(join(`${fresh}.restoring`, 'photo.jpg'), 'mine');
   await assert.rejects(restore(backup, fresh), { code: 'exists', message: /another restore/ });
-  assert.ok((await readdir(folder.path)).includes('fresh.restoring'), 'what it did not make stays');
+  assert.deepEqual(await readdir(`${fresh}.restoring`), ['photo.jpg'], 'what it did not make stays');
   await rm(`${fresh}.restoring`, { recursive: true });
-  await restore(backup, fresh);
+  for (const other of [{ member: 'bob' }, { member: 'alice', collective: 'work' }])
+    await assert.rejects(restoreBackup({ source: inPieces(backup), folder: fresh, of: other, clock, random }), {
+      code: 'wrong_member',
+      message: /it is of alice\.home/,
+    });
+  const of = { member: 'alice', collective: 'home' };
+  await restoreBackup({ source: inPieces(backup), folder: fresh, of, clock, random });
   assert.ok((await readdir(fresh)).includes('member.json'));
 });
+
+test('a restore that was killed is begun again, and one that runs is left alone', slow, async () => {
+  await using folder = await scratch();
+  const first = await openMember(join(folder.path, 'old'));
+  const backup = await gather(backupOf(first));
+  await first[Symbol.asyncDispose]();
+  const fresh = join(folder.path, 'fresh');
+  const work = `${fresh}.restoring`;
+  const restore = () => restoreBackup({ source: inPieces(backup), folder: fresh, clock, random });
+  await mkdir(work);
+  await writeFile(join(work, 'metadata.db'), 'half');
+  const lock = await (await FileDisk.at(work)).lock('');
+  await assert.rejects(restore(), { code: 'exists', message: /another restore that runs/ });
+  assert.ok((await readdir(work)).includes('metadata.db'));
+  await lock.release();
+  assert.equal((await restore()).wasThere, false);
+  assert.deepEqual((await readdir(folder.path)).sort(), ['fresh', 'old']);
+});
+
+test(
+  'M2a: a restore that succeeded unheard does nothing the second time, and another backup is refused',
+  slow,
+  async () => {
+    await using folder = await scratch();
+    const first = await openMember(join(folder.path, 'old'));
+    const backup = await gather(backupOf(first));
+    await put(first, 'user.later', 'x');
+    const later = await gather(backupOf(first));
+    await first[Symbol.asyncDispose]();
+    const fresh = join(folder.path, 'fresh');
+    const restore = (source: Buffer) => restoreBackup({ source: inPieces(source), folder: fresh, clock, random });
+    const once = await restore(backup);
+    const second = await openMember(fresh);
+    await put(second, 'user.since', 'kept');
+    await second[Symbol.asyncDispose]();
+    const twice = await restore(backup);
+    assert.deepEqual([once.wasThere, twice.wasThere, twice.generation], [false, true, once.generation]);
+    await assert.rejects(restore(later), { code: 'not_empty' });
+    const third = await openMember(fresh);
+    assert.equal(await read(third, 'user.since'), 'kept');
+    assert.equal(third.core.engine.epoch.generation, once.generation);
+    await third[Symbol.asyncDispose]();
+  },
+);
 
 test(
   'T4: the authority comes from the folder of who saves it, and its key is for nobody else after a restore',

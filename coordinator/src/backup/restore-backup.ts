@@ -3,23 +3,25 @@
  * generation (M2a), so that nothing that was given since the backup is ever given again. Garbage collection waits until a
  * person has looked (D9): nodes may hold chunks that are newer than what the backup knows.
  *
- * The folder appears as a whole, under its name, or not at all. An edge: files are made here.
+ * The folder appears as a whole, under its name, or not at all. Whoever starts a restore again after it was killed, or after nobody
+ * heard that it had succeeded, gets there: a cluster does just that. An edge: files are made here.
  */
-import { lstat, mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { access, lstat, mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Clock, wallMs } from '@collective/base/clock';
-import { replaceWhole } from '@collective/base/disk';
+import { type DiskLock, replaceWhole } from '@collective/base/disk';
 import { FileDisk } from '@collective/base/disk/file-disk';
 import { CollectiveError } from '@collective/base/errors';
 import type { LogPosition } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import { syncFolder, writeSynced } from '@collective/protocol/tls/synced-files';
 import { createEmptyLog } from '../log/log-recovery.ts';
-import { memberFileContent } from '../member-folder.ts';
+import { type MemberFolder, memberFileContent, type RestoredFrom, readMemberFile } from '../member-folder.ts';
 import { SqliteThread } from '../store/sqlite-thread.ts';
 import type { StoredRow } from '../store/store.ts';
 import { MAINTENANCE, RANGES } from '../tables/tables.ts';
 import { BackupDecoder, type BackupFacts } from './backup-format.ts';
+import { inspectBackup } from './inspect-backup.ts';
 
 /** Numbers that may have been given since the backup are passed over: more than any member gives between two backups. */
 export const NUMBERS_PASSED_OVER = 2 ** 32;
@@ -28,8 +30,10 @@ const AUTHORITY_FILE = /^ca\/[a-z0-9][a-z0-9.-]{0,60}$/;
 
 export interface RestoreOptions {
   readonly source: AsyncIterable<Buffer>;
-  /** Must be empty, or not be there. */
+  /** Must be empty, or not be there; or it was made from this very backup, and then it is left as it is. */
   readonly folder: string;
+  /** Whose it must be. */
+  readonly of?: { readonly member?: string; readonly collective?: string };
   readonly clock: Clock;
   readonly random: Random;
   onProgress?(bytes: number): void;
@@ -41,23 +45,18 @@ export interface Restored {
   readonly generation: number;
   readonly rows: number;
   readonly hasAuthority: boolean;
+  /** It was restored from this backup before; nothing was done. */
+  readonly wasThere: boolean;
 }
 
-/** Throws `not_empty`, `exists`, `backup_damaged`, `version_too_new`, `no_space`. */
+/** Throws `not_empty`, `exists`, `backup_damaged`, `version_too_new`, `wrong_member`, `no_space`. */
 export async function restoreBackup(options: RestoreOptions): Promise<Restored> {
   const folder = resolve(options.folder);
-  await requireEmpty(folder);
+  const there = await whatIsThere(folder);
+  if (there !== undefined) return await restoredBefore(there, folder, options);
   const work = `${folder}.restoring`;
   await mkdir(dirname(folder), { recursive: true });
-  try {
-    await mkdir(work, { mode: 0o700 });
-  } catch (cause) {
-    throw new CollectiveError(
-      'exists',
-      `Restore into ${folder}: ${work} is there, from another restore. If none is running, remove it`,
-      { cause },
-    );
-  }
+  const lock = await takeWorkFolder(work, folder);
   try {
     const restored = await fill(work, options);
     await rmdir(folder).catch(() => undefined);
@@ -68,22 +67,84 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
     // What was made here, and nothing else.
     await rm(work, { recursive: true, force: true });
     throw error;
+  } finally {
+    await lock.release();
   }
 }
 
-async function requireEmpty(folder: string): Promise<void> {
-  const found = await lstat(folder).catch(() => undefined);
-  if (found === undefined) return;
-  if (!found.isDirectory()) throw new CollectiveError('exists', `Restore into ${folder}: it is not a folder`);
-  const names = await readdir(folder);
-  if (names.length > 0)
-    throw new CollectiveError(
-      'not_empty',
-      `Restore into ${folder}: it holds ${names.slice(0, 3).join(', ')}. A backup is restored into an empty folder; move the old one aside`,
-    );
+interface Occupied {
+  readonly names: readonly string[];
+  readonly restored: MemberFolder | undefined;
 }
 
-async function fill(work: string, { source, clock, random, onProgress }: RestoreOptions): Promise<Restored> {
+/** Undefined: nothing is in the way. */
+async function whatIsThere(folder: string): Promise<Occupied | undefined> {
+  const found = await lstat(folder).catch(() => undefined);
+  if (found === undefined) return undefined;
+  if (!found.isDirectory()) throw new CollectiveError('exists', `Restore into ${folder}: it is not a folder`);
+  const names = await readdir(folder);
+  if (names.length === 0) return undefined;
+  const disk = await FileDisk.at(folder);
+  return { names, restored: await readMemberFile(disk).catch(() => undefined) };
+}
+
+async function restoredBefore(
+  { names, restored }: Occupied,
+  folder: string,
+  { source }: RestoreOptions,
+): Promise<Restored> {
+  if (restored?.restoredFrom !== undefined) {
+    const { facts, rows, hasAuthority } = await inspectBackup(source);
+    const { generation = facts.epoch.generation } = restored;
+    if (isFrom(restored, facts)) return { facts, generation, rows, hasAuthority, wasThere: true };
+  }
+  throw new CollectiveError(
+    'not_empty',
+    `Restore into ${folder}: it holds ${names.slice(0, 3).join(', ')}. A backup is restored into an empty folder; move the old one aside`,
+  );
+}
+
+function isFrom({ member, collective, restoredFrom }: MemberFolder, facts: BackupFacts): boolean {
+  const isSameMoment = JSON.stringify(restoredFrom) === JSON.stringify(momentOf(facts));
+  return isSameMoment && member === facts.member && collective === facts.collective;
+}
+
+function momentOf({ created, position, epoch: { generation, start } }: BackupFacts): RestoredFrom {
+  return { created, position, epoch: { generation, start } };
+}
+
+/** What a restore that was killed left behind is nobody's: its lock is free. */
+async function takeWorkFolder(work: string, folder: string): Promise<DiskLock> {
+  await clearWorkFolder(work);
+  try {
+    await mkdir(work, { mode: 0o700 });
+  } catch (cause) {
+    throw new CollectiveError(
+      'exists',
+      `Restore into ${folder}: ${work} is there, from another restore that runs, or of something else. If none is running, remove it`,
+      { cause },
+    );
+  }
+  return await (await FileDisk.at(work)).lock('');
+}
+
+async function clearWorkFolder(work: string): Promise<void> {
+  const isOurs = await access(join(work, 'lock')).then(
+    () => true,
+    () => false,
+  );
+  if (!isOurs) {
+    // Killed before it had a lock.
+    await rmdir(work).catch(() => undefined);
+    return;
+  }
+  const lock = await (await FileDisk.at(work)).lock('').catch(() => undefined);
+  if (lock === undefined) return;
+  await rm(work, { recursive: true, force: true });
+  await lock.release();
+}
+
+async function fill(work: string, { source, of, clock, random, onProgress }: RestoreOptions): Promise<Restored> {
   const decoder = new BackupDecoder();
   const database = new SqliteThread({ file: join(work, 'metadata.db'), role: 'writer' });
   let facts: BackupFacts | undefined;
@@ -98,7 +159,7 @@ async function fill(work: string, { source, clock, random, onProgress }: Restore
     };
     for await (const piece of source) {
       for (const part of decoder.push(piece)) {
-        if (part.kind === 'facts') facts = part.facts;
+        if (part.kind === 'facts') facts = checkedOwner(part.facts, of);
         else if (part.kind === 'rows') {
           rows += part.rows.length;
           maintenance ??= part.rows.find(({ key }) => key === MAINTENANCE.key())?.value;
@@ -123,8 +184,17 @@ async function fill(work: string, { source, clock, random, onProgress }: Restore
   await createEmptyLog(disk, 'log', (facts.position + 1) as LogPosition, random);
   const generation = Math.max(Math.floor(wallMs(clock) / 1000), facts.epoch.generation + 1);
   // Last: without it nothing is a member's folder.
-  await replaceWhole(disk, 'member.json', memberFileContent({ ...facts, generation }));
-  return { facts, generation, rows, hasAuthority };
+  await replaceWhole(disk, 'member.json', memberFileContent({ ...facts, generation, restoredFrom: momentOf(facts) }));
+  return { facts, generation, rows, hasAuthority, wasThere: false };
+}
+
+function checkedOwner(facts: BackupFacts, { member, collective }: NonNullable<RestoreOptions['of']> = {}): BackupFacts {
+  if ((member ?? facts.member) !== facts.member || (collective ?? facts.collective) !== facts.collective)
+    throw new CollectiveError(
+      'wrong_member',
+      `Restore a backup for ${member ?? facts.member}.${collective ?? facts.collective}: it is of ${facts.member}.${facts.collective}`,
+    );
+  return facts;
 }
 
 function passOverNumbers(row: StoredRow): StoredRow {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { EngineWorld } from '../engine/engine-world.ts';
+import { EVENTS } from '../tables/tables.ts';
 import { EVENTS_KEPT, EventLog } from './event-log.ts';
 
 async function open(world: EngineWorld) {
@@ -53,5 +54,38 @@ test('the newest ten thousand are kept, however large the gaps in their numbers 
   assert.ok(events.length >= EVENTS_KEPT && events.length < EVENTS_KEPT * 1.2, `${events.length} are kept`);
   assert.equal(events[0]?.message, '3.2999');
   assert.equal(events[9_999]?.message, '0.2000');
+  await life.close();
+});
+
+test('also lives that are too short for a sweep leave no more, and the newest are what is shown', async () => {
+  const world = new EngineWorld();
+  for (let start = 0; start < 18; start++) {
+    const { life, events } = await open(world);
+    for (let i = 0; i < 950; i++) events.record(i === 0 ? 'first' : 'k', `${start}.${i}`);
+    await world.clock.advance(1_000);
+    await life.close();
+  }
+  const { events, page, life } = await open(world);
+  assert.deepEqual([events.latest[0]?.message, events.latest.length], ['17.949', 20]);
+  const all = await page(undefined, 20_000);
+  assert.deepEqual([all.events.length, all.events[0]?.message, all.end], [EVENTS_KEPT, '17.949', true]);
+  assert.equal((await page(undefined, 1, 'first')).events[0]?.message, '17.0');
+  await life.close();
+});
+
+test('what an older coordinator has let gather is hidden by nothing and goes', async () => {
+  const world = new EngineWorld();
+  const before = await world.start();
+  for (let from = 0; from < 30_000; from += 5_000)
+    await before.execute(0, (tx) => {
+      for (let i = from; i < from + 5_000; i++)
+        tx.put(EVENTS, { time: undefined, kind: 'k', message: String(i), details: {} }, 1_000 + i);
+    });
+  await world.clock.advance(1_000);
+  await before.close();
+  const { events, page, life } = await open(world);
+  assert.equal(events.latest[0]?.message, '29999');
+  const { events: kept } = await page(undefined, 40_000);
+  assert.deepEqual([kept.length, kept[0]?.message, kept.at(-1)?.message], [EVENTS_KEPT, '29999', '20000']);
   await life.close();
 });

@@ -11,11 +11,13 @@ import { hasEnded } from '../ops/realm-moves.ts';
 import type { FoldingNode } from '../placement/plan-fold.ts';
 import { BLOCKS, DOOMED, GARBAGE, JOBS } from '../tables/tables.ts';
 import { ByteRates } from './byte-rates.ts';
+import { CompactionJob, type NodeCompaction } from './compaction.ts';
 import { type FoldFigures, FoldJob } from './fold.ts';
 import { GarbageCollector, type GarbageFigures } from './garbage.ts';
 import { type InventoriedStore, InventoryJob, type NodeInventory } from './inventory.ts';
 import { Keeper, type KeeperFigures, type Round } from './keeper.ts';
 import type { MaintenanceSettings } from './maintenance.ts';
+import type { NodeLoad } from './moving-loads.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { type OrphanFigures, OrphanJob } from './orphans.ts';
 import { RealmMover, type RealmMoverParts } from './realm-moves.ts';
@@ -56,7 +58,8 @@ export interface KnownNodes extends PicturedNodes {
   stores(): readonly InventoriedStore[];
   /** Nodes that take new chunks. */
   candidates(): readonly FoldingNode[];
-  space(): { readonly capacityBytes: number; readonly freeBytes: number };
+  /** Over those that are there and take new chunks. */
+  roomForNew(): { readonly capacityBytes: number; readonly freeBytes: number; readonly deadBytes: number };
 }
 
 const HOUR_MS = 3_600_000;
@@ -76,6 +79,7 @@ export class Background implements AsyncDisposable {
   readonly #pokes = new Map<Keeper, { readonly timer: Timer; readonly atMs: number }>();
   readonly #garbage: GarbageCollector;
   readonly #collecting: Keeper;
+  readonly #compaction: CompactionJob;
   readonly #inventory: InventoryJob;
   readonly #comparing: Keeper;
   readonly #orphans: OrphanJob;
@@ -93,6 +97,17 @@ export class Background implements AsyncDisposable {
     const release = new BlockRelease(engine);
     const releasing = this.#keep('release', HOUR_MS, (round) => release.work(round));
     engine.watch(DOOMED, () => this.#pokeAfter(RELEASE_AFTER_MS, releasing));
+    this.#compaction = new CompactionJob({
+      clock,
+      orders,
+      epoch: engine.epoch,
+      nodes: () =>
+        [...nodes.picture(settings().repairAfterSeconds).values()].map(({ name, heard }) => ({
+          node: name as NodeName,
+          isThere: heard !== 'away',
+        })),
+    });
+    const compacting = this.#keep('compaction', HOUR_MS, (round) => this.#compaction.work(round));
     this.#garbage = new GarbageCollector({
       clock,
       engine,
@@ -102,6 +117,10 @@ export class Background implements AsyncDisposable {
       replaysOver,
       ownsChunk,
       releaseBlocks: (round) => release.work(round),
+      onCollected: (upTo) => {
+        this.#compaction.ask(upTo);
+        compacting.poke();
+      },
     });
     engine.watch(GARBAGE, (key, row) => this.#garbage.noted(key, row));
     this.#collecting = this.#keep('garbage', GARBAGE_EVERY_MS, (round) => this.#garbage.work(round));
@@ -122,6 +141,7 @@ export class Background implements AsyncDisposable {
       settings,
       rates,
       replaysOver,
+      onMayTakeAgain: () => this.#replicas.moreIsPossible(),
       graceMinSeconds: parts.orphanGraceMinSeconds,
     });
     this.#lettingGo = this.#keep('orphans', ORPHANS_EVERY_MS, (round) => this.#orphans.work(round));
@@ -149,8 +169,8 @@ export class Background implements AsyncDisposable {
       clock,
       engine,
       change: parts.change,
-      room: () => nodes.space(),
-      garbageGraceSeconds: () => settings().garbageGraceSeconds,
+      room: () => nodes.roomForNew(),
+      garbage: () => this.#garbage.figures,
       onYielded: ({ files, bytes }) =>
         parts.event(
           'trash-yielded',
@@ -199,6 +219,11 @@ export class Background implements AsyncDisposable {
     this.#replicas.nodesChanged();
   }
 
+  /** What was left as it is may be done now, as after a restore that a person has confirmed. */
+  settingsChanged(): void {
+    this.#replicas.moreIsPossible();
+  }
+
   /** Compares all nodes that are there, and looks which orphans are due. */
   compareInventories(): void {
     this.#inventory.askAll();
@@ -218,11 +243,15 @@ export class Background implements AsyncDisposable {
     return this.#orphans.figures;
   }
 
-  /** Answers the number of the request, for `garbage.finished`. Throws `not_permitted`. */
+  /** Answers the number of the request, for `compactions.finished`: then nodes have given the room back too. Throws `not_permitted`. */
   collectGarbage(graceSeconds: number): number {
     const asked = this.#garbage.ask(graceSeconds);
     this.#collecting.poke();
     return asked;
+  }
+
+  get compactions(): { readonly finished: number; readonly nodes: readonly NodeCompaction[] } {
+    return this.#compaction;
   }
 
   get garbage(): GarbageFigures {
@@ -237,6 +266,11 @@ export class Background implements AsyncDisposable {
   /** What that would move now. */
   planRebalance(): Promise<RebalancePlan> {
     return this.#replicas.planRebalance();
+  }
+
+  /** What lies on the node, as far as it is known without a count (`moving-loads.ts`). */
+  loadOf(node: NodeName): NodeLoad | undefined {
+    return this.#replicas.loadOf(node);
   }
 
   /** Survey, repair and rebalance. */

@@ -22,6 +22,16 @@ test('who fails again waits longer, up to a bound, and from the start again afte
   assert.equal(backoffs.nextInMs, 1_000);
 });
 
+test('many failures of what was tried at once are one', async () => {
+  const clock = new FakeClock();
+  const backoffs = open(clock);
+  for (let i = 0; i < 5; i++) backoffs.failed('a');
+  assert.equal(backoffs.nextInMs, 1_000);
+  await clock.advance(1_000);
+  for (let i = 0; i < 5; i++) backoffs.failed('a');
+  assert.equal(backoffs.nextInMs, 2_000);
+});
+
 test('who is due is given out once, until it fails again', async () => {
   const clock = new FakeClock();
   const backoffs = open(clock);

@@ -22,7 +22,9 @@ export class Backoffs<Key> {
     this.#options = options;
   }
 
+  /** While it waits already it is the same trouble: what was tried at once fails together. */
   failed(key: Key): void {
+    if (this.isWaiting(key)) return;
     const { clock, firstMs, longestMs, entriesMax } = this.#options;
     const before = this.#entries.get(key);
     const pauseMs = before === undefined ? firstMs : Math.min(longestMs, before.pauseMs * 2);

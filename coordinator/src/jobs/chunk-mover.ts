@@ -29,8 +29,8 @@ import {
 } from './node-orders.ts';
 import { OrderLanes } from './order-lanes.ts';
 
-/** Orders of one kind that a node has at once: while one syncs, the next reads. */
-const ORDERS_PER_NODE = 2;
+/** Orders of one kind that a node has at once: while one syncs and one is asked for, the next is under way. */
+const ORDERS_PER_NODE = 3;
 const ORDERS_IN_ALL = 16;
 
 export interface MoverParts {
@@ -44,7 +44,7 @@ export interface MoverParts {
   /** A whole copy lies there, and the row says so. */
   onCopied(node: NodeName, chunk: ChunkId): void;
   /** A row does not name this node any more. */
-  onGivenUp(place: Place, storedBytes: number): void;
+  onGivenUp(place: Place, chunk: ChunkId, row: ChunkRow): void;
 }
 
 /**
@@ -77,6 +77,7 @@ interface ReadTask {
 
 interface DropTask extends WantedDrop {
   readonly bytes: number;
+  readonly row: ChunkRow;
 }
 
 const DONE: MoveOutcome = { state: 'done' };
@@ -163,7 +164,7 @@ export class ChunkMover {
     if (bad !== undefined) return bad;
     const node = drop.place.node as NodeName;
     return await this.#guarded(node, 'Give up places', () =>
-      this.#drops.add(node, { chunk, drop, bytes: row.storedLength }),
+      this.#drops.add(node, { chunk, drop, row, bytes: row.storedLength }),
     );
   }
 
@@ -226,7 +227,7 @@ export class ChunkMover {
     // Stable before the node hears of it.
     const gone = await engine.run((tx) => giveUpPlaces(tx, tasks, outlook()), { durability: 'stable', signal });
     const going = tasks.filter(({ drop }, i) => gone[i] && drop.forgets);
-    for (const [i, { drop, bytes }] of tasks.entries()) if (gone[i]) onGivenUp(drop.place, bytes);
+    for (const [i, { chunk, drop, row }] of tasks.entries()) if (gone[i]) onGivenUp(drop.place, chunk, row);
     this.#count({ givenUp: gone.filter((each) => each).length });
     const byDisk = Map.groupBy(going, ({ drop }) => drop.place.disk);
     for (const [disk, leaving] of byDisk) {

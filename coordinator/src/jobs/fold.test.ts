@@ -11,7 +11,7 @@ import { type ScriptedClient, SessionWorld, type WorldOptions } from '../session
 import { prefixEnd } from '../tables/table.ts';
 import { BLOCKS, CHUNKS, GARBAGE } from '../tables/tables.ts';
 import { ByteRates } from './byte-rates.ts';
-import { FOLD_HOT_SLICES, FOLD_QUIET_MS, FoldJob } from './fold.ts';
+import { FOLD_CANDIDATES_MAX, FOLD_HOT_SLICES, FOLD_QUIET_MS, FoldJob } from './fold.ts';
 import { ScriptedOrders } from './scripted-orders.ts';
 
 const round = { signal: new AbortController().signal, progress: () => undefined };
@@ -289,6 +289,23 @@ test('what an earlier start has left is found by a survey', async () => {
   assert.equal(scene.fold.figures.candidates, 1);
   await scene.quiet();
   assert.equal((await scene.slices()).length, 1);
+});
+
+test('D8: no more blocks are noted at once than a bound, however many are in many pieces', async () => {
+  await using scene = await Scene.open();
+  const slices = Array.from({ length: FOLD_HOT_SLICES }, (_, i) => ({
+    offset: i,
+    length: 1,
+    chunk: testChunk(i + 1),
+    chunkOffset: 0,
+  }));
+  for (let data = 1; data <= FOLD_CANDIDATES_MAX + 500; data++)
+    scene.fold.noted(BLOCKS.key(data, 0), { version: 1, slices });
+  assert.equal(scene.fold.figures.candidates, FOLD_CANDIDATES_MAX);
+  // One that is folded by then makes room.
+  scene.fold.noted(BLOCKS.key(1, 0), { version: 2, slices: slices.slice(0, 1) });
+  scene.fold.noted(BLOCKS.key(FOLD_CANDIDATES_MAX + 500, 0), { version: 1, slices });
+  assert.equal(scene.fold.figures.candidates, FOLD_CANDIDATES_MAX);
 });
 
 test('D8: a commit that finds no room pokes the fold, also right after a start, and finds room then', async () => {

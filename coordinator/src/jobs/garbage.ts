@@ -24,6 +24,7 @@ import {
 import { isDue } from '../ops/grace.ts';
 import { OwnedChunkIds } from '../ops/owned-chunk-ids.ts';
 import type { GarbageRow } from '../tables/gen/tables.ts';
+import { prefixEnd } from '../tables/table.ts';
 import { GARBAGE } from '../tables/tables.ts';
 import type { Round } from './keeper.ts';
 import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
@@ -31,7 +32,7 @@ import { FORGET_CHUNKS_MAX, type NodeOrders } from './node-orders.ts';
 export interface GarbageParts {
   readonly clock: Clock;
   readonly engine: Engine;
-  readonly orders: Pick<NodeOrders, 'forgetChunks' | 'compact'>;
+  readonly orders: Pick<NodeOrders, 'forgetChunks'>;
   /** The disk that the node has now; undefined for a node that the member does not have. */
   diskOf(node: NodeName): string | undefined;
   settings(): { readonly garbageGraceSeconds: number; readonly garbageWaits: boolean };
@@ -41,6 +42,8 @@ export interface GarbageParts {
   replaysOver(signal: AbortSignal): Promise<void>;
   /** The coordinator itself may be about to commit the chunk. */
   ownsChunk(chunk: ChunkId): boolean;
+  /** Requests up to this one are done: who made them wants the room back as well. */
+  onCollected(upTo: number): void;
 }
 
 export interface GarbageFigures {
@@ -62,6 +65,22 @@ export interface GarbageFigures {
   readonly finished: number;
 }
 
+interface Counted {
+  readonly chunks: number;
+  readonly storedBytes: number;
+}
+
+/** More count twice until the next walk. */
+const AHEAD_MAX = 10_000;
+const NONE: Counted = { chunks: 0, storedBytes: 0 };
+
+function sumOf(...counted: readonly Counted[]): Counted {
+  return counted.reduce((sum, { chunks, storedBytes }) => ({
+    chunks: sum.chunks + chunks,
+    storedBytes: sum.storedBytes + storedBytes,
+  }));
+}
+
 interface Asked {
   readonly graceSeconds: number;
 }
@@ -71,8 +90,10 @@ export class GarbageCollector {
   #asked: Asked[] = [];
   /** Wall seconds since when the oldest is garbage that the last walk has left to its grace; undefined: look. */
   #oldest: number | undefined;
-  /** What became garbage since the last walk passed its place; a row that is written while its page is read may count twice. */
-  #fresh = { chunks: 0, storedBytes: 0 };
+  /** What became garbage since the last walk passed its place. */
+  #fresh = NONE;
+  /** Rows that were written above the place of the walk under way: it counts them if it finds them. Their bytes, by key. */
+  readonly #ahead = new Map<string, number>();
   /** Of the walk under way: what is above is still to be counted. */
   #walkedThrough: string | undefined;
   #figures: GarbageFigures = {
@@ -92,21 +113,19 @@ export class GarbageCollector {
   }
 
   get figures(): GarbageFigures {
-    const { chunks, storedBytes } = this.#figures;
-    return {
-      ...this.#figures,
-      chunks: chunks + this.#fresh.chunks,
-      storedBytes: storedBytes + this.#fresh.storedBytes,
-    };
+    const ahead = [...this.#ahead.values()].map((storedBytes) => ({ chunks: 1, storedBytes }));
+    return { ...this.#figures, ...sumOf(this.#figures, this.#fresh, ...ahead) };
   }
 
   /** A row of garbage was written. In the turn of its commit: only counted. */
   noted(key: string, { condemned, gone, storedBytes }: GarbageRow): void {
-    if (condemned || gone || (this.#walkedThrough !== undefined && key > this.#walkedThrough)) return;
-    this.#fresh = { chunks: this.#fresh.chunks + 1, storedBytes: this.#fresh.storedBytes + storedBytes };
+    if (condemned || gone) return;
+    const isAhead = this.#walkedThrough !== undefined && key > this.#walkedThrough && this.#ahead.size < AHEAD_MAX;
+    if (isAhead) this.#ahead.set(key, storedBytes);
+    else this.#fresh = sumOf(this.#fresh, { chunks: 1, storedBytes });
   }
 
-  /** All that is older than this goes in the next round, and nodes give the room back at once. Answers the number of the request. */
+  /** All that is older than this goes in the next round. Answers the number of the request. */
   ask(graceSeconds: number): number {
     if (this.#parts.settings().garbageWaits)
       throw new CollectiveError(
@@ -134,25 +153,29 @@ export class GarbageCollector {
     try {
       if (asked.length > 0) await releaseBlocks(round);
       const graceSeconds = Math.min(garbageGraceSeconds, ...asked.map((each) => each.graceSeconds));
-      const told = await this.#walk(graceSeconds, round);
-      if (asked.length > 0) await this.#compact(told, round.signal);
+      await this.#walk(graceSeconds, round);
     } catch (error) {
       this.#asked.unshift(...asked);
       throw error;
     }
-    this.#figures = { ...this.#figures, finished: this.#figures.finished + asked.length };
+    if (asked.length === 0) return;
+    const finished = this.#figures.finished + asked.length;
+    this.#figures = { ...this.#figures, finished };
+    this.#parts.onCollected(finished);
   }
 
-  async #walk(graceSeconds: number, round: Round): Promise<Set<NodeName>> {
+  async #walk(graceSeconds: number, round: Round): Promise<void> {
     try {
-      return await this.#walkAll(graceSeconds, round);
+      await this.#walkAll(graceSeconds, round);
     } finally {
       this.#walkedThrough = undefined;
+      // Of one that failed.
+      this.#passed(prefixEnd(GARBAGE.prefix), []);
     }
   }
 
-  /** With a grace without end nothing is changed, only counted. Answers the nodes that were told to forget anything. */
-  async #walkAll(graceSeconds: number, { signal, progress }: Round): Promise<Set<NodeName>> {
+  /** With a grace without end nothing is changed, only counted. */
+  async #walkAll(graceSeconds: number, { signal, progress }: Round): Promise<void> {
     const { engine, clock } = this.#parts;
     const began = clock.now().seconds;
     const collects = Number.isFinite(graceSeconds);
@@ -164,11 +187,15 @@ export class GarbageCollector {
     let storedBytes = 0;
     let seen = 0;
     let after: ChunkId | undefined;
-    this.#fresh = { chunks: 0, storedBytes: 0 };
+    // Until it has ended the figures say what was known before.
+    this.#figures = this.figures;
+    this.#fresh = NONE;
+    this.#walkedThrough = GARBAGE.prefix;
     for (;;) {
       const from = after;
-      this.#walkedThrough = from === undefined ? GARBAGE.prefix : GARBAGE.key(from);
       const page = await engine.run((tx) => garbagePage(tx, from, GARBAGE_PAGE), { signal });
+      const last = page.length < GARBAGE_PAGE ? undefined : page.at(-1)?.chunk;
+      this.#passed(last === undefined ? prefixEnd(GARBAGE.prefix) : GARBAGE.key(last), page);
       const now = clock.now();
       const due: ChunkId[] = [];
       const gone: ChunkId[] = [];
@@ -200,7 +227,17 @@ export class GarbageCollector {
       condemned: walk.left,
       waitsFor: walk.silent,
     };
-    return walk.told;
+  }
+
+  /** The walk has read all rows up to this key. What was written above its place meanwhile it has found among them, or missed. */
+  #passed(to: string, page: readonly GarbageChunk[]): void {
+    const found = new Set(page.map(({ chunk }) => GARBAGE.key(chunk)));
+    if (this.#walkedThrough !== undefined) this.#walkedThrough = to;
+    for (const [key, storedBytes] of this.#ahead) {
+      if (key > to) continue;
+      this.#ahead.delete(key);
+      if (!found.has(key)) this.#fresh = sumOf(this.#fresh, { chunks: 1, storedBytes });
+    }
   }
 
   #count(walk: Walk): void {
@@ -212,23 +249,10 @@ export class GarbageCollector {
       collectedBytes: collectedBytes + storedBytes,
     };
   }
-
-  /** Somebody waits for the room. A node that cannot do it now does it by itself later. */
-  async #compact(nodes: ReadonlySet<NodeName>, signal: AbortSignal): Promise<void> {
-    await Promise.all(
-      [...nodes].map((node) =>
-        this.#parts.orders.compact(node, signal).catch((error) => {
-          signal.throwIfAborted();
-          if (!(error instanceof CollectiveError)) throw error;
-        }),
-      ),
-    );
-  }
 }
 
 /** One walk: whom it could not reach, and what it took away. */
 class Walk {
-  readonly told = new Set<NodeName>();
   readonly silent = new Map<NodeName, string>();
   left = 0;
   readonly #parts: GarbageParts;
@@ -290,10 +314,8 @@ class Walk {
   async #tell(node: NodeName, chunks: readonly ChunkId[]): Promise<boolean> {
     if (this.silent.has(node)) return false;
     try {
-      for (const ids of inPieces(chunks, FORGET_CHUNKS_MAX)) {
+      for (const ids of inPieces(chunks, FORGET_CHUNKS_MAX))
         await this.#parts.orders.forgetChunks(node, ids, this.#signal);
-        this.told.add(node);
-      }
       return true;
     } catch (error) {
       this.#signal.throwIfAborted();

@@ -67,6 +67,7 @@ class Scene implements AsyncDisposable {
       diskOf: (node) => orders.nodes.get(node)?.disk,
       settings: () => ({ garbageGraceSeconds: 0, garbageWaits: false }),
       replaysOver: () => Promise.resolve(),
+      onMayTakeAgain: () => undefined,
       graceMinSeconds: GRACE_SECONDS,
     });
     return [inventory, orphans];

@@ -47,6 +47,7 @@ const BOUNDS = {
 export class Maintenance {
   readonly #engine: Engine;
   #settings: MaintenanceSettings;
+  #told: () => void = () => undefined;
 
   static async load(engine: Engine): Promise<Maintenance> {
     const row = await engine.run((tx) => tx.get(MAINTENANCE));
@@ -62,12 +63,18 @@ export class Maintenance {
     return this.#settings;
   }
 
+  /** Who works by these settings need not find out by itself. */
+  whenChanged(told: () => void): void {
+    this.#told = told;
+  }
+
   /** Resolves when it is stable. Throws `invalid_argument`. */
   async change(change: Partial<MaintenanceSettings>): Promise<MaintenanceSettings> {
     const settings = { ...this.#settings, ...change };
     checkSettings(settings);
     await this.#engine.run((tx) => tx.put(MAINTENANCE, rowOf(settings)));
     this.#settings = settings;
+    this.#told();
     return settings;
   }
 }

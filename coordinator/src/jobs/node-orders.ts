@@ -65,6 +65,17 @@ export interface Fold {
   readonly pieces: readonly FoldPiece[];
 }
 
+export interface CompactionState {
+  readonly done: boolean;
+  /** Left, also of what became dead since. */
+  readonly deadBytes: number;
+  /** Since the start of its chunk store: they grow while it gets on. */
+  readonly copiedBytes: number;
+  readonly removedSegments: number;
+  /** That cannot be copied as they are. */
+  readonly stuckSegments: number;
+}
+
 export interface NodeOrders {
   listChunks(node: NodeName, after: ChunkId | undefined, limit: number, signal: AbortSignal): Promise<ChunkPage>;
   /** One result a chunk, in order. A copy that succeeded is stable. At most FETCH_CHUNKS_MAX. */
@@ -75,7 +86,8 @@ export interface NodeOrders {
   verifyChunks(node: NodeName, chunks: readonly ChunkId[], signal: AbortSignal): Promise<ChunkResult[]>;
   foldBlock(node: NodeName, fold: Fold, signal: AbortSignal): Promise<ChunkResult>;
   scrub(node: NodeName, signal: AbortSignal): Promise<void>;
-  compact(node: NodeName, signal: AbortSignal): Promise<void>;
+  /** Answers soon, done or not; given again with the same run until it is done. */
+  compact(node: NodeName, run: string, signal: AbortSignal): Promise<CompactionState>;
 }
 
 export const LIST_CHUNKS_MAX = 10_000;

@@ -38,6 +38,8 @@ export interface OrphanParts {
   readonly rates: Pick<ByteRates, 'reading' | 'bytesPerOrderMax'>;
   /** Resolves when no change that was lost with the power can be made again (M4). */
   replaysOver(signal: AbortSignal): Promise<void>;
+  /** Nodes may take chunks again that they had given up. */
+  onMayTakeAgain(): void;
   /** Instead of ORPHAN_GRACE_MIN_SECONDS, for the simulation. */
   readonly graceMinSeconds?: number | undefined;
 }
@@ -69,6 +71,7 @@ export class OrphanJob {
     const graceSeconds = Math.max(garbageGraceSeconds, graceMinSeconds);
     let kept = 0;
     let seen = 0;
+    let ended = 0;
     let after: string | undefined;
     for (;;) {
       const from = after;
@@ -85,6 +88,7 @@ export class OrphanJob {
         else if (!note.leaving) kept += 1;
       }
       if (over.length > 0) await engine.run((tx) => dropNotes(tx, over), { durability: 'written', signal });
+      ended += over.length;
       for (const notes of due.values()) kept += notes.length - (await this.#letGo(notes, signal));
       seen += page.length;
       progress(seen, undefined, 'chunks');
@@ -92,6 +96,7 @@ export class OrphanJob {
       if (page.length < ORPHAN_PAGE) break;
     }
     this.#figures = { ...this.#figures, chunks: kept };
+    if (ended > 0) this.#parts.onMayTakeAgain();
   }
 
   /** Of one disk. Answers how many are gone. */

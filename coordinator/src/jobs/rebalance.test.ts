@@ -113,3 +113,19 @@ test('a node that cannot take its share leaves all as it was, and is not asked i
   assert.ok(scene.given('fetch').length <= 8, `${scene.given('fetch').length} orders`);
   for (const number of numbersFrom(1, 100)) assert.deepEqual(await scene.placesOf(number), ['n1', 'n2']);
 });
+
+test('D8: no copy is moved to a node that has just given the chunk up; when it may take it again it gets its share', async () => {
+  await using scene = await open();
+  scene.set('n1', { duty: 'draining' });
+  await scene.untilMended();
+  assert.deepEqual(counts(scene), [0, 100, 100]);
+  scene.set('n1', { duty: 'active' });
+  const copied = scene.given('fetch').length;
+  const { chunks } = await scene.world.finish(scene.background.planRebalance());
+  await rebalance(scene);
+  assert.deepEqual([chunks, scene.given('fetch').length, counts(scene)], [0, copied, [0, 100, 100]]);
+  await scene.world.clock.advance(HOUR_MS);
+  await rebalance(scene);
+  await scene.untilMended();
+  for (const count of counts(scene)) assert.ok(Math.abs(count - 200 / 3) <= FULL * 0.02 + 1, `${counts(scene)}`);
+});

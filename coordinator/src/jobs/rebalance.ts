@@ -10,7 +10,7 @@ import type { Clock } from '@collective/base/clock';
 import type { ChunkId, NodeName, RealmId } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
 import type { OperationRun } from '../engine/operation-run.ts';
-import { judgeChunks, type Outlook } from '../ops/chunk-repair.ts';
+import { judgeChunks, type Outlook, outlooksFor } from '../ops/chunk-repair.ts';
 import { replicaRule } from '../ops/chunks.ts';
 import {
   type ChunkMove,
@@ -95,12 +95,13 @@ export class RebalanceJob {
     let chunks = 0;
     let bytes = 0;
     for await (const rows of this.#walk(signal))
-      for (const { row, wanted } of rows) {
-        const move = loads.spread <= even ? undefined : planMove(row, wanted, loads, even, outlook());
+      for (const named of rows) {
+        const move = loads.spread <= even ? undefined : await this.#planned(named, loads, even, signal);
         if (move === undefined) continue;
-        loads.moved(move, row.storedLength);
+        const { storedLength } = named.row;
+        loads.moved(move, storedLength);
         chunks += 1;
-        bytes += row.storedLength;
+        bytes += storedLength;
       }
     return { chunks, bytes, spread, spreadAfter: loads.spread };
   }
@@ -157,14 +158,14 @@ export class RebalanceJob {
 
   /** Answers how many chunks were moved. */
   async #pass(loads: NodeLoads, even: number, isAsked: boolean, { signal, progress }: Round): Promise<number> {
-    const { outlook, mover } = this.#parts;
+    const { mover } = this.#parts;
     const underWay = new Set<Promise<void>>();
     const failures: unknown[] = [];
     const before = this.#figures;
     for await (const rows of this.#walk(signal)) {
       if (failures.length > 0 || loads.spread <= even || !(isAsked || this.#isTime)) break;
       for (const named of rows) {
-        const move = planMove(named.row, named.wanted, loads, even, outlook());
+        const move = await this.#planned(named, loads, even, signal);
         if (move === undefined || !mover.begin(named.chunk)) continue;
         const bytes = named.row.storedLength;
         loads.moved(move, bytes);
@@ -185,6 +186,22 @@ export class RebalanceJob {
     await Promise.all(underWay);
     if (failures.length > 0) throw failures[0];
     return this.#figures.movedChunks - before.movedChunks;
+  }
+
+  /** A node that has just given the chunk up takes it only after a while: a copy there would be made for nothing. */
+  async #planned(
+    { chunk, row, wanted }: NamedRow,
+    loads: NodeLoads,
+    even: number,
+    signal: AbortSignal,
+  ): Promise<ChunkMove | undefined> {
+    const { engine, outlook } = this.#parts;
+    const move = planMove(row, wanted, loads, even, outlook());
+    if (move === undefined) return undefined;
+    const seen = (await engine.run((tx) => outlooksFor(tx, [chunk], outlook()), { durability: 'written', signal })).get(
+      chunk,
+    );
+    return seen === undefined ? move : planMove(row, wanted, loads, even, seen);
   }
 
   /** False: it lies as before, or its repair does the rest. */

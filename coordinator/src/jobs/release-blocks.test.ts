@@ -183,7 +183,7 @@ test('a removal pokes the release, and a start finishes what the one before has 
         get: () => undefined,
         stores: () => [],
         candidates: () => [],
-        space: () => ({ capacityBytes: 1, freeBytes: 1 }),
+        roomForNew: () => ({ capacityBytes: 1, freeBytes: 1, deadBytes: 0 }),
         picture: () => new Map(),
         wasDeaf: () => undefined,
       },

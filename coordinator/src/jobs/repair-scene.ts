@@ -89,7 +89,7 @@ export class RepairScene implements AsyncDisposable {
         },
         stores: () => [],
         candidates: () => [],
-        space: () => ({ capacityBytes: 100 * GiB, freeBytes: 90 * GiB }),
+        roomForNew: () => ({ capacityBytes: 100 * GiB, freeBytes: 90 * GiB, deadBytes: 0 }),
         picture: () => this.#picture(),
         wasDeaf: () => undefined,
       },

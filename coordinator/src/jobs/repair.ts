@@ -3,8 +3,8 @@
  * given up, and takes the note away when nothing is left to do. What cannot be done now stays noted and is looked at again
  * when the world has changed.
  *
- * A chunk that failed is left alone for a while, and so is a node: nothing is tried in a loop. Nothing here needs to survive
- * a restart: the notes do.
+ * A node that failed is left alone for a while, and so is a chunk of which it was not the target that failed: nothing is tried in a
+ * loop. Nothing here needs to survive a restart: the notes do.
  */
 import type { Clock } from '@collective/base/clock';
 import type { ChunkId, NodeName } from '@collective/base/ids';
@@ -28,7 +28,7 @@ import { RepairWalk } from './repair-walk.ts';
 export interface RepairParts {
   readonly clock: Clock;
   readonly engine: Engine;
-  readonly mover: ChunkMover;
+  readonly mover: Pick<ChunkMover, 'begin' | 'end' | 'copy' | 'drop' | 'figures'>;
   /** Nodes that failed a moment ago are no targets in it. */
   outlook(): Outlook;
   onNodeFailed(node: NodeName): void;
@@ -54,12 +54,12 @@ export interface RepairFigures {
   readonly left: LeftCounts;
   /** The same for those that lie on a draining node. */
   readonly leftOn: ReadonlyMap<NodeName, LeftCounts>;
-  /** Why the last that failed did. */
+  /** Why the last that failed did, until nothing is left. */
   readonly failure: string | undefined;
 }
 
 /** Chunks that are worked on at once: their rows are in memory. */
-const CHUNKS_AT_ONCE = 256;
+export const CHUNKS_AT_ONCE = 256;
 /** Plans of one chunk in one go: a copy, a damaged source, a drop; more says that something changes all the time. */
 const PLANS_IN_A_ROW = 6;
 const CHUNK_PAUSES = { firstMs: 5_000, longestMs: 600_000, entriesMax: 10_000 };
@@ -126,6 +126,8 @@ export class RepairJob {
     }
     await Promise.all(this.#underWay);
     if (failures.length > 0) throw failures[0];
+    // Mended elsewhere or at a later try: nobody need hear of it any more.
+    if (this.#todo.chunks <= 0) this.#failure = undefined;
   }
 
   async #beginAll(signal: AbortSignal): Promise<void> {
@@ -188,8 +190,9 @@ export class RepairJob {
     const { chunk } = first;
     let judged = first;
     for (let plans = 1; ; plans++) {
-      const outcomes = await Promise.all(this.#possible(judged).map((action) => this.#carryOut(judged, action)));
-      if (this.#noteFailures(chunk, outcomes)) return;
+      const actions = this.#possible(judged);
+      const outcomes = await Promise.all(actions.map((action) => this.#carryOut(judged, action)));
+      if (!this.#noteFailures(actions, outcomes)) return this.#backoffs.failed(chunk);
       const [again] = await engine.run((tx) => judgeChunks(tx, [chunk], outlook()), { durability: 'written', signal });
       if (again === undefined || isFine(again.plan)) {
         this.#todo.chunks -= 1;
@@ -208,14 +211,22 @@ export class RepairJob {
     return action.kind === 'copy' ? mover.copy(chunk, row, action) : mover.drop(chunk, row, action);
   }
 
-  #noteFailures(chunk: ChunkId, outcomes: readonly MoveOutcome[]): boolean {
-    const failed = outcomes.filter((outcome) => outcome.state === 'failed');
-    for (const { error, of } of failed) {
+  /**
+   * Answers whether the chunk may be planned again at once: where no more than targets have failed, they are none for a while,
+   * and another node takes the copy. Were the chunk to wait as well, both pauses would end together, and it might meet the same
+   * node each time.
+   */
+  #noteFailures(actions: readonly RepairAction[], outcomes: readonly MoveOutcome[]): boolean {
+    let isOfTargets = true;
+    for (const [i, outcome] of outcomes.entries()) {
+      if (outcome.state !== 'failed') continue;
+      const { error, of } = outcome;
+      const action = actions[i];
       this.#failure = error.message;
       if (of !== undefined) this.#parts.onNodeFailed(of);
+      if (action?.kind !== 'copy' || action.to.node !== of) isOfTargets = false;
     }
-    if (failed.length > 0) this.#backoffs.failed(chunk);
-    return failed.length > 0;
+    return isOfTargets;
   }
 
   #possible({ plan }: JudgedChunk): readonly RepairAction[] {

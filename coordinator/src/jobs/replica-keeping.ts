@@ -18,12 +18,13 @@ import { type DamagedCopy, DamageReports } from './damage-reports.ts';
 import type { Keeper, Round } from './keeper.ts';
 import type { MaintenanceSettings } from './maintenance.ts';
 import { MisplacedChunks } from './misplaced-chunks.ts';
+import { MovingLoads, type NodeLoad } from './moving-loads.ts';
 import type { NodeOrders } from './node-orders.ts';
 import { NodeWatch } from './node-watch.ts';
 import { PaceMeter } from './pace-meter.ts';
 import { type RebalanceFigures, RebalanceJob, type RebalancePlan } from './rebalance.ts';
 import { type RepairFigures, RepairJob } from './repair.ts';
-import { type NodeLoad, Survey, type SurveyFigures } from './survey.ts';
+import { Survey, type SurveyFigures } from './survey.ts';
 
 export interface ReplicaKeepingParts {
   readonly clock: Clock;
@@ -54,8 +55,8 @@ const SURVEY_EVERY_MS = 24 * 3_600_000;
 const SURVEY_AFTER_MS = 1_000;
 /** All that is noted is looked at so often, whatever was noticed. */
 const REPAIR_EVERY_MS = 600_000;
-/** Notes come in bursts. */
-const REPAIR_AFTER_MS = 200;
+/** Notes come in bursts; a round that finds few is cheap. */
+const REPAIR_AFTER_MS = 50;
 /** How often it is looked whether nodes are used unevenly. */
 const REBALANCE_EVERY_MS = 3_600_000;
 const NODE_PAUSES = { firstMs: 5_000, longestMs: 60_000, entriesMax: 10_000 };
@@ -64,19 +65,15 @@ const NAMED_MAX = 20;
 
 export interface ReplicaFigures {
   /** Of the last whole walk. */
-  readonly survey: Omit<SurveyFigures, 'loads'>;
+  readonly survey: SurveyFigures;
   readonly repair: RepairFigures;
   readonly mover: MoverFigures;
   readonly rebalance: RebalanceFigures;
-  /** Copied, in the last while. */
-  readonly bytesPerSecond: number;
-  /** What lies on each node by the rows: as of the last whole walk, without what has moved away since. */
-  readonly loads: ReadonlyMap<NodeName, NodeLoad>;
+  /** Of repair, at the speed of the last while; 0: nothing is left, or nothing moves. */
+  readonly restSeconds: number;
   /** Nodes or rules have changed since the last whole walk began: more may be short than is noted. */
   readonly counting: boolean;
 }
-
-const NOTHING: NodeLoad = { chunks: 0, bytes: 0 };
 
 export class ReplicaKeeping implements Disposable {
   readonly #parts: ReplicaKeepingParts;
@@ -96,8 +93,7 @@ export class ReplicaKeeping implements Disposable {
   /** What asked for a walk over all chunks so far, and how much of it the last whole one has seen. */
   #asked = 0;
   #answered = 0;
-  /** Since the last whole walk. */
-  readonly #movedAway = new Map<NodeName, NodeLoad>();
+  readonly #loads = new MovingLoads();
 
   constructor(parts: ReplicaKeepingParts) {
     this.#parts = parts;
@@ -121,21 +117,20 @@ export class ReplicaKeeping implements Disposable {
         this.#nodeBackoffs.succeeded(node);
         this.#damage.mended(node, chunk);
       },
-      onGivenUp: ({ node }, storedBytes) => {
-        const { chunks, bytes } = this.#movedAway.get(node as NodeName) ?? NOTHING;
-        this.#movedAway.set(node as NodeName, { chunks: chunks + 1, bytes: bytes + storedBytes });
+      onGivenUp: ({ node }, chunk, { references, storedLength }) => {
+        if (references > 0) this.#loads.movedAway(node as NodeName, chunk, storedLength);
       },
     });
     this.#survey = new Survey({
       engine,
       outlook,
+      loads: this.#loads,
       onLost: (named, inAll) => this.#tellLost(named, inAll),
     });
     this.#surveying = keep('survey', SURVEY_EVERY_MS, async (round) => {
       const asked = this.#asked;
       await this.#survey.work(round);
       this.#answered = asked;
-      this.#movedAway.clear();
       // What it noted is under way; what cannot be done is counted by a look at all.
       this.#lookAtAll({ forgives: false });
     });
@@ -172,7 +167,11 @@ export class ReplicaKeeping implements Disposable {
       },
       wasDeaf: () => nodes.wasDeaf(),
       onJudgementChanged: () => this.#askForSurvey(SURVEY_AFTER_MS),
-      onMorePossible: () => this.#lookAtAll({ forgives: true }),
+      onMorePossible: () => {
+        // A node that has come back is worth a try at once, however often it failed while it was going.
+        this.#nodeBackoffs.forgive();
+        this.#lookAtAll({ forgives: true });
+      },
       onGivenUp: ({ name, awayForMs }) =>
         parts.event(
           'node-given-up',
@@ -215,6 +214,11 @@ export class ReplicaKeeping implements Disposable {
     this.#askForSurvey(0);
   }
 
+  /** What was left as it is may be done now: by other settings, or since a node that had given a chunk up may take it again. */
+  moreIsPossible(): void {
+    this.#lookAtAll({ forgives: false });
+  }
+
   /** A node has registered or reported. */
   nodeReported(node: NodeName, disk: string, damaged: readonly ChunkId[]): void {
     this.#damage.reported(node, disk, damaged);
@@ -237,21 +241,19 @@ export class ReplicaKeeping implements Disposable {
   }
 
   get figures(): ReplicaFigures {
-    const { loads, ...survey } = this.#survey.figures;
     return {
-      survey,
+      survey: this.#survey.figures,
       repair: this.#repair.figures,
       mover: this.#mover.figures,
       rebalance: this.#rebalance.figures,
-      bytesPerSecond: this.#pace.perSecond,
+      restSeconds: restSeconds(this.#repair.figures.leftBytes, this.#pace.perSecond),
       counting: this.#answered < this.#asked,
-      loads: new Map(
-        [...loads].map(([node, { chunks, bytes }]) => {
-          const moved = this.#movedAway.get(node) ?? NOTHING;
-          return [node, { chunks: Math.max(0, chunks - moved.chunks), bytes: Math.max(0, bytes - moved.bytes) }];
-        }),
-      ),
     };
+  }
+
+  /** What lies on the node by the last whole walk, without what has moved away since; undefined before the first. */
+  loadOf(node: NodeName): NodeLoad | undefined {
+    return this.#loads.of(node);
   }
 
   /** Nodes that failed a moment ago get nothing new for a while; what they have still counts. */
@@ -320,6 +322,10 @@ export class ReplicaKeeping implements Disposable {
         chunks: String(inAll - named.length),
       });
   }
+}
+
+function restSeconds(leftBytes: number, bytesPerSecond: number): number {
+  return bytesPerSecond >= 1 ? Math.ceil(leftBytes / bytesPerSecond) : 0;
 }
 
 function namesOf(found: readonly { readonly chunk: ChunkId }[]): string {

@@ -5,7 +5,7 @@
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
 import type { ChunkId, NodeName } from '@collective/base/ids';
-import type { ChunkPage, ChunkResult, Fold, NodeOrders, WantedChunk } from './node-orders.ts';
+import type { ChunkPage, ChunkResult, CompactionState, Fold, NodeOrders, WantedChunk } from './node-orders.ts';
 
 export interface ScriptedCopy {
   readonly sequence: number;
@@ -21,6 +21,8 @@ export interface ScriptedNode {
   isUp: boolean;
   /** What orders are refused with. */
   refuses: ErrorCode | undefined;
+  /** What it answers to orders to compact, one after the other; then that it is done. */
+  readonly compactions: Partial<CompactionState>[];
   readonly copies: Map<ChunkId, ScriptedCopy>;
 }
 
@@ -47,6 +49,7 @@ export class ScriptedOrders implements NodeOrders {
       sequence: 1,
       isUp: true,
       refuses: undefined,
+      compactions: [],
       copies: new Map(),
       ...more,
     };
@@ -118,8 +121,10 @@ export class ScriptedOrders implements NodeOrders {
     await this.#reach('scrub', name);
   }
 
-  async compact(name: NodeName): Promise<void> {
-    await this.#reach('compact', name);
+  async compact(name: NodeName): Promise<CompactionState> {
+    const node = await this.#reach('compact', name);
+    const done = { done: true, deadBytes: 0, copiedBytes: 0, removedSegments: 0, stuckSegments: 0 };
+    return { ...done, ...node.compactions.shift() };
   }
 
   async #reach(

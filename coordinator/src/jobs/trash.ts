@@ -3,12 +3,14 @@
  * that its trash yields, the oldest goes early while the storage nodes run out of room; a quota that runs out takes its
  * room by itself, in the operation that needs it.
  *
- * Room comes back late: blocks become garbage, garbage waits for its grace, segments are rewritten. So what was let go is
- * counted as free for a while, lest all of the trash goes while the first of it is still on its way.
+ * Room comes back late: blocks become garbage, garbage waits for its grace, segments are rewritten. So what is on that way is
+ * counted as free, lest all of the trash goes while the first of it has not come back. It is counted from what is stored, so
+ * that a coordinator that was started anew knows of it too, and before it knows nothing goes.
  */
 import type { Clock } from '@collective/base/clock';
 import type { RealmId } from '@collective/base/ids';
 import type { Engine } from '../engine/engine.ts';
+import type { OperationRun } from '../engine/operation-run.ts';
 import { replicaRule } from '../ops/chunks.ts';
 import type { Caller, OperationContext } from '../ops/context.ts';
 import { allRealms } from '../ops/realms.ts';
@@ -17,23 +19,29 @@ import { destroyAll, type EmptyOptions, type EmptyStep, emptyStep } from '../ops
 import type { Trashed } from '../ops/trash-listing.ts';
 import { THE_MEMBER } from '../session/realm-rights.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
-import { ORPHANS, TRASH } from '../tables/tables.ts';
+import { prefixEnd } from '../tables/table.ts';
+import { DOOMED, ORPHANS, REALMS, TRASH } from '../tables/tables.ts';
+import type { GarbageFigures } from './garbage.ts';
 import type { Round } from './keeper.ts';
 
 /** Free room, as a share of the nodes' capacity, below which trash yields, and up to which it does. */
 const YIELD_BELOW = 0.05;
 const YIELD_UP_TO = 0.08;
 const YIELD_STEP = 20;
-/** What yielded is counted as free for the grace of garbage and so much more. */
-const FREED_WITHIN_MS = 3_600_000;
+/** Nodes have given back the room of what they were told to forget after so long, as far as they do before they are full. */
+const GIVEN_BACK_WITHIN_MS = 3_600_000;
+/** One sample a minute is kept of what was collected. */
+const SAMPLE_MS = 60_000;
+/** More removed files are not weighed one by one: their blocks are let go of first. */
+const DOOMED_MAX = 1_000;
 
 export interface TrashParts {
   readonly clock: Clock;
   readonly engine: Engine;
   change<T>(caller: Caller, operation: (context: OperationContext) => T): Promise<T>;
-  /** Over all nodes. */
-  room(): { readonly capacityBytes: number; readonly freeBytes: number };
-  garbageGraceSeconds(): number;
+  /** Over all nodes that are there and take new chunks. `deadBytes`: of what is forgotten, until they are given back. */
+  room(): { readonly capacityBytes: number; readonly freeBytes: number; readonly deadBytes: number };
+  garbage(): Pick<GarbageFigures, 'walkedAt' | 'storedBytes' | 'collectedBytes'>;
   /** Trash went early: worth an event. */
   onYielded(what: { readonly files: number; readonly bytes: number }): void;
 }
@@ -47,14 +55,17 @@ export class TrashCollector {
   readonly #parts: TrashParts;
   /** Until when a realm has nothing to let go: what comes later is removed later. */
   readonly #quiet = new Map<RealmId, { trashSeconds: number; untilSeconds: number }>();
-  /** Bytes on all nodes that are on their way to be free. */
-  #freed: { untilMs: number; bytes: number }[] = [];
+  readonly #startedMs: number;
+  /** What was collected since the start, as of the last hour; the oldest first. */
+  #collected: { readonly atMs: number; readonly bytes: number }[] = [];
 
   constructor(parts: TrashParts) {
     this.#parts = parts;
+    this.#startedMs = parts.clock.bootMs();
   }
 
   async work(round: Round): Promise<void> {
+    this.#noteCollected();
     const realms = await this.#realms();
     let done = 0;
     const count = (more: number): void => {
@@ -93,7 +104,9 @@ export class TrashCollector {
 
   async #yield(realms: readonly RealmWithTrash[], { signal }: Round, count: (more: number) => void): Promise<void> {
     const total = { files: 0, bytes: 0 };
-    let missing = this.#missingBytes(YIELD_BELOW) > 0 ? this.#missingBytes(YIELD_UP_TO) : 0;
+    const { capacityBytes } = this.#parts.room();
+    const room = realms.length === 0 ? Number.POSITIVE_INFINITY : await this.#roomBytes();
+    let missing = room < capacityBytes * YIELD_BELOW ? capacityBytes * YIELD_UP_TO - room : 0;
     while (missing > 0 && !signal.aborted) {
       const oldest = await this.#oldest(realms);
       if (oldest.length === 0) break;
@@ -101,7 +114,6 @@ export class TrashCollector {
       const row = realms.find(({ realm }) => realm === first?.realm)?.row;
       const step = await this.#parts.change(THE_MEMBER, (context) => destroyAll(context, stillThere(context, oldest)));
       const bytes = step.bytes * replicaRule(row).wanted;
-      this.#noteFreed(bytes);
       missing -= bytes;
       total.files += step.files + step.directories;
       total.bytes += step.bytes;
@@ -127,20 +139,38 @@ export class TrashCollector {
     return oldest;
   }
 
-  #missingBytes(share: number): number {
-    const { capacityBytes, freeBytes } = this.#parts.room();
+  /** One sample from before the last hour stays: what was collected since is counted from it. */
+  #noteCollected(): void {
     const nowMs = this.#parts.clock.bootMs();
-    this.#freed = this.#freed.filter(({ untilMs }) => untilMs > nowMs);
-    return capacityBytes * share - freeBytes - this.#freed.reduce((sum, { bytes }) => sum + bytes, 0);
+    while ((this.#collected[1]?.atMs ?? nowMs) <= nowMs - GIVEN_BACK_WITHIN_MS) this.#collected.shift();
+    if (nowMs - (this.#collected.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY) < SAMPLE_MS) return;
+    this.#collected.push({ atMs: nowMs, bytes: this.#parts.garbage().collectedBytes });
   }
 
-  #noteFreed(bytes: number): void {
-    const untilMs = this.#parts.clock.bootMs() + this.#parts.garbageGraceSeconds() * 1_000 + FREED_WITHIN_MS;
-    const last = this.#freed.at(-1);
-    // One entry a minute: the list stays short.
-    if (last !== undefined && untilMs - last.untilMs < 60_000) last.bytes += bytes;
-    else this.#freed.push({ untilMs, bytes });
+  /** Free, or on its way to be free. */
+  async #roomBytes(): Promise<number> {
+    const { room, garbage, clock } = this.#parts;
+    const { walkedAt, storedBytes, collectedBytes } = garbage();
+    if (walkedAt === undefined) return Number.POSITIVE_INFINITY;
+    const sinceMs = clock.bootMs() - GIVEN_BACK_WITHIN_MS;
+    const [first] = this.#collected;
+    const before = first !== undefined && first.atMs <= sinceMs ? first.bytes : 0;
+    const doomed = await this.#parts.engine.run(doomedBytes);
+    const { freeBytes, deadBytes } = room();
+    // What an earlier life of this coordinator has collected is not known otherwise.
+    const ofBefore = this.#startedMs > sinceMs ? deadBytes : 0;
+    return freeBytes + doomed + storedBytes + (collectedBytes - before) + ofBefore;
   }
+}
+
+/** Of files that are gone, whose blocks are not garbage yet: at most so much lies on all nodes. */
+function doomedBytes(tx: OperationRun): number {
+  const rows = tx.scan(DOOMED, DOOMED.prefix, prefixEnd(DOOMED.prefix), DOOMED_MAX);
+  if (rows.length === DOOMED_MAX) return Number.POSITIVE_INFINITY;
+  const realms = [...new Set(rows.map(({ value }) => value.realm as RealmId))];
+  tx.need(realms.map((realm) => REALMS.key(realm)));
+  const wanted = new Map(realms.map((realm) => [realm, replicaRule(tx.get(REALMS, realm)).wanted]));
+  return rows.reduce((sum, { value }) => sum + value.size * (wanted.get(value.realm as RealmId) ?? 0), 0);
 }
 
 /** Between the look and the change a person may have restored some. */

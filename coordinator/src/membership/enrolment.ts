@@ -1,8 +1,8 @@
 /**
  * Tokens become certificates, certificates are renewed (T3, T5). A token is a secret for one name, one key and a short time;
- * only its SHA-256 is stored. A certificate leaves the coordinator after the token's use is stable, so that a token never
+ * only its SHA-256 is stored. That a key has used it is stable before anything is signed for that key, so that a token never
  * serves two keys, not after a power loss either. For the key that used it a token is answered again until its time is
- * over: an answer that was lost must not cost it.
+ * over: an answer that was lost, or that a signer elsewhere has not given yet, must not cost it.
  */
 import { createHash } from 'node:crypto';
 import { CollectiveError } from '@collective/base/errors';
@@ -84,8 +84,13 @@ export class Enrolment {
     });
   }
 
-  /** Safe to repeat with the same key. Throws `token_invalid`, `csr_refused`. */
-  async enrol(token: string, csr: Uint8Array): Promise<IssuedCertificate> {
+  /** A token that nobody shall use any more. */
+  async revokeToken(token: string): Promise<void> {
+    await this.#parts.engine.run((tx) => tx.remove(TOKENS, hashOf(token)));
+  }
+
+  /** Safe to repeat with the same key. Throws `token_invalid`, `csr_refused`, `not_signed_yet`, `overloaded`. */
+  async enrol(token: string, csr: Uint8Array, signal?: AbortSignal): Promise<IssuedCertificate> {
     const { engine, signer } = this.#parts;
     if (!token.startsWith(TOKEN_PREFIX) || token.length !== TOKEN_CHARACTERS)
       throw new CollectiveError(
@@ -97,8 +102,6 @@ export class Enrolment {
     const id = parseSpiffeId(row.uri);
     const request = await checkCsr(csr, id);
     const key = createHash('sha256').update(request.publicKey).digest();
-    refuseOtherKey(row, key);
-    const leaf = await signer.sign(request);
     await engine.run((tx) => {
       const still = livingToken(tx, hash);
       refuseOtherKey(still, key);
@@ -107,19 +110,18 @@ export class Enrolment {
       tx.put(TOKENS, { ...still, used: true, usedBy: key }, hash);
       if (still.subject !== undefined) putSubject(tx, still.subject);
     });
+    const leaf = await signer.sign(request, signal);
+    // A subject that was removed while this waited has no token any more, and gets no certificate.
+    await engine.run((tx) => livingToken(tx, hash));
     return { certificatePem: leaf.certificatePem, bundlePem: signer.bundlePem(), subject: id.uri };
   }
 
-  /** A new leaf for the name that the peer has; users and clients must still be known. */
-  async renew(peer: PeerIdentity, csr: Uint8Array): Promise<IssuedCertificate> {
+  /** A new leaf for the name that the peer has; users and clients must still be known. Throws as `enrol` does. */
+  async renew(peer: PeerIdentity, csr: Uint8Array, signal?: AbortSignal): Promise<IssuedCertificate> {
     const { engine, signer } = this.#parts;
-    const needsRow = peer.role === 'user' || peer.role === 'client';
-    if (needsRow && (await engine.run((tx) => tx.get(SUBJECTS, peer.uri))) === undefined)
-      throw new CollectiveError(
-        'permission_denied',
-        `Renew the certificate of ${peer.uri}: this member does not know it any more; enrol it with a token`,
-      );
-    const leaf = await signer.sign(await checkCsr(csr, parseSpiffeId(peer.uri)));
+    await engine.run((tx) => requireRenewable(tx, peer));
+    const leaf = await signer.sign(await checkCsr(csr, parseSpiffeId(peer.uri)), signal);
+    await engine.run((tx) => requireRenewable(tx, peer));
     return { certificatePem: leaf.certificatePem, bundlePem: signer.bundlePem(), subject: peer.uri };
   }
 
@@ -132,6 +134,15 @@ export class Enrolment {
       );
     return spiffeId(this.#parts.trustDomain, known, name);
   }
+}
+
+function requireRenewable(tx: Transaction, { uri, role }: PeerIdentity): void {
+  const needsRow = role === 'user' || role === 'client';
+  if (needsRow && tx.get(SUBJECTS, uri) === undefined)
+    throw new CollectiveError(
+      'permission_denied',
+      `Renew the certificate of ${uri}: this member does not know it any more; enrol it with a token`,
+    );
 }
 
 /** One whose time is not over, used or not. */

@@ -13,6 +13,7 @@ import type { ChunkOutcome, ChunkSource } from '@collective/protocol/gen/node';
 import {
   type ChunkPage,
   type ChunkResult,
+  type CompactionState,
   FETCH_CHUNKS_MAX,
   FORGET_CHUNKS_MAX,
   type Fold,
@@ -28,6 +29,8 @@ import type { AnswerBody, OrderBody } from './order-desk.ts';
 const LOOK_WITHIN_MS = 30_000;
 /** FETCH_CHUNKS_MAX chunks of 4 MiB over a slow line, and their sync. */
 const MOVE_WITHIN_MS = 180_000;
+/** A compaction takes its time: how often it is told how far it is. */
+const COMPACTION_TOLD_WITHIN_MS = 2_000;
 /** Orders are given in nobody's session. */
 const NO_SESSION = 0 as SessionId;
 
@@ -126,8 +129,14 @@ export class LinkOrders implements NodeOrders {
     await this.#give(node, 'Begin a scrub', { $case: 'scrub', value: {} }, 'done', LOOK_WITHIN_MS, signal);
   }
 
-  async compact(node: NodeName, signal: AbortSignal): Promise<void> {
-    await this.#give(node, 'Compact segments', { $case: 'compact', value: {} }, 'done', MOVE_WITHIN_MS, signal);
+  async compact(node: NodeName, run: string, signal: AbortSignal): Promise<CompactionState> {
+    const what = 'Compact segments';
+    const order: OrderBody = { $case: 'compact', value: { run, withinMs: COMPACTION_TOLD_WITHIN_MS } };
+    const answer = await this.#parts.links.order(node, what, order, { withinMs: LOOK_WITHIN_MS, signal });
+    // A node of an earlier version knows no runs: it answers when all is done, if that is in time.
+    if (answer.$case === 'done')
+      return { done: true, deadBytes: 0, copiedBytes: 0, removedSegments: 0, stuckSegments: 0 };
+    return expected(node, what, answer, 'compacted').value;
   }
 
   async #give<Case extends AnswerBody['$case']>(
@@ -138,10 +147,7 @@ export class LinkOrders implements NodeOrders {
     withinMs: number,
     signal: AbortSignal,
   ): Promise<Extract<AnswerBody, { $case: Case }>> {
-    const answer = await this.#parts.links.order(node, what, order, { withinMs, signal });
-    if (answer.$case !== wanted)
-      throw new CollectiveError('unavailable', `${what} on node ${node}: it answered '${answer.$case}'`);
-    return answer as Extract<AnswerBody, { $case: Case }>;
+    return expected(node, what, await this.#parts.links.order(node, what, order, { withinMs, signal }), wanted);
   }
 
   /** Short-lived, as a session's: whoever holds it still needs a ticket for each chunk. */
@@ -164,6 +170,17 @@ export class LinkOrders implements NodeOrders {
       return ticket === undefined ? [] : [{ node, ticket: Buffer.from(ticket.ticket), ticketExpires: ticket.expires }];
     });
   }
+}
+
+function expected<Case extends AnswerBody['$case']>(
+  node: NodeName,
+  what: string,
+  answer: AnswerBody,
+  wanted: Case,
+): Extract<AnswerBody, { $case: Case }> {
+  if (answer.$case !== wanted)
+    throw new CollectiveError('unavailable', `${what} on node ${node}: it answered '${answer.$case}'`);
+  return answer as Extract<AnswerBody, { $case: Case }>;
 }
 
 function resultOf(node: NodeName, { chunk, replica, digest, storedLength }: ChunkOutcome): ChunkResult {

@@ -1,16 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CollectiveError } from '@collective/base/errors';
-import { chunkIdFromBytes, type NodeName } from '@collective/base/ids';
+import { type ChunkId, chunkIdFromBytes, type NodeName } from '@collective/base/ids';
 import { NodeState } from '@collective/protocol/gen/common';
 import { NodeReport } from '@collective/protocol/gen/node';
+import type { NodeLoad } from '../jobs/moving-loads.ts';
 import { keepCopies } from '../ops/chunk-repair.ts';
+import { closeDisks } from '../ops/closed-disks.ts';
+import { condemn } from '../ops/garbage.ts';
 import { commit, start } from '../ops/one-file.ts';
 import { code, replicaOf, testChunk } from '../session/scripted-operations.ts';
 import { CHUNKS, UNDER_REPLICATED } from '../tables/tables.ts';
 import { NodeDuties } from './node-duties.ts';
 import { NodeTable } from './node-table.ts';
 
+/** Of the event loop, for what may happen between any two steps of a change. */
+const TURNS = 24;
 const silent = { diskLost: () => undefined, nodeCame: () => undefined, nodeWentAway: () => undefined };
 
 /** A file with a chunk on n1 and n2, and one on n2 alone. */
@@ -27,8 +32,12 @@ async function open() {
   const scrubbed: string[] = [];
   const dutyChanges: number[] = [];
   const connected = new Set<string>();
+  const loads = new Map<NodeName, NodeLoad>();
   const duties = new NodeDuties({
+    clock: world.clock,
     engine,
+    loadOf: (node) => loads.get(node),
+    picture: () => nodes.picture(600),
     nodes,
     isConnected: (node) => connected.has(node),
     onDuty: () => dutyChanges.push(world.clock.bootMs()),
@@ -41,7 +50,7 @@ async function open() {
     events: { record: (kind, message) => told.push(`${kind}: ${message}`) },
   });
   const run = <T>(act: Promise<T>): Promise<T> => world.finish(act);
-  return { ...parts, nodes, duties, told, run, connected, scrubbed, dutyChanges };
+  return { ...parts, nodes, duties, told, run, connected, scrubbed, dutyChanges, loads };
 }
 
 test('D8: a cordoned node takes no new chunks and is told as such; an active one again does', async () => {
@@ -81,6 +90,46 @@ test('D8: what lies on a node is counted from the rows, without what nobody name
   );
 });
 
+test('D2, D8: of garbage within its grace the only copy counts as left on a node that drains, until it is elsewhere or condemned', async () => {
+  await using world = await open();
+  const { duties, nodes, run, client, inode, world: session } = world;
+  const { engine } = session.core;
+  // Chunks 1 (n1, n2) and 2 (n2 alone) are garbage from here on, and so is 4, which lies on n2 alone too.
+  await commit(client, inode, [{ offset: 20, length: 10, chunk: 4 }], { replicas: [replicaOf('n2')] });
+  await commit(client, inode, [{ offset: 0, length: 30, chunk: 3 }], { replicas: [replicaOf('n3')] });
+  const left = async (): Promise<number> => (await run(duties.holding('n2'))).chunks;
+  const remove = { force: false, loseLastCopies: false };
+  assert.equal(await left(), 0, 'nothing leaves it');
+  await run(duties.set('n2', 'cordoned', 'ann'));
+  assert.equal(await left(), 0);
+  await assert.rejects(run(duties.remove('n2', remove, 'ann')), { code: 'busy', message: /2 chunks lie there still/ });
+  const { chunks, bytes } = await run(duties.set('n2', 'draining', 'ann'));
+  assert.deepEqual([chunks, bytes], [2, 20]);
+  // What it says is not yet empty is not closed.
+  await commit(client, inode, [{ offset: 40, length: 10, chunk: 5 }], { replicas: [replicaOf('n2')] });
+  await commit(client, inode, [{ offset: 40, length: 10, chunk: 6 }], { replicas: [replicaOf('n1')] });
+  assert.equal(await left(), 3);
+
+  const idOf = (chunk: number): ChunkId => chunkIdFromBytes(testChunk(chunk));
+  const copyTo = (chunk: number, node: string): Promise<unknown> => {
+    const place = { node, disk: `disk-${node}`, incarnation: 1, sequence: 9 };
+    return run(engine.run((tx) => keepCopies(tx, [{ chunk: idOf(chunk), place }])));
+  };
+  await copyTo(2, 'n1');
+  assert.equal(await left(), 2);
+  // On a node that is to go as well it is not out of the way.
+  await run(duties.set('n3', 'draining', 'ann'));
+  await copyTo(4, 'n3');
+  assert.equal(await left(), 2);
+  await run(duties.set('n3', 'active', 'ann'));
+  assert.equal(await left(), 1);
+  await assert.rejects(run(duties.remove('n2', remove, 'ann')), { code: 'busy', message: /1 chunks lie there still/ });
+  await run(engine.run((tx) => condemn(tx, [idOf(5)], 0)));
+  assert.equal(await left(), 0);
+  assert.equal((await run(duties.remove('n2', remove, 'ann'))).chunks, 0);
+  assert.equal(nodes.get('n2' as NodeName), undefined);
+});
+
 test('D8: a node is removed only when it takes no chunks and none lies there', async () => {
   await using world = await open();
   const { duties, nodes, run, told } = world;
@@ -114,6 +163,64 @@ test('D8: a node is removed only when it takes no chunks and none lies there', a
     reloaded.status().map(({ name }) => name),
     ['n1'],
   );
+});
+
+test('D8: a removal that is refused leaves a node that does not drain as it was: it bears chunks', async () => {
+  await using world = await open();
+  const { duties, run, client, inode, world: session } = world;
+  let chunk = 10;
+  const takes = async (node: string): Promise<void> => {
+    chunk += 1;
+    const pieces = [{ offset: chunk * 10, length: 10, chunk }];
+    await commit(client, inode, pieces, { replicas: [replicaOf(node)] });
+    const row = await run(session.core.engine.run((tx) => tx.get(CHUNKS, chunkIdFromBytes(testChunk(chunk)))));
+    assert.deepEqual(
+      row?.replicas.map((each) => each.node),
+      [node],
+    );
+  };
+  const lastCopy = { code: 'busy', message: /only known copy/ };
+  await assert.rejects(run(duties.remove('n2', { force: true, loseLastCopies: false }, 'ann')), lastCopy);
+  await takes('n2');
+  await run(duties.set('n2', 'cordoned', 'ann'));
+  await assert.rejects(run(duties.remove('n2', { force: true, loseLastCopies: false }, 'ann')), lastCopy);
+  await assert.rejects(run(duties.remove('n2', { force: false, loseLastCopies: false }, 'ann')), {
+    code: 'busy',
+    message: /3 chunks lie there still/,
+  });
+  await takes('n2');
+  await run(duties.set('n2', 'draining', 'ann'));
+  await assert.rejects(run(duties.remove('n2', { force: true, loseLastCopies: false }, 'ann')), lastCopy);
+  // Of a draining one it may have been said that nothing lies there, so it stays closed.
+  const late = [{ offset: 900, length: 10, chunk: 90 }];
+  await assert.rejects(commit(client, inode, late, { replicas: [replicaOf('n2')] }), code('chunk_condemned'));
+  await run(duties.set('n2', 'active', 'ann'));
+  await takes('n2');
+});
+
+test('D8: a removal is refused when the node registers, or is given another duty, while its chunks are counted', async () => {
+  await using world = await open();
+  const { duties, nodes, run, connected, client, inode } = world;
+  const meanwhile = { code: 'busy', message: /meanwhile/ };
+  const removal = duties.remove('n1', { force: true, loseLastCopies: true }, 'ann');
+  connected.add('n1');
+  await assert.rejects(run(removal), meanwhile);
+  connected.delete('n1');
+  assert.ok(nodes.get('n1' as NodeName));
+
+  await run(duties.set('n3', 'draining', 'ann'));
+  const [removed, set] = await run(
+    Promise.allSettled([
+      duties.remove('n3', { force: false, loseLastCopies: false }, 'ann'),
+      duties.set('n3', 'active', 'ben'),
+    ]),
+  );
+  assert.equal(set.status, 'fulfilled');
+  assert.equal(removed.status, 'rejected');
+  assert.match(String(removed.status === 'rejected' && removed.reason), /meanwhile/);
+  const pieces = [{ offset: 20, length: 10, chunk: 5 }];
+  await commit(client, inode, pieces, { replicas: [replicaOf('n3')] });
+  assert.equal((await run(duties.holding('n3'))).chunks, 1);
 });
 
 test('D8: duties and removal of what is not there, or cannot be, are refused by name', async () => {
@@ -182,6 +289,39 @@ test('D8: that a drained node is empty stays true: a late commit of an upload to
   await assert.rejects(commit(client, inode, alone, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
 });
 
+test('D8: who waits for a drain gets rough figures while something is left, and never hears that nothing is without a count', async () => {
+  await using world = await open();
+  const { duties, run, client, inode, loads, world: session } = world;
+  const n2 = 'n2' as NodeName;
+  const held = async (): Promise<number> => (await run(duties.roughHolding('n2'))).chunks;
+  assert.equal(await held(), 2, 'counted: it does not drain');
+  await run(duties.set('n2', 'draining', 'ann'));
+
+  // Background work knows of one that has moved, and of one that came it does not.
+  loads.set(n2, { chunks: 1, bytes: 10 });
+  await commit(client, inode, [{ offset: 20, length: 10, chunk: 5 }], { replicas: [replicaOf('n1'), replicaOf('n2')] });
+  assert.equal(await held(), 1);
+  assert.equal((await run(duties.holding('n2'))).chunks, 3, 'the exact figure is not rough');
+
+  loads.set(n2, { chunks: 0, bytes: 0 });
+  assert.equal(await held(), 3, 'it says that nothing is left, so it is counted');
+
+  // All goes in another way than by a drain: the figure of background work stays as it was.
+  loads.set(n2, { chunks: 3, bytes: 30 });
+  await commit(client, inode, [{ offset: 0, length: 30, chunk: 6 }], { replicas: [replicaOf('n1'), replicaOf('n3')] });
+  assert.equal(await held(), 3);
+  await session.clock.advance(2_000);
+  assert.equal(await held(), 1, 'garbage within its grace, of which the only copy lies there');
+  const copied = { node: 'n1', disk: 'disk-n1', incarnation: 1, sequence: 9 };
+  const copies = [{ chunk: chunkIdFromBytes(testChunk(2)), place: copied }];
+  await run(session.core.engine.run((tx) => keepCopies(tx, copies)));
+  await session.clock.advance(2_000);
+  assert.equal(await held(), 0);
+  // It was said, so it stays true.
+  const late = [{ offset: 30, length: 10, chunk: 7 }];
+  await assert.rejects(commit(client, inode, late, { replicas: [replicaOf('n2')] }), code('chunk_condemned'));
+});
+
 test('D8: a node that was drained and is active again bears chunks again', async () => {
   await using world = await open();
   const { duties, run, client, inode } = world;
@@ -190,4 +330,112 @@ test('D8: a node that was drained and is active again bears chunks again', async
   await run(duties.set('n3', 'active', 'ann'));
   await commit(client, inode, [{ offset: 20, length: 10, chunk: 5 }], { replicas: [replicaOf('n3')] });
   assert.equal((await run(duties.holding('n3'))).chunks, 1);
+});
+
+test('D8: who asks for an empty draining node in the moment in which it is made active does not close its disk', async () => {
+  await using world = await open();
+  const { duties, run, client, inode } = world;
+  // The question comes in every turn of the change, the change in every turn of the question.
+  for (let turns = 0; turns < 2 * TURNS; turns++) {
+    await run(duties.set('n3', 'draining', 'ann'));
+    const ask = (): Promise<unknown> => duties.holding('n3');
+    const change = (): Promise<unknown> => duties.set('n3', 'active', 'ann');
+    const [first, second] = turns < TURNS ? [change, ask] : [ask, change];
+    const begun = first();
+    for (let turn = 0; turn < turns % TURNS; turn++) await Promise.resolve();
+    await run(Promise.all([begun, second()]));
+    const pieces = [{ offset: 20, length: 10, chunk: 100 + turns }];
+    await commit(client, inode, pieces, { replicas: [replicaOf('n3')] });
+    // So that it is empty again.
+    const elsewhere = [{ offset: 20, length: 10, chunk: 1000 + turns }];
+    await commit(client, inode, elsewhere, { replicas: [replicaOf('n1')] });
+  }
+});
+
+test('D8, M4: that nothing is left is said when what took it away is stable, so that no loss of power brings it back', async () => {
+  await using world = await open();
+  const { duties, run, client, inode } = world;
+  const { engine } = world.world.core;
+  await run(duties.set('n2', 'draining', 'ann'));
+  // Its disk is closed, so that no step of the answer waits for the disk by itself.
+  await assert.rejects(run(duties.remove('n2', { force: false, loseLastCopies: false }, 'ann')), { code: 'busy' });
+  for (const at of [0, 10]) {
+    const pieces = [{ offset: at, length: 10, chunk: 10 + at }];
+    await commit(client, inode, pieces, { replicas: [replicaOf('n1')] });
+  }
+  const replaced = [1, 2].map((chunk) => chunkIdFromBytes(testChunk(chunk)));
+  const condemned = engine.run((tx) => condemn(tx, replaced, 0), { durability: 'written' });
+  const answer = duties.holding('n2').then(({ chunks }) => ({ chunks, stable: engine.stablePosition }));
+  const { lastPosition } = await run(condemned.then(() => engine));
+  const { chunks, stable } = await run(answer);
+  assert.equal(chunks, 0);
+  assert.ok(stable >= lastPosition, `stable through ${stable}, condemned at ${lastPosition}`);
+});
+
+test('D8: a node that was drained and removed is a new one when it comes back with its disk: it bears chunks', async () => {
+  await using world = await open();
+  const { duties, nodes, run, client, inode } = world;
+  const n3 = 'n3' as NodeName;
+  const { engine } = world.world.core;
+  await run(duties.set('n3', 'draining', 'ann'));
+  await run(duties.remove('n3', { force: false, loseLastCopies: false }, 'ann'));
+  const alone = [{ offset: 20, length: 10, chunk: 5 }];
+  await assert.rejects(commit(client, inode, alone, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
+
+  await run(nodes.reported(n3, NodeReport.fromPartial({ disk: 'disk-n3', freeBytes: 1e9, incarnation: 2 })));
+  assert.deepEqual(
+    nodes.candidates().map(({ name }) => name),
+    ['n1', 'n2', 'n3'],
+  );
+  await commit(client, inode, alone, { replicas: [replicaOf('n3')] });
+  const both = [{ offset: 30, length: 10, chunk: 6 }];
+  await commit(client, inode, both, { replicas: [replicaOf('n1'), replicaOf('n3')] });
+  const id = chunkIdFromBytes(testChunk(6));
+  const row = await run(engine.run((tx) => tx.get(CHUNKS, id)));
+  assert.deepEqual(
+    row?.replicas.map(({ node }) => node),
+    ['n1', 'n3'],
+  );
+  const copied = chunkIdFromBytes(testChunk(2));
+  const place = { node: 'n3', disk: 'disk-n3', incarnation: 2, sequence: 1 };
+  assert.deepEqual(await run(engine.run((tx) => keepCopies(tx, [{ chunk: copied, place }]))), [true]);
+  assert.equal((await run(duties.holding('n3'))).chunks, 3);
+
+  // Its next drain and removal close the disk again.
+  await run(duties.set('n3', 'draining', 'ann'));
+  assert.equal((await run(duties.remove('n3', { force: true, loseLastCopies: true }, 'ann'))).chunks, 3);
+  const late = [{ offset: 40, length: 10, chunk: 7 }];
+  await assert.rejects(commit(client, inode, late, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
+});
+
+test('D8, D10: the disk of a removed node bears chunks in another node too; a copy of a disk that is being drained does not', async () => {
+  await using world = await open();
+  const { duties, nodes, run, client, inode } = world;
+  const comes = (node: string, disk: string): Promise<void> =>
+    run(nodes.reported(node as NodeName, NodeReport.fromPartial({ disk, freeBytes: 1e9, incarnation: 2 })));
+  await run(duties.set('n3', 'draining', 'ann'));
+  assert.equal((await run(duties.holding('n3'))).chunks, 0);
+  const replicas = [{ ...replicaOf('n4'), disk: 'disk-n3' }];
+  await comes('n4', 'disk-n3');
+  const pieces = [{ offset: 20, length: 10, chunk: 5 }];
+  await assert.rejects(commit(client, inode, pieces, { replicas }), code('chunk_condemned'));
+
+  await comes('n4', 'disk-n4');
+  await run(duties.remove('n3', { force: false, loseLastCopies: false }, 'ann'));
+  await comes('n4', 'disk-n3');
+  await commit(client, inode, pieces, { replicas });
+  assert.equal((await run(duties.holding('n4'))).chunks, 1);
+});
+
+test('D8: a node that is active although its disk is closed, as an older coordinator left it, bears chunks once it is heard', async () => {
+  await using world = await open();
+  const { nodes, run, client, inode } = world;
+  const { engine } = world.world.core;
+  await run(engine.run((tx) => closeDisks(tx, 'n3' as NodeName, ['disk-n3'], () => true)));
+  const pieces = [{ offset: 20, length: 10, chunk: 5 }];
+  await assert.rejects(commit(client, inode, pieces, { replicas: [replicaOf('n3')] }), code('chunk_condemned'));
+  await run(
+    nodes.reported('n3' as NodeName, NodeReport.fromPartial({ disk: 'disk-n3', freeBytes: 1e9, incarnation: 2 })),
+  );
+  await commit(client, inode, pieces, { replicas: [replicaOf('n3')] });
 });

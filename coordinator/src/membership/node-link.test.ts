@@ -189,8 +189,27 @@ for (const { name, report: facts, code } of refused) {
     const node = world.connect(NODE);
     assert.equal(await node.refusal({ message: { $case: 'register', value: report(facts) } }), code);
     assert.equal(world.nodes.get(NODE), undefined);
+    const [refusal, ...more] = world.nodes.refusals();
+    assert.deepEqual([refusal?.name, refusal?.code, more], [NODE, code, []]);
   });
 }
+
+test('D10: that a node is refused is known until it is taken, or tries no more; how far off its clock is until its next report', async () => {
+  const world = await World.open();
+  const tries = (seconds: number) => {
+    const { seconds: now } = world.clock.now();
+    return { message: { $case: 'register', value: report({ time: { seconds: now + seconds, nanos: 0 } }) } } as const;
+  };
+  assert.equal(await world.connect(NODE).refusal(tries(90)), 'clock_wrong');
+  await world.clock.advance(300_000);
+  assert.match(world.nodes.refusals()[0]?.message ?? '', /its clock differs by 90 s/);
+  await world.clock.advance(301_000);
+  assert.deepEqual(world.nodes.refusals(), []);
+  assert.equal(await world.connect(NODE).refusal(tries(-61)), 'clock_wrong');
+  await world.connect(NODE).register(tries(-40).message.value);
+  assert.deepEqual(world.nodes.refusals(), []);
+  assert.equal(world.nodes.status()[0]?.clockOffMs, -40_000);
+});
 
 test('a link that does not begin with a registration is refused', async () => {
   const world = await World.open();

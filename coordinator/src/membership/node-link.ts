@@ -273,7 +273,17 @@ class NodeLink {
     this.#parts.onReport(this.#node, report);
   }
 
+  /** Whoever wonders why a node does not come finds the reason with the coordinator. */
   #checkReport(report: NodeReport): void {
+    try {
+      this.#judgeReport(report);
+    } catch (thrown) {
+      if (thrown instanceof CollectiveError) this.#parts.nodes.refused(this.#node, thrown);
+      throw thrown;
+    }
+  }
+
+  #judgeReport(report: NodeReport): void {
     const { epoch, clock } = this.#parts;
     if (report.wireVersion !== WIRE_VERSION)
       throw new CollectiveError(

@@ -77,6 +77,19 @@ test('D8: the time in which the coordinator itself did not run makes no node los
   assert.equal(world.pictured(NODE)?.lost, true);
 });
 
+test('the room for something new is that of nodes which are there, full ones among them: one that is away is no lack of room', async () => {
+  const world = await open();
+  await world.report(NODE);
+  await world.report(OTHER);
+  const { capacityBytes } = world.nodes.roomForNew();
+  assert.equal(capacityBytes, world.nodes.space().capacityBytes);
+  const restarted = await world.restart();
+  assert.equal(restarted.nodes.roomForNew().capacityBytes, 0, 'nobody was heard yet');
+  await restarted.report(OTHER, { full: true, freeBytes: 0 });
+  const { freeBytes, capacityBytes: there } = restarted.nodes.roomForNew();
+  assert.deepEqual([freeBytes, there], [0, capacityBytes / 2]);
+});
+
 test('D8: a cordoned or draining node takes no new chunks, gives no room, and serves what it has; also after a restart', async () => {
   const world = await open();
   await world.report(NODE);
@@ -90,6 +103,7 @@ test('D8: a cordoned or draining node takes no new chunks, gives no room, and se
       [OTHER],
     );
     assert.equal(world.nodes.space().freeBytes, 5 * GiB);
+    assert.equal(world.nodes.roomForNew().freeBytes, 5 * GiB);
     assert.deepEqual(
       world.nodes.routes('internal').map(({ name, state }) => [name, state]),
       [

@@ -3,14 +3,16 @@
  * reach them. A node is ready while it reports; without a report for NODE_AWAY_AFTER_MS it is away (D8), and after a set time given up. Nodes register by
  * themselves, so after a restart all is known again within one heartbeat; until then the rows of the store tell who exists.
  */
-import type { Clock, Timestamp } from '@collective/base/clock';
+import { type Clock, type Timestamp, wallMs } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import type { NodeName } from '@collective/base/ids';
 import { NODE_AWAY_AFTER_MS } from '@collective/base/limits';
-import type { NodeScrub, NodeStatus } from '@collective/protocol/gen/admin';
+import type { NodeScrub, NodeStatus, RefusedNode } from '@collective/protocol/gen/admin';
 import { type NodeAddress, type NodeRoute, NodeState } from '@collective/protocol/gen/common';
 import { type NodeReport, ScrubReport } from '@collective/protocol/gen/node';
 import type { Engine } from '../engine/engine.ts';
+import type { OperationRun } from '../engine/operation-run.ts';
+import { openDisk } from '../ops/closed-disks.ts';
 import type { NodeCandidate } from '../placement/choose-replicas.ts';
 import { DUTIES, type Duty, type NodePicture, type PicturedNode } from '../placement/node-picture.ts';
 import type { NodeRow } from '../tables/gen/tables.ts';
@@ -20,6 +22,9 @@ import { NODES } from '../tables/tables.ts';
 const NODES_MAX = 10_000;
 /** The row of a node is written again when one of its facts changed, or after so long. */
 const ROW_EVERY_MS = 60_000;
+/** A node that is refused tries again every few seconds: what has not for so long does so no more. */
+const REFUSED_KEPT_MS = 600_000;
+const REFUSED_MAX = 100;
 
 interface KnownNode {
   readonly name: NodeName;
@@ -29,6 +34,8 @@ interface KnownNode {
   reportedAtMs: number;
   reportedAt: Timestamp | undefined;
   rowWrittenAtMs: number;
+  /** The node's clock less ours, when the report came. */
+  clockOffMs: number;
 }
 
 export interface NodeEvents {
@@ -51,6 +58,8 @@ export class NodeTable {
   readonly #engine: Engine;
   readonly #events: NodeEvents;
   readonly #nodes: Map<NodeName, KnownNode>;
+  /** Those that the coordinator does not take, whether it knows them or not; the latest last. */
+  readonly #refused = new Map<NodeName, RefusedNode & { readonly atMs: number }>();
   /** Before it nobody could be heard, on boot time. */
   #listensSinceMs: number;
 
@@ -66,6 +75,7 @@ export class NodeTable {
         reportedAtMs: Number.NEGATIVE_INFINITY,
         reportedAt: value.lastHeartbeat,
         rowWrittenAtMs: Number.NEGATIVE_INFINITY,
+        clockOffMs: 0,
       });
     }
     return new NodeTable(parts, nodes);
@@ -81,6 +91,7 @@ export class NodeTable {
 
   /** A registration or heartbeat. Resolves when what must not be forgotten of it is stable. */
   async reported(name: NodeName, report: NodeReport): Promise<void> {
+    this.#refused.delete(name);
     const before = this.#nodes.get(name);
     const lostDisk = before !== undefined && before.row.disk !== report.disk ? before.row.disk : undefined;
     const row: NodeRow = {
@@ -104,6 +115,10 @@ export class NodeTable {
       reportedAtMs: nowMs,
       reportedAt: row.lastHeartbeat,
       rowWrittenAtMs: before?.rowWrittenAtMs ?? Number.NEGATIVE_INFINITY,
+      clockOffMs:
+        report.time === undefined
+          ? 0
+          : Math.round(report.time.seconds * 1000 + report.time.nanos / 1e6 - wallMs(this.#clock)),
     };
     this.#nodes.set(name, node);
     if (!wasReady) this.#events.nodeCame(name);
@@ -122,10 +137,31 @@ export class NodeTable {
     await this.#write(name);
   }
 
-  /** The member knows it no more; should it register again, it is a new node. Resolves when that is stable. */
-  async remove(name: NodeName): Promise<void> {
-    this.#nodes.delete(name);
-    await this.#engine.run((tx) => tx.remove(NODES, name));
+  /**
+   * The member knows it no more; should it register again, it is a new node. Resolves when that is stable. `check` runs in the same
+   * step; what it throws leaves the node as it is.
+   */
+  async remove(name: NodeName, check: (tx: OperationRun) => void): Promise<void> {
+    await this.#engine.run((tx) => {
+      check(tx);
+      tx.remove(NODES, name);
+      // Last: a step that stops for want of a row runs again from its beginning.
+      this.#nodes.delete(name);
+    });
+  }
+
+  /** A registration or heartbeat that is not taken. */
+  refused(name: NodeName, { code, message }: Pick<CollectiveError, 'code' | 'message'>): void {
+    this.#refused.delete(name);
+    this.#refused.set(name, { name, code, message, at: this.#clock.now(), atMs: this.#clock.bootMs() });
+    const [oldest] = this.#refused.keys();
+    if (this.#refused.size > REFUSED_MAX && oldest !== undefined) this.#refused.delete(oldest);
+  }
+
+  refusals(): RefusedNode[] {
+    const sinceMs = this.#clock.bootMs() - REFUSED_KEPT_MS;
+    for (const [name, { atMs }] of this.#refused) if (atMs < sinceMs) this.#refused.delete(name);
+    return [...this.#refused.values()].map(({ atMs: _atMs, ...refused }) => refused);
   }
 
   stateOf(name: NodeName): NodeState {
@@ -201,6 +237,18 @@ export class NodeTable {
     return { capacityBytes, freeBytes, usedBytes };
   }
 
+  /** A node that is away or closed has no room for anything new, whatever is free there; one that is full has. */
+  roomForNew(): { capacityBytes: number; freeBytes: number; deadBytes: number } {
+    const sum = { capacityBytes: 0, freeBytes: 0, deadBytes: 0 };
+    for (const node of this.#nodes.values()) {
+      if (node.report === undefined || !this.#isHeard(node) || node.row.duty !== 0) continue;
+      sum.capacityBytes += node.report.capacityBytes;
+      sum.freeBytes += node.report.freeBytes;
+      sum.deadBytes += node.report.deadBytes;
+    }
+    return sum;
+  }
+
   status(): NodeStatus[] {
     return [...this.#nodes.values()]
       .sort((a, b) => (a.name < b.name ? -1 : 1))
@@ -223,14 +271,20 @@ export class NodeTable {
         leftBytes: 0,
         waiting: [],
         scrub: node.report === undefined ? undefined : scrubOf(node.report),
+        clockOffMs: node.clockOffMs,
       }));
   }
 
-  /** As it is in memory when the write runs: of two changes at once the later one's row holds both. */
+  /**
+   * As it is in memory when the write runs: of two changes at once the later one's row holds both. The disk of a node that does not
+   * drain is open from the same step on: one that was drained, removed and comes back is a new node, also with its old disk.
+   */
   #write(name: NodeName): Promise<void> {
     return this.#engine.run((tx) => {
       const row = this.#nodes.get(name)?.row;
-      if (row !== undefined) tx.put(NODES, row, name);
+      if (row === undefined) return;
+      if (dutyOf(row) !== 'draining') openDisk(tx, name, row.disk, (other) => this.#nodes.has(other));
+      tx.put(NODES, row, name);
     });
   }
 

@@ -48,20 +48,34 @@ export interface ScratchMember extends AsyncDisposable {
   readonly enrolment: Enrolment;
 }
 
-export async function openScratchMember(signer: Signer, clock = new MovableClock()): Promise<ScratchMember> {
-  const disk = new FakeDisk();
+/** What outlives a member that is closed. */
+export class ScratchDisks {
+  readonly log = new FakeDisk();
+  readonly store = new MemoryStoreDisk();
+}
+
+export type SignerOf = (world: { readonly engine: Engine; readonly clock: MovableClock }) => Signer;
+
+export async function openScratchMember(
+  signer: Signer | SignerOf,
+  clock = new MovableClock(),
+  disks?: ScratchDisks,
+): Promise<ScratchMember> {
+  const { log: disk, store } = disks ?? new ScratchDisks();
   const random = new SystemRandom();
-  await disk.makeFolder('log');
+  const isNew = !(await disk.exists('log'));
+  if (isNew) await disk.makeFolder('log');
   const log = await FileLog.open({ disk, clock, random, folder: 'log' });
   const engine = await Engine.start({
     clock,
     log,
-    store: new MemoryStore(new MemoryStoreDisk()),
+    store: new MemoryStore(store),
     onFatal: (error) => {
       throw error;
     },
   });
-  await engine.run((tx) => makeRoot(tx, { uid: 0, gid: 0 }));
-  const enrolment = new Enrolment({ engine, signer, random, trustDomain: ALICE });
+  if (isNew) await engine.run((tx) => makeRoot(tx, { uid: 0, gid: 0 }));
+  const made = typeof signer === 'function' ? signer({ engine, clock }) : signer;
+  const enrolment = new Enrolment({ engine, signer: made, random, trustDomain: ALICE });
   return { clock, engine, enrolment, [Symbol.asyncDispose]: () => engine.close() };
 }

@@ -1,7 +1,7 @@
 /**
  * Subjects that an administrator writes and removes (T3a): in Kubernetes the operator, from what a Member says of its users.
  * A changed right counts at once: sessions of the subject attach again and come with it. A removed subject's certificate
- * opens nothing any more, although the authority signed it: sessions end, and tokens for the name are void.
+ * opens nothing any more, although the authority signed it: sessions end, and tokens and kept requests for the name are void.
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
@@ -14,6 +14,7 @@ import type { SubjectRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { SUBJECTS, TOKENS } from '../tables/tables.ts';
 import { TOKENS_MAX } from './enrolment.ts';
+import { removeRequestsOf } from './signer/request-rows.ts';
 import { checkWish, wishedRow } from './subject-wish.ts';
 import { allSubjects, putSubject, requireAdmin, wireIdentity } from './subjects.ts';
 
@@ -65,6 +66,7 @@ export class SubjectAdmin {
       if (row?.admin) this.#requireAnotherAdmin(tx, id, peer);
       for (const { key, value } of tx.scan(TOKENS, TOKENS.prefix, prefixEnd(TOKENS.prefix), TOKENS_MAX))
         if (value.uri === id.uri) tx.remove(TOKENS, key.slice(TOKENS.prefix.length));
+      removeRequestsOf(tx, id.uri);
       if (row !== undefined) tx.remove(SUBJECTS, id.uri);
       return row !== undefined;
     });

@@ -135,31 +135,40 @@ export function judgeChunks(tx: OperationRun, chunks: readonly ChunkId[], outloo
  * A node that has just given a copy up takes none for a while (`orphan-chunks.ts`): one that was drained and is active again is
  * such a one for many chunks. It is no target, since a copy there would be made for nothing.
  */
-function passOverLeaving(
-  tx: OperationRun,
-  judged: readonly JudgedChunk[],
-  { picture, random }: Outlook,
-): JudgedChunk[] {
+function passOverLeaving(tx: OperationRun, judged: readonly JudgedChunk[], outlook: Outlook): JudgedChunk[] {
   const copies = judged.filter(
     ({ row, plan }) => row.references > 0 && plan.actions.some(({ kind }) => kind === 'copy'),
   );
+  const outlooks = outlooksFor(
+    tx,
+    copies.map(({ chunk }) => chunk),
+    outlook,
+  );
+  return judged.map((each) => {
+    const seen = outlooks.get(each.chunk);
+    return seen === undefined ? each : { ...each, plan: planRepair(each.row, each.wanted, seen.picture, seen.random) };
+  });
+}
+
+/** Of those chunks that some node has just given up: the nodes as they are for this chunk. */
+export function outlooksFor(
+  tx: OperationRun,
+  chunks: readonly ChunkId[],
+  { picture, random }: Outlook,
+): ReadonlyMap<ChunkId, Outlook> {
   const nodes = [...picture.values()].filter(({ duty }) => duty === 'active');
   const key = (chunk: ChunkId, { name, disk }: PicturedNode): string =>
     ORPHAN_CHUNKS.key(name as NodeName, disk, chunk);
-  tx.need(copies.flatMap(({ chunk }) => nodes.map((node) => key(chunk, node))));
-  const leavingOf = new Map<ChunkId, ReadonlySet<string>>();
-  for (const { chunk } of copies) {
+  tx.need(chunks.flatMap((chunk) => nodes.map((node) => key(chunk, node))));
+  const outlooks = new Map<ChunkId, Outlook>();
+  for (const chunk of chunks) {
     const leaving = nodes.filter(({ name, disk }) => tx.get(ORPHAN_CHUNKS, name as NodeName, disk, chunk)?.leaving);
-    if (leaving.length > 0) leavingOf.set(chunk, new Set(leaving.map(({ name }) => name)));
+    if (leaving.length === 0) continue;
+    const seen = new Map(picture);
+    for (const node of leaving) if (node.heard === 'ready') seen.set(node.name, { ...node, heard: 'full' });
+    outlooks.set(chunk, { picture: seen, random });
   }
-  return judged.map((each) => {
-    const leaving = leavingOf.get(each.chunk);
-    if (leaving === undefined) return each;
-    const seen = [...picture].map(([name, node]): [string, PicturedNode] =>
-      leaving.has(name) ? [name, { ...node, heard: node.heard === 'ready' ? 'full' : node.heard }] : [name, node],
-    );
-    return { ...each, plan: planRepair(each.row, each.wanted, new Map(seen), random) };
-  });
+  return outlooks;
 }
 
 /** Nothing is to be done, now or later. */

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeName } from '@collective/base/ids';
+import type { OperationRun } from '../engine/operation-run.ts';
 import { chunkOf, code, contentOf, ROOT, replicaOf, sliceOf, testChunk } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
 import { prefixEnd } from '../tables/table.ts';
 import { GARBAGE, UNDER_REPLICATED, UNSTABLE } from '../tables/tables.ts';
+import { losses } from './losses.ts';
 import { blocks, commit, count, start, usedBytes } from './one-file.ts';
 import { doubtfulReplicas, markStable, type StoreStart, settleDoubt } from './replica-stability.ts';
 
@@ -162,6 +164,7 @@ test('D3: a chunk that all its nodes lost before it was stable gives its block b
   );
   assert.equal(await usedBytes(world), before);
   assert.equal(await count(world, UNDER_REPLICATED), 0);
+  assert.equal((await world.finish(engine.run(losses))).blocks, 1);
   // Sent again from the client's spool it is a new chunk; the lost one stays refused (D2).
   await assert.rejects(commit(client, inode, [{ offset: 0, length: 150, chunk: 2 }]), code('chunk_condemned'));
 });
@@ -195,6 +198,34 @@ test('D3: hundreds of lost chunks are settled in one step', async () => {
   const asked = await world.finish(engine.run((tx) => doubtfulReplicas(tx, store)));
   assert.equal(asked.length, 400);
   assert.equal((await world.finish(engine.run((tx) => settleDoubt(tx, store, asked, new Set())))).length, 400);
+  await world[Symbol.asyncDispose]();
+});
+
+test('D3: hundreds of replicas are settled without a stop for each', async () => {
+  const world = await SessionWorld.start({ core: { cacheEntriesMax: 100 } });
+  const client = await world.client();
+  const { engine } = world.core;
+  for (let i = 1; i <= 400; i++) {
+    const replicas = ['n1', 'n2'].map((node) => replicaOf(node, { stable: false, sequence: i }));
+    await client.make(ROOT, `f${i}`, { content: contentOf([{ offset: 0, length: 10, chunk: i }], { replicas }) });
+  }
+  await world.clock.advance(1_000);
+  const stopsOf = async <T>(operation: (tx: OperationRun) => T): Promise<[T, number]> => {
+    const { prefetches } = engine.counters;
+    const value = await world.finish(engine.run(operation));
+    return [value, engine.counters.prefetches - prefetches];
+  };
+  const [marked, stopsToMark] = await stopsOf((tx) => markStable(tx, storeOf('n1', 1), 400));
+  assert.equal(marked, 400);
+  assert.ok(stopsToMark <= 5, `${stopsToMark} stops to mark them`);
+  await world.clock.advance(1_000);
+  const store = storeOf('n2', 2);
+  const asked = await world.finish(engine.run((tx) => doubtfulReplicas(tx, store)));
+  const held = new Set(asked.slice(0, 200).map(({ chunk }) => chunk));
+  const [, stopsToSettle] = await stopsOf((tx) => settleDoubt(tx, store, asked, held));
+  assert.ok(stopsToSettle <= 5, `${stopsToSettle} stops to settle what is in doubt`);
+  assert.equal(await count(world, UNSTABLE), 0);
+  assert.equal(await count(world, UNDER_REPLICATED), 200);
   await world[Symbol.asyncDispose]();
 });
 

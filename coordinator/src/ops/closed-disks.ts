@@ -2,7 +2,7 @@
  * Disks that bear nothing any more (D8). That a drained node is empty must stay true once it was said, although uploads to it were
  * under way: from the moment that its disk is closed, no commit, copy or fold puts a chunk there. The mark is a row, read by the
  * same step that writes the chunk's, so there is no moment between the two; and it outlives the node's own row, since a late
- * commit may come after its removal.
+ * commit may come after its removal. It goes when its disk is in use again: by a node that registers and does not drain.
  */
 import type { NodeName } from '@collective/base/ids';
 import type { OperationRun } from '../engine/operation-run.ts';
@@ -36,7 +36,10 @@ export function closeDisks(
   for (const disk of disks) if (!isClosed(tx, disk)) tx.put(CLOSED_DISKS, { node, since: tx.now }, disk);
 }
 
-export function openDisks(tx: OperationRun, disks: readonly string[]): void {
-  tx.need(closedKeys(disks));
-  for (const disk of disks) if (isClosed(tx, disk)) tx.remove(CLOSED_DISKS, disk);
+/** `node` has the disk and is to take chunks on it. A mark of another node that is known stays: that one drains a disk of the same name. */
+export function openDisk(tx: OperationRun, node: NodeName, disk: string, isKnown: (node: NodeName) => boolean): void {
+  tx.need(closedKeys([disk]));
+  const mark = tx.get(CLOSED_DISKS, disk);
+  if (mark === undefined) return;
+  if (mark.node === node || !isKnown(mark.node as NodeName)) tx.remove(CLOSED_DISKS, disk);
 }

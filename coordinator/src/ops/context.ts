@@ -70,6 +70,16 @@ export class StepsFirst {
   }
 }
 
+/** Thrown by what finds no room that others may hold and not use (M10): the session layer asks them for it, then runs it again. */
+export class RoomFirst {
+  /** Undefined: all, since it is the nodes that have no room. */
+  readonly realms: readonly RealmId[] | undefined;
+
+  constructor(realms: readonly RealmId[] | undefined) {
+    this.realms = realms;
+  }
+}
+
 /** Where in the order of its writes a node has a chunk. */
 export type WrittenReplica = Pick<ReplicaPlace, 'node' | 'disk' | 'incarnation' | 'sequence'>;
 
@@ -134,6 +144,8 @@ export interface Elsewhere {
   openElsewhere(inode: InodeNumber, except: SessionId | undefined): readonly SessionId[] | undefined;
   /** Bytes of the realm that are granted to other sessions and not yet used (M10). */
   grantedElsewhere(realm: RealmId, session: SessionId): number;
+  /** For this operation others were asked to give back what they do not use. */
+  readonly roomWasAsked: boolean;
   /** Whether the session lives and has no connection now. One that was not seen since the last start is not called away. */
   isAway(session: SessionId): boolean;
 }
@@ -143,6 +155,7 @@ export const NO_ONE_ELSE: Elsewhere = {
   writesElsewhere: () => false,
   openElsewhere: () => [],
   grantedElsewhere: () => 0,
+  roomWasAsked: true,
   isAway: () => false,
 };
 
@@ -193,6 +206,10 @@ export class OperationContext {
 
   grantedElsewhere(realm: number): number {
     return this.#elsewhere.grantedElsewhere(realm as RealmId, this.caller.session);
+  }
+
+  get roomWasAsked(): boolean {
+    return this.#elsewhere.roomWasAsked;
   }
 
   isAway(session: number): boolean {

@@ -11,7 +11,7 @@ import { BLOCKS, CHUNKS, DOOMED } from '../tables/tables.ts';
 import { addSlice, BLOCK_SLICES_MAX, cutSlices, overlaps, storedBytes } from './block-slices.ts';
 import { ChunkCommits, releaseChunk } from './chunks.ts';
 import { clearBlocks, releaseChunks } from './clear-blocks.ts';
-import type { OperationContext } from './context.ts';
+import { type OperationContext, RoomFirst } from './context.ts';
 import { quotaOf } from './realm-border.ts';
 import { realmPath } from './realm-path.ts';
 import { addStoredBytes, trashHint, yieldTrash } from './trash.ts';
@@ -156,6 +156,7 @@ export function requireQuota(context: OperationContext, realm: number, moreBytes
   const missing = (): number => quotaOf(context.tx, realm).used.bytes + granted + moreBytes - quotaBytes;
   if (missing() > 0) yieldTrash(context, realm, { bytes: missing(), inodes: 0 });
   if (missing() <= 0) return;
+  if (granted > 0 && !context.roomWasAsked) throw new RoomFirst(realms);
   const { bytes, trashBytes } = quotaOf(context.tx, realm).used;
   throw new CollectiveError(
     'quota_exceeded',

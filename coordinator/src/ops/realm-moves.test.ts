@@ -330,3 +330,25 @@ test('M7: who caches the attributes of what moves hears of it', async () => {
   await realms.finishWell();
   assert.ok(watcher.recalls.slice(before).some(({ inode }) => inode === files[0]));
 });
+
+test('M9: a step of a move stops for a few looks at the store, however many files it moves', async () => {
+  await using realms = await RealmWorld.start({ core: { cacheEntriesMax: 100 } });
+  const client = await realms.client();
+  const { inode: top } = await client.mkdir(ROOT, 'top');
+  for (let i = 0; i < 300; i++) await client.make(top, `f${i}`, { content: bytesOf() });
+  const { engine } = realms.world.core;
+  const stopsAStep = async (): Promise<number> => {
+    await realms.world.clock.advance(1_000);
+    const { prefetches } = engine.counters;
+    let steps = 0;
+    while ((await realms.step()) !== undefined) steps += 1;
+    return (engine.counters.prefetches - prefetches) / steps;
+  };
+  await realms.create('/top');
+  const toMake = await stopsAStep();
+  assert.equal((await realms.realm('/top')).usedInodes, 301);
+  await realms.dissolve('/top');
+  const toDissolve = await stopsAStep();
+  assert.ok(toMake < 8 && toDissolve < 8, `${toMake} stops a step to make a realm, ${toDissolve} to dissolve it`);
+  await realms.verify();
+});

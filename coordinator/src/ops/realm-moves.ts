@@ -209,7 +209,7 @@ function nextPass(context: OperationContext, job: number, row: JobRow, move: Rea
 /** What was removed from directories that are gone for good, and so was not met on the way. */
 function moveTrash(context: OperationContext, move: RealmMove): number {
   const rows = oldestTrash(context.tx, move.inner as RealmId, 0, TRASH_STEP);
-  context.tx.need(rows.map(({ value }) => INODES.key(value.inode as InodeNumber)));
+  context.tx.need(rows.flatMap(({ key, value }) => [key, INODES.key(value.inode as InodeNumber)]));
   for (const { key, value } of rows) {
     const inode = value.inode as InodeNumber;
     const row = context.tx.get(INODES, inode);

@@ -7,9 +7,21 @@ import { type ChunkId, chunkIdFromBytes, type InodeNumber, type NodeName, type R
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { ChunkRow } from '../tables/gen/tables.ts';
 import { readBigEndian } from '../tables/table.ts';
-import { BLOCKS, CHUNKS, diskPrefix, GARBAGE, INODES, REALMS, UNFIRM, UNSTABLE } from '../tables/tables.ts';
+import {
+  BLOCKS,
+  CHUNKS,
+  diskPrefix,
+  GARBAGE,
+  INODES,
+  LOSSES,
+  REALMS,
+  UNDER_REPLICATED,
+  UNFIRM,
+  UNSTABLE,
+} from '../tables/tables.ts';
 import { storedBytes, withoutChunk } from './block-slices.ts';
 import { isFirm, replicaRule } from './chunks.ts';
+import { countLosses } from './losses.ts';
 import { noLongerForRepair, noteIfShort } from './replica-places.ts';
 import { addStoredBytes } from './trash.ts';
 
@@ -54,8 +66,16 @@ export function markStable(tx: OperationRun, store: StoreStart, sequence: number
     UNSTABLE.key(node, disk, incarnation, 0, LOWEST),
     UNSTABLE.key(node, disk, incarnation, sequence + 1, LOWEST),
   );
+  needToSettle(tx, found);
   for (const replica of found) settleReplica(tx, store, replica);
   return found.length;
+}
+
+/** Rows of these chunks and of their realms, fetched in two goes instead of one a row. */
+function needToSettle(tx: OperationRun, replicas: readonly UnstableReplica[]): void {
+  tx.need(replicas.map(({ chunk }) => CHUNKS.key(chunk)));
+  const rows = replicas.flatMap(({ chunk }) => tx.get(CHUNKS, chunk) ?? []);
+  tx.need([...new Set(rows.map(({ realm }) => REALMS.key(realm as RealmId)))]);
 }
 
 /**
@@ -108,12 +128,10 @@ export function settleDoubt(
 ): RevertedFile[] {
   const { node, disk } = store;
   const reverted: RevertedFile[] = [];
-  tx.need(asked.map(({ chunk }) => CHUNKS.key(chunk)));
-  needLost(
-    tx,
-    store,
-    asked.filter(({ chunk }) => !held.has(chunk)),
-  );
+  const lacked = asked.filter(({ chunk }) => !held.has(chunk));
+  needToSettle(tx, asked);
+  tx.need(lacked.map(({ chunk }) => UNDER_REPLICATED.key(chunk)));
+  needLost(tx, store, lacked);
   for (const replica of asked) {
     if (held.has(replica.chunk)) {
       settleReplica(tx, store, replica);
@@ -128,6 +146,7 @@ export function settleDoubt(
     if (replicas.length > 0 && row.references > 0) noteIfShort(tx, replica.chunk, left);
     if (replicas.length === 0) reverted.push(...revertBlock(tx, replica.chunk));
   }
+  countLosses(tx, reverted.length);
   return reverted;
 }
 
@@ -139,7 +158,7 @@ function needLost(tx: OperationRun, { node, disk }: StoreStart, lacked: readonly
       ? []
       : [row];
   });
-  tx.need(lost.map(({ inode }) => INODES.key(inode as InodeNumber)));
+  if (lost.length > 0) tx.need([LOSSES.key(), ...lost.map(({ inode }) => INODES.key(inode as InodeNumber))]);
   tx.need(
     lost.flatMap(({ inode, block }) => {
       const data = tx.get(INODES, inode as InodeNumber)?.data;

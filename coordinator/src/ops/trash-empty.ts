@@ -3,6 +3,7 @@ import { assert } from '@collective/base/assert';
 import type { Timestamp } from '@collective/base/clock';
 import type { RealmId } from '@collective/base/ids';
 import { InodeType } from '@collective/protocol/gen/session';
+import { TRASH } from '../tables/tables.ts';
 import type { OperationContext } from './context.ts';
 import { destroyTrashed, needToDestroy, oldestTrash, trashNumber } from './trash.ts';
 import { isAtOrBelow, pathsOfTrash, type Trashed } from './trash-listing.ts';
@@ -52,7 +53,7 @@ export function destroyAll(
   assert(doomed.length <= EMPTY_STEP, 'one operation destroys a step of entries');
   needToDestroy(
     context.tx,
-    doomed.map(({ entry }) => entry),
+    doomed.map(({ realm, number, entry }) => ({ key: TRASH.key(realm, number), value: entry })),
   );
   const sum = { files: 0, directories: 0, bytes: 0 };
   for (const { entry } of doomed) {

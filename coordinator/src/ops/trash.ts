@@ -82,10 +82,14 @@ export function takeFromTrash(tx: OperationRun, row: InodeRow): InodeRow {
   return { ...row, trashed: 0 };
 }
 
-/** What one look needs of entries to destroy them, fetched in one go. */
-export function needToDestroy(tx: OperationRun, entries: readonly TrashRow[]): void {
-  const inodes = entries.map(({ inode }) => inode as InodeNumber);
-  tx.need(inodes.flatMap((inode) => [INODES.key(inode), ORPHANS.key(inode), LOCKS.key(inode)]));
+/** What one look needs of entries to destroy them, fetched in one go. `key`: of the entry's own row. */
+export function needToDestroy(tx: OperationRun, entries: readonly Row<TrashRow>[]): void {
+  tx.need(
+    entries.flatMap(({ key, value }) => {
+      const inode = value.inode as InodeNumber;
+      return [key, INODES.key(inode), ORPHANS.key(inode), LOCKS.key(inode)];
+    }),
+  );
 }
 
 /** The entry is not kept any longer. Whoever has the file open keeps it until it is closed. Answers the inode's row as it was. */
@@ -125,10 +129,10 @@ export function addStoredBytes(
 export function yieldTrash(context: OperationContext, realm: number, wanted: { bytes: number; inodes: number }): void {
   const { tx } = context;
   if (!realmRow(context, realm).trashYields || tx.usageOf(realm).trashInodes <= 0) return;
-  const oldest = oldestTrash(tx, realm as RealmId, 0, YIELD_ENTRIES_MAX).map(({ value }) => value);
+  const oldest = oldestTrash(tx, realm as RealmId, 0, YIELD_ENTRIES_MAX);
   needToDestroy(tx, oldest);
   const before = tx.usageOf(realm);
-  for (const entry of oldest) {
+  for (const { value: entry } of oldest) {
     const now = tx.usageOf(realm);
     if (before.bytes - now.bytes >= wanted.bytes && before.inodes - now.inodes >= wanted.inodes) return;
     // To let go of what somebody has open would free nothing.

@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SeededRandom } from '@collective/base/random';
+import { pickOne, randomBelow, SeededRandom } from '@collective/base/random';
 import type { ReplicaPlace } from '../tables/gen/tables.ts';
 import type { NodePicture, PicturedNode } from './node-picture.ts';
-import { type DropAction, mayDrop, planClearance, planRepair, type RepairAction } from './plan-repair.ts';
+import {
+  type DropAction,
+  isLastOfGarbage,
+  mayDrop,
+  planClearance,
+  planRepair,
+  type RepairAction,
+} from './plan-repair.ts';
 
 const GiB = 1024 ** 3;
 
@@ -383,6 +390,23 @@ for (const { name, replicas, nodes, condemned = false, want, blocked } of garbag
     assert.equal(plan.blocked, blocked);
   });
 }
+
+test('D8: what of garbage still has to move is what clearance would copy, wherever its copies lie', () => {
+  const random = new SeededRandom(11);
+  const kinds = [{}, draining, away, lost, { ...draining, ...away }, { ...draining, ...lost }];
+  for (let i = 0; i < 2_000; i++) {
+    const nodes = ['a', 'b', 'c'].map((name) => node(name, pickOne(random, kinds)));
+    const replicas = ['a', 'b', 'c', 'gone']
+      .filter(() => randomBelow(random, 2) === 0)
+      .map((name) => place(name, { damaged: randomBelow(random, 4) === 0 }));
+    const picture = pictureOf(nodes);
+    const plan = planClearance({ replicas, storedLength: 1_000 }, false, picture, random);
+    const waits = nodes.some(
+      ({ name, duty }) => duty === 'draining' && isLastOfGarbage({ replicas, storedLength: 1_000 }, name, picture),
+    );
+    assert.equal(waits, plan.missing > 0, JSON.stringify({ nodes, replicas, plan }));
+  }
+});
 
 test('D8: copies follow free space among nodes of equal worth, and sources take turns', () => {
   const random = new SeededRandom(3);

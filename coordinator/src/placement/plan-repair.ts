@@ -79,11 +79,8 @@ interface Judged {
 
 /** `wanted`: by the present rule of the chunk's realm. `random` decides among equals where copies go. */
 export function planRepair(row: Repairable, wanted: number, picture: NodePicture, random: Random): RepairPlan {
-  const all = row.replicas.map((place): Judged => {
-    const node = picture.get(place.node);
-    return { place, node, is: standingOf(place, node) };
-  });
-  const existing = all.filter(({ is }) => is === 'here' || is === 'unsure' || is === 'away');
+  const all = judgedPlaces(row, picture);
+  const existing = all.filter(exists);
   const sources = all.filter(({ is }) => is === 'here');
   const counting = existing.filter(stays);
   const missing = Math.max(0, wanted - counting.length);
@@ -124,6 +121,16 @@ export function planClearance(row: Repairable, condemned: boolean, picture: Node
   return { ...nothing, actions, blocked: actions.length < draining.length ? 'node-away' : undefined };
 }
 
+/**
+ * Nobody names the chunk now, but within its grace somebody may again (D2), also by a backup of the metadata that is restored: with
+ * this node would go the last copy that is not on its way elsewhere. It is what `planClearance` still has to move.
+ */
+export function isLastOfGarbage(row: Repairable, node: string, picture: NodePicture): boolean {
+  const existing = judgedPlaces(row, picture).filter(exists);
+  const isHere = ({ place }: Judged): boolean => place.node === node;
+  return existing.some(isHere) && existing.every((each) => isHere(each) || !stays(each));
+}
+
 /** The drop is planned for this row as well, and those that were read again are all that it relies on. */
 export function mayDrop(plan: RepairPlan, drop: DropAction): boolean {
   return plan.actions.some(
@@ -143,6 +150,17 @@ export function isSamePlace(a: Place, b: Place): boolean {
 export function isOrdinaryPlace({ node, disk }: Place, picture: NodePicture): boolean {
   const known = picture.get(node);
   return known !== undefined && known.disk === disk && !known.lost && known.duty !== 'draining';
+}
+
+function judgedPlaces(row: Repairable, picture: NodePicture): Judged[] {
+  return row.replicas.map((place) => {
+    const node = picture.get(place.node);
+    return { place, node, is: standingOf(place, node) };
+  });
+}
+
+function exists({ is }: Judged): boolean {
+  return is === 'here' || is === 'unsure' || is === 'away';
 }
 
 function standingOf(place: ReplicaPlace, node: PicturedNode | undefined): Standing {
@@ -209,7 +227,7 @@ function planDrops(all: readonly Judged[], wanted: number): Pick<RepairPlan, 'ac
 /** What is too many, or damaged, is on a node that is away, or not stable yet: that it is must not be forgotten until then. */
 function hasHiddenExcess(all: readonly Judged[], wanted: number): boolean {
   const staying = all.filter(stays);
-  const there = staying.filter(({ is }) => is === 'here' || is === 'unsure' || is === 'away');
+  const there = staying.filter(exists);
   return there.length > wanted || staying.some(({ is, node }) => is === 'damaged' && node?.heard === 'away');
 }
 

@@ -1,7 +1,10 @@
 /** Unary calls for people and tools (M1): checks who may, asks the parts that know, translates nothing but shapes. */
 import { CollectiveError } from '@collective/base/errors';
 import type {
+  AnswerCertificateRequestRequest,
+  AnsweredCertificateRequest,
   BackupPiece,
+  CertificateRequests,
   CollectGarbageRequest,
   CreatedToken,
   CreateRealmRequest,
@@ -16,6 +19,7 @@ import type {
   IssuedCertificate,
   Job,
   Jobs,
+  ListCertificateRequestsRequest,
   ListEventsRequest,
   ListGarbageRequest,
   ListOrphansRequest,
@@ -30,11 +34,15 @@ import type {
   RemoveNodeRequest,
   RemoveSubjectRequest,
   RenewCertificateRequest,
+  ReportBackupRequest,
+  ReportedBackup,
   ScrubBegun,
   ScrubNodeRequest,
   SetMaintenanceRequest,
   SetNodeDutyRequest,
   SetRealmRequest,
+  SettledLosses,
+  SettleLossesRequest,
   Status,
   Subjects,
   Maintenance as WireMaintenance,
@@ -45,9 +53,11 @@ import { EVENTS_PAGE_MAX, type EventLog } from '../events/event-log.ts';
 import type { Maintenance } from '../jobs/maintenance.ts';
 import type { Enrolment } from '../membership/enrolment.ts';
 import type { NodeDuties } from '../membership/node-duties.ts';
+import type { KeptRequests } from '../membership/signer/kept-requests.ts';
 import type { SubjectAdmin } from '../membership/subject-admin.ts';
 import { allSubjects, identityOf, requireAdmin, requireKnown, wireIdentity } from '../membership/subjects.ts';
 import type { Caller } from '../ops/context.ts';
+import { settleLosses } from '../ops/losses.ts';
 import { allJobs, jobOnWire } from '../ops/realm-moves.ts';
 import { THE_MEMBER } from '../session/realm-rights.ts';
 import { SUBJECTS } from '../tables/tables.ts';
@@ -57,6 +67,7 @@ import type { RebalanceAdmin } from './rebalance-admin.ts';
 export interface AdminParts {
   readonly engine: Engine;
   readonly enrolment: Enrolment;
+  readonly requests: Pick<KeptRequests, 'list' | 'answer'>;
   readonly subjects: Pick<SubjectAdmin, 'put' | 'remove'>;
   status(): Promise<Status>;
   createRealm(request: CreateRealmRequest, caller: Caller): Promise<Realm>;
@@ -67,7 +78,7 @@ export interface AdminParts {
   createBackup(signal: AbortSignal): AsyncIterable<Buffer>;
   readonly events: Pick<EventLog, 'page' | 'record'>;
   readonly maintenance: Pick<Maintenance, 'current' | 'change'>;
-  readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'remove' | 'scrub'>;
+  readonly duties: Pick<NodeDuties, 'set' | 'holding' | 'roughHolding' | 'remove' | 'scrub'>;
   readonly rebalance: Pick<RebalanceAdmin, 'status' | 'plan' | 'begin'>;
   readonly garbage: Pick<GarbageAdmin, 'status' | 'list' | 'collect' | 'orphans'>;
 }
@@ -153,9 +164,9 @@ export class AdminService {
     return await this.#parts.duties.set(name, duty, peer.uri);
   }
 
-  async getNodeHolding({ name }: GetNodeHoldingRequest, peer: PeerIdentity): Promise<NodeHolding> {
+  async getNodeHolding({ name, rough }: GetNodeHoldingRequest, peer: PeerIdentity): Promise<NodeHolding> {
     await this.#requireAdmin(peer, `Ask what lies on node ${name}`);
-    return await this.#parts.duties.holding(name);
+    return await (rough ? this.#parts.duties.roughHolding(name) : this.#parts.duties.holding(name));
   }
 
   async removeNode({ name, force, loseLastCopies }: RemoveNodeRequest, peer: PeerIdentity): Promise<NodeHolding> {
@@ -188,6 +199,19 @@ export class AdminService {
       events: events.map(({ number, details, ...event }) => ({ number, event: { ...event, details: { ...details } } })),
       end,
     };
+  }
+
+  async settleLosses({ blocks }: SettleLossesRequest, peer: PeerIdentity): Promise<SettledLosses> {
+    const { settled, left } = await this.#parts.engine.run((tx) => {
+      requireAdmin(tx, peer, 'Settle what was lost');
+      return settleLosses(tx, blocks);
+    });
+    if (settled > 0)
+      this.#parts.events.record('losses-settled', `${peer.uri} has seen to ${settled} blocks that were lost`, {
+        by: peer.uri,
+        blocks: String(settled),
+      });
+    return { settled, left };
   }
 
   async getMaintenance(peer: PeerIdentity): Promise<WireMaintenance> {
@@ -229,12 +253,40 @@ export class AdminService {
   /** Holds everything that the coordinator knows, names and rights of all: for administrators. */
   async *createBackup(peer: PeerIdentity, signal: AbortSignal): AsyncGenerator<BackupPiece, void, undefined> {
     await this.#requireAdmin(peer, 'Make a backup');
-    this.#parts.events.record('backup-made', `${peer.uri} made a backup of the metadata`, { by: peer.uri });
     for await (const data of this.#parts.createBackup(signal)) yield { data };
   }
 
-  renewCertificate({ csr }: RenewCertificateRequest, peer: PeerIdentity): Promise<IssuedCertificate> {
-    return this.#parts.enrolment.renew(peer, csr);
+  /** Only now is it a backup: what was sent may have found no room, and what was not taken nobody has. */
+  async reportBackup({ position }: ReportBackupRequest, peer: PeerIdentity): Promise<ReportedBackup> {
+    await this.#requireAdmin(peer, 'Report a backup');
+    this.#parts.events.record('backup-made', `${peer.uri} made a backup of the metadata`, {
+      by: peer.uri,
+      position: String(position),
+    });
+    return {};
+  }
+
+  renewCertificate(
+    { csr }: RenewCertificateRequest,
+    peer: PeerIdentity,
+    signal: AbortSignal,
+  ): Promise<IssuedCertificate> {
+    return this.#parts.enrolment.renew(peer, csr, signal);
+  }
+
+  async listCertificateRequests(
+    { after, waitSeconds }: ListCertificateRequestsRequest,
+    signal: AbortSignal,
+  ): Promise<CertificateRequests> {
+    const { requests, mark } = await this.#parts.requests.list({ after, waitMs: waitSeconds * 1_000 }, signal);
+    return { requests: [...requests], mark };
+  }
+
+  async answerCertificateRequest({ id, answer }: AnswerCertificateRequestRequest): Promise<AnsweredCertificateRequest> {
+    if (answer === undefined)
+      throw new CollectiveError('invalid_argument', `Answer the request ${id}: there is no certificate and no refusal`);
+    const given = answer.$case === 'certificatePem' ? { certificatePem: answer.value } : { refused: answer.value };
+    return { wasWaiting: await this.#parts.requests.answer(id, given) };
   }
 
   #requireAdmin(peer: PeerIdentity, whatFor: string): Promise<void> {

@@ -9,6 +9,7 @@ import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { type AddressInfo, createServer as createListener, isIP, type Server as Listener, type Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { formatHostPort } from '@collective/base/host-port';
 import { listenError } from '@collective/base/listen-error';
 import type { Log } from '@collective/base/log';
 import { secureContextOptions, type Trust } from '@collective/protocol/tls/trust-files';
@@ -17,7 +18,7 @@ import { isIssuedBy } from '@collective/protocol/tls/trust-set';
 const HANDSHAKE_WITHIN_MS = 5_000;
 /** Sockets of one address that is listened on, handshakes included. */
 const CONNECTIONS_MAX = 4_096;
-export const STRANGERS_MAX = 64;
+const STRANGERS_MAX = 64;
 const APPLICATION_PROTOCOL = 'h2';
 
 export interface FrontDoorOptions {
@@ -26,6 +27,8 @@ export interface FrontDoorOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
+  /** Let in at once. */
+  readonly strangersMax?: number | undefined;
   /** Has a certificate that a root of this member signed. Whose it is has not been looked at. */
   peer(socket: TLSSocket, rootFingerprint256: string): void;
   /** Has none. */
@@ -102,7 +105,7 @@ export class FrontDoor implements AsyncDisposable {
   /** On every address that the name stands for: `localhost` is two on most machines. */
   async #listen(): Promise<void> {
     const { host, port } = this.#options;
-    const given = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const given = formatHostPort({ host, port });
     const addresses = await addressesOf(host).catch((error: unknown) => {
       throw listenError(given, error);
     });
@@ -150,7 +153,7 @@ export class FrontDoor implements AsyncDisposable {
     this.#strangers.add(socket);
     socket.once('close', () => this.#strangers.delete(socket));
     const [oldest] = this.#strangers;
-    if (this.#strangers.size > STRANGERS_MAX) oldest?.destroy();
+    if (this.#strangers.size > (this.#options.strangersMax ?? STRANGERS_MAX)) oldest?.destroy();
     this.#options.stranger(socket);
   }
 

@@ -23,7 +23,7 @@ export interface GarbageAdminParts {
   readonly engine: Engine;
   readonly background: Pick<
     Background,
-    'garbage' | 'orphans' | 'inventories' | 'folds' | 'collectGarbage' | 'compareInventories'
+    'garbage' | 'compactions' | 'orphans' | 'inventories' | 'folds' | 'collectGarbage' | 'compareInventories'
   >;
   settings(): MaintenanceSettings;
 }
@@ -42,7 +42,7 @@ export class GarbageAdmin {
   async status(): Promise<GarbageStatus> {
     const { engine, background, settings, clock } = this.#parts;
     const { garbageGraceSeconds, garbageWaits } = settings();
-    const { garbage, orphans, inventories, folds } = background;
+    const { garbage, compactions, orphans, inventories, folds } = background;
     const removedFiles = await engine.run(
       (tx) => tx.scan(DOOMED, DOOMED.prefix, prefixEnd(DOOMED.prefix), REMOVED_COUNTED_MAX).length,
     );
@@ -62,7 +62,7 @@ export class GarbageAdmin {
       collectedChunks: garbage.collectedChunks,
       collectedBytes: garbage.collectedBytes,
       asked: garbage.asked,
-      finished: garbage.finished,
+      finished: compactions.finished,
       epoch: engine.epoch,
       orphans: orphans.chunks,
       orphansForgotten: orphans.forgotten,
@@ -73,6 +73,7 @@ export class GarbageAdmin {
       })),
       foldedBlocks: folds.folded,
       blocksToFold: folds.candidates,
+      compactions: [...compactions.nodes],
     };
   }
 

@@ -72,6 +72,8 @@ export interface GrpcServerParts {
   readonly admin: AdminService;
   readonly trash: TrashService;
   readonly enrolment: Enrolment;
+  /** Connections without a certificate at a time. */
+  readonly strangersMax?: number;
   /** Serves a session stream until it ends. */
   acceptSession(link: Link<ServerMessage, ClientMessage>, peer: PeerIdentity): Promise<void>;
   /** Serves a node's link until it ends or the signal is aborted. */
@@ -133,6 +135,7 @@ export class GrpcServer implements AsyncDisposable {
       rebalanceNodes: this.#unary('Admin/RebalanceNodes', (request, peer) => admin.rebalanceNodes(request, peer)),
       getRebalance: this.#unary('Admin/GetRebalance', (_request, peer) => admin.getRebalance(peer)),
       listEvents: this.#unary('Admin/ListEvents', (request, peer) => admin.listEvents(request, peer)),
+      settleLosses: this.#unary('Admin/SettleLosses', (request, peer) => admin.settleLosses(request, peer)),
       getMaintenance: this.#unary('Admin/GetMaintenance', (_request, peer) => admin.getMaintenance(peer)),
       setMaintenance: this.#unary('Admin/SetMaintenance', (request, peer) => admin.setMaintenance(request, peer)),
       getGarbage: this.#unary('Admin/GetGarbage', (_request, peer) => admin.getGarbage(peer)),
@@ -141,15 +144,26 @@ export class GrpcServer implements AsyncDisposable {
       listOrphans: this.#unary('Admin/ListOrphans', (request, peer) => admin.listOrphans(request, peer)),
       createBackup: (call) =>
         void this.#pieces('Admin/CreateBackup', call, (_request, peer, signal) => admin.createBackup(peer, signal)),
+      reportBackup: this.#unary('Admin/ReportBackup', (request, peer) => admin.reportBackup(request, peer)),
       listTrash: this.#unary('Admin/ListTrash', (request, peer) => trash.list(request, peer)),
       restoreTrash: this.#unary('Admin/RestoreTrash', (request, peer) => trash.restore(request, peer)),
       emptyTrash: this.#unary('Admin/EmptyTrash', (request, peer) => trash.empty(request, peer)),
-      renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer) => admin.renewCertificate(request, peer)),
+      renewCertificate: this.#unary('Admin/RenewCertificate', (request, peer, signal) =>
+        admin.renewCertificate(request, peer, signal),
+      ),
+      listCertificateRequests: this.#unary('Admin/ListCertificateRequests', (request, _peer, signal) =>
+        admin.listCertificateRequests(request, signal),
+      ),
+      answerCertificateRequest: this.#unary('Admin/AnswerCertificateRequest', (request) =>
+        admin.answerCertificateRequest(request),
+      ),
     } satisfies AdminServer);
     server.addService(EnrolmentDefinition, {
       // The one call without a peer: the token says who it is.
       enrol: (call, callback) =>
-        void this.#answer('Enrolment/Enrol', callback, () => enrolment.enrol(call.request.token, call.request.csr)),
+        void this.#answer('Enrolment/Enrol', callback, () =>
+          enrolment.enrol(call.request.token, call.request.csr, this.#wanted('Enrolment/Enrol', call)),
+        ),
     } satisfies EnrolmentServer);
   }
 
@@ -176,7 +190,7 @@ export class GrpcServer implements AsyncDisposable {
   }
 
   async #listen(host: string, port: number): Promise<void> {
-    const { trust, log } = this.#parts;
+    const { trust, log, strangersMax } = this.#parts;
     // TLS ends at the door: what comes behind it has been deciphered.
     const strangers = this.#strangers.createConnectionInjector(ServerCredentials.createInsecure());
     try {
@@ -185,6 +199,7 @@ export class GrpcServer implements AsyncDisposable {
         log,
         host,
         port,
+        strangersMax,
         peer: (socket, root) => this.#wayIn(root).injectConnection(socket),
         stranger: (socket) => strangers.injectConnection(socket),
       });
@@ -214,10 +229,19 @@ export class GrpcServer implements AsyncDisposable {
 
   #unary<Request, Response>(
     method: Method,
-    serve: (request: Request, peer: PeerIdentity) => Promise<Response>,
+    serve: (request: Request, peer: PeerIdentity, signal: AbortSignal) => Promise<Response>,
   ): handleUnaryCall<Request, Response> {
     return (call: ServerUnaryCall<Request, Response>, callback) =>
-      void this.#answer(method, callback, () => serve(call.request, this.#identify(method, call)));
+      void this.#answer(method, callback, () =>
+        serve(call.request, this.#identify(method, call), this.#wanted(method, call)),
+      );
+  }
+
+  /** Aborted when nobody waits for the answer any more, or we stop. */
+  #wanted(method: string, call: { on(event: 'cancelled', listener: () => void): unknown }): AbortSignal {
+    const giveUp = new AbortController();
+    call.on('cancelled', () => giveUp.abort(new CollectiveError('interrupted', `Answer ${method}: it was called off`)));
+    return AbortSignal.any([giveUp.signal, this.#stopping.signal]);
   }
 
   async #answer<Response>(
@@ -239,9 +263,7 @@ export class GrpcServer implements AsyncDisposable {
     call: ServerWritableStream<Request, Piece>,
     serve: (request: Request, peer: PeerIdentity, signal: AbortSignal) => AsyncIterable<Piece>,
   ): Promise<void> {
-    const giveUp = new AbortController();
-    call.on('cancelled', () => giveUp.abort(new CollectiveError('interrupted', `Answer ${method}: it was called off`)));
-    const signal = AbortSignal.any([giveUp.signal, this.#stopping.signal]);
+    const signal = this.#wanted(method, call);
     try {
       for await (const piece of serve(call.request, this.#identify(method, call), signal)) {
         signal.throwIfAborted();

@@ -30,9 +30,11 @@ export const METHOD_ROLES = {
   'Admin/RebalanceNodes': PEOPLE,
   'Admin/GetRebalance': PEOPLE,
   'Admin/ListEvents': PEOPLE,
+  'Admin/SettleLosses': PEOPLE,
   'Admin/GetMaintenance': PEOPLE,
   'Admin/SetMaintenance': PEOPLE,
   'Admin/CreateBackup': PEOPLE,
+  'Admin/ReportBackup': PEOPLE,
   // Names and contents of files: the operator administers without access to them (T3a).
   'Admin/ListTrash': ['user', 'client'],
   'Admin/RestoreTrash': ['user', 'client'],
@@ -41,6 +43,9 @@ export const METHOD_ROLES = {
   'Admin/ListGarbage': PEOPLE,
   'Admin/CollectGarbage': PEOPLE,
   'Admin/ListOrphans': PEOPLE,
+  // What it signs with is not here, so it is asked to (T5).
+  'Admin/ListCertificateRequests': ['operator'],
+  'Admin/AnswerCertificateRequest': ['operator'],
   'Admin/RenewCertificate': ['user', 'client', 'operator', 'node'],
 } as const satisfies Record<string, readonly PeerRole[]>;
 

@@ -1,4 +1,5 @@
 /** What a coordinator tells Prometheus: read from its parts when somebody looks, so that the hot path counts nothing twice. */
+import type { Clock } from '@collective/base/clock';
 import type { DiskSpace } from '@collective/base/disk';
 import type { NodeStatus } from '@collective/protocol/gen/admin';
 import { Gauge, Registry } from 'prom-client';
@@ -6,8 +7,9 @@ import type { Background } from '../jobs/background.ts';
 import type { KeeperFigures } from '../jobs/keeper.ts';
 import type { ReplicaFigures } from '../jobs/replica-keeping.ts';
 import type { MemberState } from '../member-state.ts';
+import { KeptCounts } from './replication-counts.ts';
 
-export function coordinatorMetrics(state: MemberState, diskSpace: () => Promise<DiskSpace>): Registry {
+export function coordinatorMetrics(clock: Clock, state: MemberState, diskSpace: () => Promise<DiskSpace>): Registry {
   const registry = new Registry();
   new Gauge({
     name: 'collective_coordinator_disk_free_bytes',
@@ -17,13 +19,13 @@ export function coordinatorMetrics(state: MemberState, diskSpace: () => Promise<
       this.set((await diskSpace()).freeBytes);
     },
   });
-  const gauge = (name: string, help: string, read: () => number): void => {
+  const gauge = (name: string, help: string, read: () => number | Promise<number>): void => {
     new Gauge({
       name: `collective_coordinator_${name}`,
       help,
       registers: [registry],
-      collect() {
-        this.set(read());
+      async collect() {
+        this.set(await read());
       },
     });
   };
@@ -82,24 +84,35 @@ export function coordinatorMetrics(state: MemberState, diskSpace: () => Promise<
   gauge('blocks_folded_total', 'Blocks of many slices folded since the start', () => background.folds.folded);
   gauge('blocks_to_fold', 'Blocks noted to be folded', () => background.folds.candidates);
   const replicas = (): ReplicaFigures => background.replicas;
-  gauge(
-    'chunks_under_replicated',
-    'Chunks with fewer replicas than they should have, by the last survey',
-    () => replicas().survey.short,
+  const counts = new KeptCounts(clock, engine);
+  gauge('chunks_under_replicated', 'Chunks with fewer replicas than they should have; counted up to 10,000', () =>
+    counts.figure(({ underReplicated }) => underReplicated),
+  );
+  gauge('chunks_to_move', 'Chunks whose replicas are not all where they should be; counted up to 10,000', () =>
+    counts.figure(({ toMove }) => toMove),
   );
   gauge(
-    'chunks_to_move',
-    'Chunks whose replicas are not all where they should be, by the last survey',
-    () => replicas().survey.toMove,
+    'chunks_unreadable',
+    'Chunks that could not be read at the last survey, also for want of a node that may come back',
+    () => replicas().survey.unreadable,
   );
-  gauge('chunks_unreadable', 'Chunks that could not be read at the last survey', () => replicas().survey.unreadable);
   gauge(
     'chunks_without_sound_copy',
-    'Chunks of which no sound copy was left at the last survey',
-    () => replicas().survey.lost,
+    'Chunks of which no sound copy is left that can be counted on; counted up to 10,000',
+    () => counts.figure(({ unreadable }) => unreadable),
+  );
+  gauge(
+    'lost_blocks',
+    'Blocks that lost what was written last and got back what was before, until an administrator has settled it',
+    () => counts.figure(({ lost }) => lost),
   );
   gauge('repair_left_chunks', 'Chunks that are noted for repair', () => replicas().repair.leftChunks);
   gauge('repair_left_bytes', 'Bytes that are to be copied', () => replicas().repair.leftBytes);
+  gauge(
+    'repair_rest_seconds',
+    'How long the copies that are left take at the speed of the last half minute; 0: none are left, or none moves',
+    () => replicas().restSeconds,
+  );
   gauge('repair_copied_bytes_total', 'Bytes copied between nodes since the start', () => replicas().mover.copiedBytes);
   gauge(
     'repair_copied_chunks_total',

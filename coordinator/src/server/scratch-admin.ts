@@ -31,7 +31,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
     }),
     events: { page: async () => ({ events: [], end: true }), record: () => undefined },
     maintenance: { current: MAINTENANCE_DEFAULTS, change: async () => MAINTENANCE_DEFAULTS },
-    duties: { set: noNode, holding: noNode, remove: noNode, scrub: noNode },
+    duties: { set: noNode, holding: noNode, roughHolding: noNode, remove: noNode, scrub: noNode },
     rebalance: {
       status: () => RebalanceStatus.fromPartial({}),
       begin: () => RebalanceStatus.fromPartial({}),
@@ -43,6 +43,7 @@ export function scratchAdmin(member: ScratchMember, parts: Partial<AdminParts> =
       collect: () => GarbageCollection.fromPartial({}),
       orphans: async () => OrphanPage.fromPartial({}),
     },
+    requests: { list: async () => ({ requests: [], mark: '' }), answer: async () => false },
     createBackup: async function* () {
       yield Buffer.from('backup');
     },

@@ -30,7 +30,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
   const { engine } = state.core;
   const replication = await replicationHealth(state);
   const metadata = await parts.diskSpace();
-  const nodes = state.nodes.status().map((node) => withDrain(node, state.background.replicas));
+  const nodes = state.nodes.status().map((node) => withDrain(node, state.background));
   const space = state.nodes.space();
   const { directories, inodes, trashBytes, trashInodes: trashFiles } = engine.totalUsage;
   return {
@@ -43,6 +43,7 @@ export async function gatherStatus(parts: StatusParts): Promise<Status> {
     stablePosition: engine.stablePosition,
     sessions: state.core.figures.sessions,
     nodes,
+    refusedNodes: state.nodes.refusals(),
     capacityBytes: space.capacityBytes,
     usedBytes: space.usedBytes,
     files: inodes - trashFiles - directories,

@@ -19,6 +19,7 @@ import {
   MAY_GROW,
   OperationContext,
   RecallFirst,
+  RoomFirst,
   StableFirst,
   StepsFirst,
   WaitForLock,
@@ -33,6 +34,7 @@ import type { RestartGate } from './restart-gate.ts';
 import type { Session } from './session.ts';
 import type { SessionOperations } from './session-operations.ts';
 import type { SpaceGrants } from './space-grants.ts';
+import type { SpaceRecalls } from './space-recalls.ts';
 import { REPLAYED, type StabilityProof } from './stability-proof.ts';
 import type { StableContent } from './stable-content.ts';
 
@@ -47,6 +49,7 @@ export interface RunnerParts {
   readonly locks: LockWaiters;
   readonly stable: StableContent;
   readonly space: SpaceGrants;
+  readonly spaceRecalls: SpaceRecalls;
   readonly gate: RestartGate;
   readonly sessionOperations: SessionOperations;
   readonly growth: Growth;
@@ -282,6 +285,7 @@ export class OperationRunner {
         else if (thrown instanceof WaitForLock) await this.#waitForLock(pending, thrown);
         else if (thrown instanceof StableFirst) await this.#waitUntilStable(pending, thrown);
         else if (thrown instanceof StepsFirst) await this.#makeSteps(pending, thrown);
+        else if (thrown instanceof RoomFirst) await this.#askForRoom(pending, thrown);
         else throw thrown;
       }
     }
@@ -366,6 +370,11 @@ export class OperationRunner {
     return this.#parts.sessionOperations.run(context, pending.session, pending.op, pending.fence ?? 0);
   }
 
+  async #askForRoom({ session, negotiation }: Pending, { realms }: RoomFirst): Promise<void> {
+    await this.#parts.spaceRecalls.recall(realms, session.id);
+    negotiation.roomWasAsked = true;
+  }
+
   async #waitForLock(pending: Pending, wait: WaitForLock): Promise<void> {
     // Others of the same session must be able to unlock meanwhile.
     pending.turn.leave();
@@ -397,6 +406,10 @@ export class OperationRunner {
       try {
         more = (await engine.execute(once, { session: session.id })).value;
       } catch (thrown) {
+        if (thrown instanceof RoomFirst) {
+          await this.#askForRoom(pending, thrown);
+          continue;
+        }
         if (!(thrown instanceof RecallFirst)) throw thrown;
         await keeping.recallFirst(negotiation, thrown, session.id);
       }

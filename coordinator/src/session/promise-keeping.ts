@@ -37,6 +37,8 @@ export class Negotiation {
   readonly blocked: InodeNumber[] = [];
   /** Who said whether an inode is open (M8). */
   readonly open = new Map<InodeNumber, Map<SessionId, { open: boolean; asked: number }>>();
+  /** Others were asked to give back room that they do not use (M10). */
+  roomWasAsked = false;
 }
 
 /** Read promises to be called back: of one inode, from all that hold any of them. */
@@ -108,6 +110,7 @@ export class PromiseKeeping {
         return unclear ? undefined : [...interested, ...absent()];
       },
       grantedElsewhere: (realm: RealmId, session: SessionId) => space.elsewhere(realm, find(session)),
+      roomWasAsked: negotiation.roomWasAsked,
       isAway: (session) => {
         const found = find(session);
         return found !== undefined && found.outlet === undefined;

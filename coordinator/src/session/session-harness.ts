@@ -252,6 +252,8 @@ export class ScriptedClient {
   /** All replies and recalls, in order of arrival, over all streams. */
   readonly arrivals: Arrival[] = [];
   onRecall: ((recall: Recall) => { open: boolean } | undefined) | undefined;
+  /** Answers how much is given back; undefined: nothing is answered. */
+  onSpaceRecall: ((realm: number) => number | undefined) | undefined;
   attached: Attached | undefined;
   /** The realms that it may use, each time that it was told. */
   readonly realmsTold: RealmAccess[][] = [];
@@ -492,6 +494,12 @@ export class ScriptedClient {
         this.#attachWaits?.resolve();
         this.#attachWaits = undefined;
         break;
+      case 'spaceRecall': {
+        const { realm } = message.value;
+        const bytes = this.onSpaceRecall?.(realm);
+        if (bytes !== undefined) this.say({ $case: 'giveBack', value: { realm, bytes } });
+        break;
+      }
       case 'replies':
         assert(this.#attachWaits === undefined, 'attached comes first');
         for (const reply of message.value.replies) {

@@ -187,6 +187,8 @@ export class SessionOperations {
       quotaLeft: quotaLeft(),
       nodesLeft: Math.floor(freeBytes / replicaRule(row).wanted),
       trashBytes: tx.usageOf(realm).trashBytes,
+      realms,
+      wasAsked: context.roomWasAsked,
       path: () => realmPath(tx, row),
     };
   }

@@ -11,6 +11,7 @@ import { ACCESS_TOKEN_LIFETIME_MS, PROMISE_LEASE_MS, SESSION_LEASE_MS, WIRE_VERS
 import type { TrustBundle } from '@collective/protocol/gen/common';
 import type { Attach, Attached, ClientMessage, Replies, ServerMessage } from '@collective/protocol/gen/session';
 import type { Link } from '@collective/protocol/link/link';
+import { SPACE_RECALL } from '@collective/protocol/session-features';
 import type { ReportedTrust } from '@collective/protocol/tls/trust-bundle';
 import type { Engine } from '../engine/engine.ts';
 import { ATTRIBUTES, DATA, ENTRIES, WRITE } from '../ops/context.ts';
@@ -27,6 +28,7 @@ import type { Session } from './session.ts';
 import type { SessionOperations } from './session-operations.ts';
 import type { SessionRegistry } from './session-registry.ts';
 import type { SpaceGrants } from './space-grants.ts';
+import type { SpaceRecalls } from './space-recalls.ts';
 
 export interface StreamParts {
   readonly clock: Clock;
@@ -36,6 +38,7 @@ export interface StreamParts {
   readonly promises: PromiseTable;
   readonly recalls: Recalls;
   readonly space: SpaceGrants;
+  readonly spaceRecalls: SpaceRecalls;
   readonly operations: SessionOperations;
   readonly data: DataAccess;
   readonly keeping: PromiseKeeping;
@@ -49,7 +52,7 @@ export interface StreamParts {
 export type SessionLink = Link<ServerMessage, ClientMessage>;
 
 /** What may be asked for at attach beyond version 1. */
-const FEATURES: readonly string[] = [];
+const FEATURES: readonly string[] = [SPACE_RECALL];
 const ATTACH_WITHIN_MS = 30_000;
 /** Acknowledged answers whose rows no mutation took along are removed when so many wait. */
 const ACKNOWLEDGED_WAITING_MAX = 256;
@@ -111,6 +114,9 @@ class SessionStream {
         case 'recallDone':
           this.#parts.recalls.acknowledged(session.id, message.value);
           break;
+        case 'giveBack':
+          this.#parts.spaceRecalls.gaveBack(session, message.value);
+          break;
         case 'replayed':
           session.replayed = true;
           void this.#settleReplays(session);
@@ -148,7 +154,10 @@ class SessionStream {
     this.#flush();
     this.#over = true;
     this.#attachTimer?.cancel();
-    if (this.#session?.outlet === this.#outlet) this.#session.outlet = undefined;
+    if (this.#session?.outlet === this.#outlet) {
+      this.#session.outlet = undefined;
+      this.#parts.spaceRecalls.streamEnded(this.#session);
+    }
     this.#link.close();
   }
 
@@ -181,12 +190,14 @@ class SessionStream {
       new CollectiveError('fenced', `Go on with session ${session.id}: incarnation ${incarnation} has taken over`),
     );
     runner.fence(session.id);
+    this.#parts.spaceRecalls.streamEnded(session);
     const doubtful = resumed ? this.#takeUpPromises(attach, session) : [];
     if (resumed) {
       space.drop(session);
       for (const { realm, bytes } of attach.space)
         if (session.realmRight(realm as RealmId) === 'rw') space.restore(session, realm as RealmId, bytes);
     }
+    session.givesSpaceBack = attach.features.includes(SPACE_RECALL);
     session.outlet = this.#outlet;
     this.#session = session;
     this.#send({ message: { $case: 'attached', value: attached } });

@@ -50,6 +50,8 @@ export class Session {
   accessExpiresSeconds = 0;
   /** M10: bytes granted and not yet used, by realm. */
   readonly space = new Map<RealmId, number>();
+  /** It gives back what it does not use of them when it is asked. */
+  givesSpaceBack = false;
   readonly openInodes = new Set<InodeNumber>();
   defaultCredential: Credential;
   readonly #shared: SharedRights;

@@ -4,6 +4,7 @@
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { RealmId } from '@collective/base/ids';
+import { RoomFirst } from '../ops/context.ts';
 import { trashHint } from '../ops/trash.ts';
 import type { Session } from './session.ts';
 
@@ -15,6 +16,10 @@ export interface Room {
   readonly nodesLeft: number;
   /** Of what the realm uses: could be taken back. */
   readonly trashBytes: number;
+  /** Realms whose grants count against the quota. */
+  readonly realms: readonly RealmId[];
+  /** Others were asked to give back what they do not use. */
+  readonly wasAsked: boolean;
   /** For the error. */
   path(): string;
 }
@@ -36,21 +41,26 @@ export class SpaceGrants {
     return this.#all;
   }
 
-  /** Grants up to `bytes`. Throws `quota_exceeded` or `no_space` when nothing is left. */
+  /** Grants up to `bytes`. Throws `quota_exceeded` or `no_space` when nothing is left, and `RoomFirst` when others hold what may be. */
   grant(session: Session, realm: RealmId, bytes: number, room: Room): number {
     const wanted = Math.min(bytes, GRANT_BYTES_MAX);
     const byQuota = room.quotaLeft - this.outstanding(realm);
-    if (wanted > 0 && byQuota <= 0)
+    if (wanted > 0 && byQuota <= 0) {
+      const held = room.realms.reduce((sum, each) => sum + this.elsewhere(each, session), 0);
+      if (held > 0 && !room.wasAsked) throw new RoomFirst(room.realms);
       throw new CollectiveError(
         'quota_exceeded',
         `Reserve ${bytes} bytes in realm ${room.path()}: its quota is used up or granted to others${trashHint(room.trashBytes)}`,
       );
+    }
     const byNodes = room.nodesLeft - this.#all;
-    if (wanted > 0 && byNodes <= 0)
+    if (wanted > 0 && byNodes <= 0) {
+      if (!room.wasAsked) throw new RoomFirst(undefined);
       throw new CollectiveError(
         'no_space',
         `Reserve ${bytes} bytes in realm ${room.path()}: the storage nodes have no room above their reserve${trashHint(room.trashBytes)}`,
       );
+    }
     const granted = Math.max(0, Math.min(wanted, byQuota, byNodes));
     this.#add(session, realm, granted);
     return granted;
@@ -67,6 +77,11 @@ export class SpaceGrants {
     const taken = Math.min(held, Math.max(0, bytes));
     this.#add(session, realm, -taken);
     return bytes - taken;
+  }
+
+  /** What the session does not use. */
+  giveBack(session: Session, realm: RealmId, bytes: number): void {
+    this.used(session, realm, bytes);
   }
 
   drop(session: Session): void {

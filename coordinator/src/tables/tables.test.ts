@@ -55,6 +55,7 @@ const {
   JOB_VISITS,
   JOBS,
   LOCKS,
+  LOSSES,
   MAINTENANCE,
   MEMBER,
   NODES,
@@ -63,6 +64,7 @@ const {
   RANGES,
   REALMS,
   REPAIR_ORDER,
+  REQUESTS,
   SESSIONS,
   SUBJECTS,
   TOKENS,
@@ -296,6 +298,13 @@ const GOLDENS: readonly Golden[] = [
     '0a0175120c0880f2d6ca0610ff93ebdc03180122400a1c7370696666653a2f2f616c6963652e686f6d652f757365722f616e6e1001180120e80728e907320408011001320208023a0c0880f2d6ca0610ff93ebdc032a02ff00',
   ),
   golden(
+    REQUESTS,
+    ['cd'.repeat(32)],
+    '7163646364636463646364636463646364636463646364636463646364636463646364636463646364636463646364636463646364636463646364636463646364',
+    { uri: 'u', csr: bytes('3000'), kept: stamp, expires: stamp, certificatePem: 'c', refused: 'r' },
+    '0a0175120230001a0c0880f2d6ca0610ff93ebdc03220c0880f2d6ca0610ff93ebdc032a0163320172',
+  ),
+  golden(
     SESSIONS,
     [session],
     '53000000000022',
@@ -372,6 +381,7 @@ const GOLDENS: readonly Golden[] = [
     { member: 'alice', collective: 'home', uuid: bytes('01'), created: stamp },
     '0a05616c6963651204686f6d651a0101220c0880f2d6ca0610ff93ebdc03',
   ),
+  golden(LOSSES, [], '6c', { blocks: 3, last: stamp }, '0803120c0880f2d6ca0610ff93ebdc03'),
   golden(
     EVENTS,
     [9],

@@ -26,6 +26,7 @@ import {
   JobRow,
   JobVisitRow,
   LockRow,
+  LossesRow,
   MaintenanceRow,
   MemberRow,
   NodeRow,
@@ -34,6 +35,7 @@ import {
   RangeRow,
   RealmRow,
   RepairRow,
+  RequestRow,
   SessionRow,
   SubjectRow,
   TokenRow,
@@ -161,6 +163,8 @@ export const JOB_LINKS = defineTable(
 );
 export const SUBJECTS = defineTable('subject', 'P', SubjectRow, (uri: string) => utf8(uri));
 export const TOKENS = defineTable('token', 'T', TokenRow, (sha256Hex: string) => sha256Hex);
+/** By the SHA-256 of subject and public key. */
+export const REQUESTS = defineTable('request', 'q', RequestRow, (sha256Hex: string) => sha256Hex);
 export const SESSIONS = defineTable('session', 'S', SessionRow, (session: SessionId) => bigEndian(session, 6));
 export const ANSWERS = defineTable(
   'answer',
@@ -183,6 +187,7 @@ export const EPOCHS = defineTable(
 export const RANGES = defineTable('range', 'Z', RangeRow, (kind: string) => utf8(kind));
 export const MEMBER = defineTable('member', 'M', MemberRow, () => '');
 export const MAINTENANCE = defineTable('maintenance', 'm', MaintenanceRow, () => '');
+export const LOSSES = defineTable('losses', 'l', LossesRow, () => '');
 export const EVENTS = defineTable('event', 'V', EventRow, (number: number) => bigEndian(number, 8));
 
 /** The name of a dentry from its key. */

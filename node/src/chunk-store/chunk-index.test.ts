@@ -75,9 +75,12 @@ describe('chunk index', () => {
     const index = new ChunkIndex();
     const ids = Array.from({ length: 20_000 }, () => random.bytes(16).toString('hex') as ChunkId);
     for (const id of ids) index.set(id, { segment: 1, offset: 64, rawLength: 1, storedLength: 25 });
-    const listed: ChunkId[] = [];
-    for (let page = index.list(undefined, 3000); page.length > 0; page = index.list(listed.at(-1), 3000))
-      listed.push(...page);
-    assert.deepEqual(listed, ids.sort());
+    ids.sort();
+    for (const limit of [50, 3000]) {
+      const listed: ChunkId[] = [];
+      for (let page = index.list(undefined, limit); page.length > 0; page = index.list(listed.at(-1), limit))
+        listed.push(...page);
+      assert.deepEqual(listed, ids, `in pages of ${limit}`);
+    }
   });
 });

@@ -65,6 +65,8 @@ export interface StoreStats {
   readonly compactedSegments: number;
   /** Bytes that it copied for that. */
   readonly compactedBytes: number;
+  /** That it could not copy, because a header in them is damaged. */
+  readonly stuckSegments: number;
 }
 
 export interface ChunkStore extends AsyncDisposable {

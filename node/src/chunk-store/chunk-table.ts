@@ -98,11 +98,16 @@ export class ChunkTable {
   list(after: ChunkId | undefined, limit: number): ChunkId[] {
     const floor = after === undefined ? undefined : wordsOfChunk(after);
     const found: ChunkWords[] = [];
+    // Of a whole page that is found already: what is above comes on a later one.
+    let ceiling: ChunkWords | undefined;
     for (let at = 0; at < this.#words.length; at += this.#width) {
       if (!this.#inUse(at)) continue;
-      const words = this.#idAt(at);
-      if (floor === undefined || compareWords(words, floor) > 0) found.push(words);
-      if (found.length > 4 * limit + 1024) keepSmallest(found, limit);
+      if (floor !== undefined && this.#compareAt(at, floor) <= 0) continue;
+      if (ceiling !== undefined && this.#compareAt(at, ceiling) >= 0) continue;
+      found.push(this.#idAt(at));
+      if (found.length <= 4 * limit + 1024) continue;
+      keepSmallest(found, limit);
+      ceiling = found.at(-1);
     }
     keepSmallest(found, limit);
     return found.map(chunkOfWords);
@@ -147,6 +152,15 @@ export class ChunkTable {
 
   #inUse(at: number): boolean {
     return this.#words[at + ID_WORDS] !== 0;
+  }
+
+  #compareAt(at: number, b: ChunkWords): number {
+    const words = this.#words;
+    for (let i = 0; i < ID_WORDS; i++) {
+      const difference = (words[at + i] ?? 0) - (b[i] ?? 0);
+      if (difference !== 0) return difference;
+    }
+    return 0;
   }
 
   #idAt(at: number): ChunkWords {

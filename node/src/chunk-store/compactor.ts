@@ -13,10 +13,12 @@ import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { ChunkId } from '@collective/base/ids';
 import type { Random } from '@collective/base/random';
 import type { DamagedChunks } from './damaged-chunks.ts';
+import { EmptyingSegments } from './emptying-segments.ts';
 import { EntryList, type SidecarEntry } from './entry-list.ts';
 import { type SegmentRecords, selectNeeded } from './needed-records.ts';
 import {
   type CompactionPlan,
+  type CompactionRules,
   DEAD_SHARE_MIN,
   DEAD_SHARE_MIN_WHEN_FULL,
   planCompaction,
@@ -58,7 +60,7 @@ export interface CompactorOptions {
   readonly random: Random;
   readonly ledger: RecordLedger;
   readonly writer: SegmentWriter;
-  readonly readers: SegmentReaders;
+  readonly readers: Pick<SegmentReaders, 'forget'>;
   readonly damaged: DamagedChunks;
   readonly segmentBytes: number;
   readonly bytesPerSecond?: number;
@@ -103,7 +105,10 @@ export class Compactor {
   readonly #demands = new Set<Demand>();
   /** Aborted when somebody does not want to wait for the pace, or at the end. */
   #hurry = new AbortController();
-  #timer: Timer | undefined;
+  readonly #emptying: EmptyingSegments;
+  #timer: { readonly timer: Timer; readonly atMs: number } | undefined;
+  /** What is just being emptied may be worth a copy then. */
+  #againInMs: number | undefined;
   #working: Promise<void> | undefined;
   #lookAgain = false;
   #removedSegments = 0;
@@ -111,6 +116,7 @@ export class Compactor {
 
   constructor(options: CompactorOptions) {
     this.#options = options;
+    this.#emptying = new EmptyingSegments(options.clock);
   }
 
   get removedSegments(): number {
@@ -119,6 +125,10 @@ export class Compactor {
 
   get copiedBytes(): number {
     return this.#copiedBytes;
+  }
+
+  get stuckSegments(): number {
+    return this.#stuck.size;
   }
 
   /** Something became dead: looks soon whether there is something to do. */
@@ -143,8 +153,7 @@ export class Compactor {
     this.#stuck.clear();
     this.#demands.add(demand);
     this.#hurry.abort();
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#cancelTimer();
     this.#work();
     try {
       await demand.done.promise;
@@ -158,23 +167,34 @@ export class Compactor {
   async close(): Promise<void> {
     this.#closing.abort(new CollectiveError('shutting_down', 'Compact segments: the store is closing'));
     this.#hurry.abort();
-    this.#timer?.cancel();
+    this.#cancelTimer();
     await this.#working;
     this.#rejectAll(this.#closing.signal.reason);
   }
 
   #lookIn(delayMs: number): void {
     if (this.#closing.signal.aborted || this.#working !== undefined) return;
-    this.#timer ??= this.#options.clock.setTimer(delayMs, () => {
+    const { clock } = this.#options;
+    const atMs = clock.bootMs() + delayMs;
+    if (this.#timer !== undefined && this.#timer.atMs <= atMs) return;
+    this.#cancelTimer();
+    const timer = clock.setTimer(delayMs, () => {
       this.#timer = undefined;
       this.#work();
     });
+    this.#timer = { timer, atMs };
+  }
+
+  #cancelTimer(): void {
+    this.#timer?.timer.cancel();
+    this.#timer = undefined;
   }
 
   #work(): void {
     this.#working ??= this.#workAll().finally(() => {
       this.#working = undefined;
       if (this.#lookAgain) this.#lookIn(LOOK_AFTER_MS);
+      else if (this.#againInMs !== undefined) this.#lookIn(this.#againInMs);
     });
   }
 
@@ -182,6 +202,7 @@ export class Compactor {
   async #workAll(): Promise<void> {
     const { folder, writer } = this.#options;
     this.#lookAgain = false;
+    this.#againInMs = undefined;
     try {
       while (!this.#closing.signal.aborted) {
         const plan = this.#nextPlan();
@@ -194,10 +215,7 @@ export class Compactor {
       this.#rejectAll(error);
       if (error.code === 'no_space') {
         folder.log.warn({ err: error }, 'no room to compact segments');
-        this.#timer = this.#options.clock.setTimer(RETRY_AFTER_MS, () => {
-          this.#timer = undefined;
-          this.#work();
-        });
+        this.#againInMs = RETRY_AFTER_MS;
         this.#lookAgain = false;
       } else {
         // What a failed sync or a failed removal leaves is for the next start to judge (D4).
@@ -210,7 +228,7 @@ export class Compactor {
   #nextPlan(): CompactionPlan | undefined {
     for (;;) {
       const [demand] = this.#demands;
-      const plan = demand === undefined ? this.#planOf(this.#ownShare()) : this.#planOf(0, demand.upTo);
+      const plan = demand === undefined ? this.#ownPlan() : this.#planOf({ deadShareMin: 0, upTo: demand.upTo });
       if (plan.retire || plan.remove.length > 0 || plan.rewrite.length > 0) return plan;
       if (demand === undefined) return undefined;
       if (demand.passesLeft-- > 0) {
@@ -222,17 +240,23 @@ export class Compactor {
     }
   }
 
-  #ownShare(): number {
-    return this.#options.isFull() ? DEAD_SHARE_MIN_WHEN_FULL : DEAD_SHARE_MIN;
+  #ownPlan(): CompactionPlan {
+    if (this.#options.isFull()) return this.#planOf({ deadShareMin: DEAD_SHARE_MIN_WHEN_FULL });
+    const { emptying, againInMs } = this.#emptying.look(this.#options.ledger.segments());
+    this.#againInMs = againInMs;
+    return this.#planOf({ deadShareMin: DEAD_SHARE_MIN, emptying });
   }
 
-  #planOf(deadShareMin: number, upTo = Number.POSITIVE_INFINITY): CompactionPlan {
+  #planOf({
+    upTo = Number.POSITIVE_INFINITY,
+    ...rules
+  }: Omit<CompactionRules, 'segmentBytes'> & { readonly upTo?: number }): CompactionPlan {
     const { ledger, writer, segmentBytes } = this.#options;
     const states: SegmentState[] = ledger
       .segments()
       .filter(({ segment }) => segment <= upTo && !this.#stuck.has(segment))
       .map((use) => ({ ...use, open: writer.isOpen(use.segment) }));
-    return planCompaction(states, { segmentBytes, deadShareMin });
+    return planCompaction(states, { segmentBytes, ...rules });
   }
 
   async #perform(plan: CompactionPlan): Promise<void> {

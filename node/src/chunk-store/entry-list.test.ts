@@ -30,6 +30,10 @@ describe('entry list', () => {
     list.push(entries[0] ?? assert.fail());
     assert.deepEqual([...copy], entries);
     assert.deepEqual([...new EntryList(copy.packed())], entries);
+    assert.deepEqual(
+      [...copy.inOrder()],
+      entries.toSorted((a, b) => a.offset - b.offset),
+    );
     for (const index of [-1, 1000]) assert.throws(() => copy.at(index), /Invariant/);
   });
 });

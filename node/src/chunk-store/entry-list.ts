@@ -83,6 +83,16 @@ export class EntryList implements Iterable<SidecarEntry> {
     return this.#bytes.subarray(0, this.#length * ENTRY_BYTES);
   }
 
+  /** The same in the order of their offsets. */
+  inOrder(): EntryList {
+    const offsetAt = (index: number): number => this.#bytes.readUInt32LE(index * ENTRY_BYTES + 16);
+    const order = new Uint32Array(this.#length).map((_unused, i) => i).sort((a, b) => offsetAt(a) - offsetAt(b));
+    const ordered = Buffer.alloc(this.#length * ENTRY_BYTES);
+    for (const [to, from] of order.entries())
+      this.#bytes.copy(ordered, to * ENTRY_BYTES, from * ENTRY_BYTES, (from + 1) * ENTRY_BYTES);
+    return new EntryList(ordered);
+  }
+
   copy(): EntryList {
     return new EntryList(Buffer.from(this.packed()));
   }

@@ -32,6 +32,10 @@ const MEASURE_EVERY_MS = 1_000;
 /** And at least so often: others may fill it, and make room again while nothing can be put that would ask. */
 const MEASURE_WITHIN_MS = 10_000;
 
+/** Open at once: to be read, and to be verified. */
+const SEGMENTS_OPEN_MAX = 128;
+const SEGMENTS_VERIFIED_MAX = 4;
+
 export interface FileChunkStoreOptions extends GivenRoom {
   /** Its root is the store's folder. */
   readonly disk: Disk;
@@ -60,6 +64,7 @@ export class FileChunkStore implements ChunkStore {
   readonly #ledger: RecordLedger;
   readonly #damaged: DamagedChunks;
   readonly #segmentReaders: SegmentReaders;
+  readonly #directReaders: SegmentReaders;
   readonly #reader: RecordReader;
   readonly #writer: SegmentWriter;
   readonly #compactor: Compactor;
@@ -73,6 +78,7 @@ export class FileChunkStore implements ChunkStore {
   /** Until their tombstones are written. A put of one of them waits. */
   readonly #forgetting = new Map<ChunkId, Promise<void>>();
   #pendingBytes = 0;
+  readonly #log: Log;
   #diskFreeBytes: number;
   #measuredAtMs: number;
   #measureTimer: Timer;
@@ -109,19 +115,18 @@ export class FileChunkStore implements ChunkStore {
     this.#lock = lock;
     this.#ledger = ledger;
     this.#damaged = damaged;
+    this.#log = log;
     this.#diskFreeBytes = freeBytes;
     this.#capacityBytes = capacityBytes;
     this.#reserveBytes = room.reserveBytes;
-    this.#segmentReaders = new SegmentReaders(disk);
-    this.#reader = new RecordReader({
-      index: ledger.index,
-      readers: this.#segmentReaders,
-      disk: identity.disk,
-      onDamaged: (chunk) => {
-        damaged.add(chunk);
-        this.#sealDamaged(chunk);
-      },
-    });
+    this.#segmentReaders = new SegmentReaders(disk, { mode: 'read', openMax: SEGMENTS_OPEN_MAX });
+    this.#directReaders = new SegmentReaders(disk, { mode: 'readDirect', openMax: SEGMENTS_VERIFIED_MAX });
+    const onDamaged = (chunk: ChunkId): void => {
+      damaged.add(chunk);
+      this.#sealDamaged(chunk);
+    };
+    const found = { index: ledger.index, disk: identity.disk, onDamaged };
+    this.#reader = new RecordReader({ ...found, readers: this.#segmentReaders });
     const { segmentBytes } = room;
     this.#writer = new SegmentWriter({
       disk,
@@ -133,7 +138,7 @@ export class FileChunkStore implements ChunkStore {
       segmentBytes,
       onWritten: (record, place) => this.#written(record, place),
       onSegmentSize: (segment, bytes) => this.#segmentGrew(segment, bytes),
-      onSynced: () => this.#measureDisk(log),
+      onSynced: () => this.#measureDisk(),
       onFailed: (error) => {
         log.error({ err: error }, 'chunk store failed');
         this.#failure.abort(error);
@@ -146,21 +151,21 @@ export class FileChunkStore implements ChunkStore {
       random,
       ledger,
       writer: this.#writer,
-      readers: this.#segmentReaders,
+      readers: { forget: (segment) => this.#forgetReaders(segment) },
       damaged,
       segmentBytes,
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       isFull: () => this.stats().full,
-      onRoomChanged: () => this.#measureNow(log),
+      onRoomChanged: () => void this.#measureNow(),
     });
     this.#compactor.wake();
-    this.#measureTimer = this.#measureLater(log);
+    this.#measureTimer = this.#measureLater();
     this.segmentVerifier = new SegmentVerifier({
       folder: { disk, identity, log },
       ledger,
       writer: this.#writer,
-      readers: this.#segmentReaders,
-      reader: this.#reader,
+      readers: this.#directReaders,
+      reader: new RecordReader({ ...found, readers: this.#directReaders }),
     });
   }
 
@@ -275,11 +280,14 @@ export class FileChunkStore implements ChunkStore {
       forgottenChunks: this.#forgottenChunks,
       compactedSegments: this.#compactor.removedSegments,
       compactedBytes: this.#compactor.copiedBytes,
+      stuckSegments: this.#compactor.stuckSegments,
     };
   }
 
-  compact(signal?: AbortSignal): Promise<void> {
-    return this.#compactor.compact(signal);
+  async compact(signal?: AbortSignal): Promise<void> {
+    await this.#compactor.compact(signal);
+    // Who has waited for the room asks next how much there is.
+    await this.#measureNow();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -293,6 +301,7 @@ export class FileChunkStore implements ChunkStore {
       await this.#compactor.close();
       await this.#writer.close();
       await this.#segmentReaders.close();
+      await this.#directReaders.close();
       await this.#damaged.close();
     } finally {
       await this.#lock.release();
@@ -402,29 +411,33 @@ export class FileChunkStore implements ChunkStore {
     this.#diskFreeBytes -= this.#ledger.usedBytes - before;
   }
 
-  #measureDisk(log: Log): void {
-    if (this.#clock.bootMs() - this.#measuredAtMs >= MEASURE_EVERY_MS) this.#measureNow(log);
+  async #forgetReaders(segment: number): Promise<void> {
+    await Promise.all([this.#segmentReaders.forget(segment), this.#directReaders.forget(segment)]);
   }
 
-  #measureLater(log: Log): Timer {
+  #measureDisk(): void {
+    if (this.#clock.bootMs() - this.#measuredAtMs >= MEASURE_EVERY_MS) void this.#measureNow();
+  }
+
+  #measureLater(): Timer {
     return this.#clock.setTimer(
       MEASURE_WITHIN_MS,
       () => {
-        this.#measureDisk(log);
-        this.#measureTimer = this.#measureLater(log);
+        this.#measureDisk();
+        this.#measureTimer = this.#measureLater();
       },
       { background: true },
     );
   }
 
-  #measureNow(log: Log): void {
+  /** Never throws. */
+  async #measureNow(): Promise<void> {
     this.#measuredAtMs = this.#clock.bootMs();
-    this.#disk.space().then(
-      ({ freeBytes }) => {
-        this.#diskFreeBytes = freeBytes;
-      },
-      (error: unknown) => log.warn({ err: error }, 'disk space unknown'),
-    );
+    try {
+      this.#diskFreeBytes = (await this.#disk.space()).freeBytes;
+    } catch (error) {
+      this.#log.warn({ err: error }, 'disk space unknown');
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Which segments compaction takes next (D4). A segment is worth copying when much of it is dead, or when it is small and there
- * are many small ones; one without anything that counts is removed as it is. The segment that is being written is sealed first
+ * are many small ones, unless it is just being emptied; one without anything that counts is removed as it is. The segment that is being written is sealed first
  * when most of it is dead, so that it too can be taken.
  *
  * What a copy needs is room for one segment at most, which the reserve always has.
@@ -34,6 +34,8 @@ export interface CompactionRules {
   readonly segmentBytes: number;
   /** 0: everything that is dead at all. */
   readonly deadShareMin: number;
+  /** Records are just going out of these: they are not copied, only removed when nothing in them counts. */
+  readonly emptying?: ReadonlySet<number>;
 }
 
 export interface CompactionPlan {
@@ -51,7 +53,7 @@ export function planCompaction(segments: readonly SegmentState[], rules: Compact
     retire: segments.some((state) => state.open && isWorthSealing(state, rules)),
     remove: sealed.filter(({ liveBytes }) => liveBytes === 0).map(({ segment }) => segment),
     rewrite: groupOf(
-      sealed.filter(({ liveBytes }) => liveBytes > 0),
+      sealed.filter(({ segment, liveBytes }) => liveBytes > 0 && rules.emptying?.has(segment) !== true),
       rules,
     ),
   };

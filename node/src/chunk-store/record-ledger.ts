@@ -9,7 +9,7 @@
 import { assert } from '@collective/base/assert';
 import type { ChunkId } from '@collective/base/ids';
 import { ChunkIndex, type ChunkPlace } from './chunk-index.ts';
-import type { EntryList, SidecarEntry } from './entry-list.ts';
+import { EntryList, type SidecarEntry } from './entry-list.ts';
 import { Graves, type TombstonePlace } from './graves.ts';
 import { recordBytesOf, TOMBSTONE_BYTES } from './record.ts';
 
@@ -57,11 +57,11 @@ export class RecordLedger {
   }
 
   /** The chunks that lie in the segment, in its order. Looks at all that are here: for what its sidecar does not tell. */
-  chunksIn(segment: number): SidecarEntry[] {
-    const entries: SidecarEntry[] = [];
+  chunksIn(segment: number): EntryList {
+    const entries = new EntryList();
     for (const { chunk, place } of this.index.all())
       if (place.segment === segment) entries.push({ kind: 'chunk', chunk, sequence: 0, ...place });
-    return entries.sort((a, b) => a.offset - b.offset);
+    return entries.inOrder();
   }
 
   // While the store is opened.

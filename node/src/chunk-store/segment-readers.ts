@@ -6,8 +6,6 @@ import type { Disk, DiskFile } from '@collective/base/disk';
 import { CollectiveError } from '@collective/base/errors';
 import { segmentPath } from './segment.ts';
 
-const OPEN_MAX = 128;
-
 interface Reader {
   readonly file: Promise<DiskFile>;
   users: number;
@@ -17,19 +15,23 @@ interface Reader {
 
 export class SegmentReaders {
   readonly #disk: Disk;
+  readonly #mode: 'read' | 'readDirect';
+  readonly #openMax: number;
   /** In order of last use. */
   readonly #readers = new Map<number, Reader>();
   #closed = false;
 
-  constructor(disk: Disk) {
+  constructor(disk: Disk, { mode, openMax }: { readonly mode: 'read' | 'readDirect'; readonly openMax: number }) {
     this.#disk = disk;
+    this.#mode = mode;
+    this.#openMax = openMax;
   }
 
   /** Throws what opening throws, `not_found` for a segment that is gone. */
   async use<T>(segment: number, act: (file: DiskFile) => Promise<T>): Promise<T> {
     if (this.#closed) throw new CollectiveError('shutting_down', `Read segment ${segment}: the store is closed`);
     const reader = this.#readers.get(segment) ?? {
-      file: this.#disk.open(segmentPath(segment), 'read'),
+      file: this.#disk.open(segmentPath(segment), this.#mode),
       users: 0,
       retired: false,
     };
@@ -68,7 +70,7 @@ export class SegmentReaders {
   }
 
   async #closeSurplus(): Promise<void> {
-    if (this.#readers.size <= OPEN_MAX) return;
+    if (this.#readers.size <= this.#openMax) return;
     for (const [segment, reader] of this.#readers) {
       if (reader.users > 0) continue;
       await this.forget(segment);

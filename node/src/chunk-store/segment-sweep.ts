@@ -33,11 +33,17 @@ interface Piece {
   readonly entries: readonly SidecarEntry[];
 }
 
+export interface SweepRules {
+  readonly pieceBytes?: number;
+  /** The pieces that are read ahead are asked for at once: for reads that no kernel prepares. */
+  readonly sideBySide?: boolean;
+}
+
 /** `entries` in the order of their offsets; they are looked at when their turn comes. */
 export async function* sweepRecords(
   read: ReadInto,
   entries: Iterable<SidecarEntry>,
-  pieceBytes = SWEEP_BYTES,
+  { pieceBytes = SWEEP_BYTES, sideBySide = false }: SweepRules = {},
 ): AsyncGenerator<SweptRecord[], void, undefined> {
   const memory: Buffer[] = [];
   let loaded = 0;
@@ -51,7 +57,8 @@ export async function* sweepRecords(
       into = Buffer.allocUnsafeSlow(loaded <= READS_AHEAD ? wanted : Math.max(wanted, pieceBytes));
     memory[turn] = into;
     loaded++;
-    const reading = before.then(() => readPiece(read, piece, into.subarray(0, wanted)));
+    const begin = (): Promise<SweptRecord[]> => readPiece(read, piece, into.subarray(0, wanted));
+    const reading = sideBySide ? begin() : before.then(begin);
     // It may fail before its turn comes.
     before = reading.catch(() => undefined);
     return reading;

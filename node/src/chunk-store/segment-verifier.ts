@@ -2,8 +2,8 @@
  * Reads the chunks of a whole segment from the disk, in their order and in large pieces, and compares every checksum (D8). What
  * looks damaged is read once more by itself: it may have been moved or forgotten meanwhile, and only what counts is told.
  *
- * The kernel may answer from its memory what was written or read not long ago. Whoever wants the disk's own answer
- * asks for what was not touched for longest.
+ * The disk itself is asked, where the file system can do that: what the kernel remembers of a segment says nothing about what became of it.
+ * Elsewhere the kernel may answer, and the piece says so.
  */
 import { CollectiveError } from '@collective/base/errors';
 import type { SidecarEntry } from './entry-list.ts';
@@ -20,12 +20,15 @@ export interface VerifiedPiece {
   readonly bytes: number;
   /** Chunks that were found damaged. */
   readonly damaged: number;
+  /** The disk itself has answered. */
+  readonly isDirect: boolean;
 }
 
 export interface SegmentVerifierParts {
   readonly folder: SegmentFolder;
   readonly ledger: RecordLedger;
   readonly writer: SegmentWriter;
+  /** Both past the kernel's memory. */
   readonly readers: SegmentReaders;
   readonly reader: RecordReader;
 }
@@ -53,15 +56,19 @@ export class SegmentVerifier {
     const { ledger, readers, writer } = this.#parts;
     if (writer.isOpen(segment)) await writer.sealActive();
     const chunks = liveChunks(ledger, segment, await this.#entriesOf(segment));
+    let isDirect = true;
     const read = (offset: number, into: Buffer): Promise<number> =>
-      readers.use(segment, (file) => file.readInto(offset, into));
-    for await (const records of sweepRecords(read, chunks, pieceBytes)) {
+      readers.use(segment, (file) => {
+        isDirect &&= file.isDirect;
+        return file.readInto(offset, into);
+      });
+    for await (const records of sweepRecords(read, chunks, { pieceBytes, sideBySide: true })) {
       let [bytes, damaged] = [0, 0];
       for (const record of records) {
         bytes += recordBytesOf(record.entry);
         if (!isWhole(record) && (await this.#isDamaged(segment, record.entry))) damaged++;
       }
-      yield { bytes, damaged };
+      yield { bytes, damaged, isDirect };
     }
   }
 

@@ -26,3 +26,13 @@ export function waitBeforePassMs(lastBeganMs: number | undefined, periodMs: numb
   if (lastBeganMs === undefined || nowMs < lastBeganMs) return 0;
   return Math.max(0, lastBeganMs + periodMs - nowMs);
 }
+
+/** In the segments behind `through`, up to `upTo`. */
+export function bytesLeft(
+  segments: readonly { readonly segment: number; readonly liveBytes: number }[],
+  { through, upTo }: { readonly through: number; readonly upTo: number },
+): number {
+  let bytes = 0;
+  for (const { segment, liveBytes } of segments) if (segment > through && segment <= upTo) bytes += liveBytes;
+  return bytes;
+}

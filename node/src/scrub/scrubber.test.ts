@@ -1,12 +1,12 @@
 /** The scrub over a real chunk store on a fake disk: what it finds, at which pace, and over restarts and compactions (D8). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type Disk, type DiskFile, readWhole, replaceWhole } from '@collective/base/disk';
+import { type Disk, type DiskFile, type OpenMode, readWhole, replaceWhole } from '@collective/base/disk';
 import { FakeDisk } from '@collective/base/disk/fake-disk';
 import { CollectiveError } from '@collective/base/errors';
 import { FakeClock } from '@collective/base/fake-clock';
 import type { ChunkId } from '@collective/base/ids';
-import { silentLog } from '@collective/base/log';
+import { type Log, silentLog } from '@collective/base/log';
 import { randomBelow, SeededRandom } from '@collective/base/random';
 import { failsWith } from '../chunk-store/chunk-store-contract.ts';
 import { FileChunkStore } from '../chunk-store/file-chunk-store.ts';
@@ -22,13 +22,16 @@ class World {
   readonly disk: Disk;
   store!: FileChunkStore;
   scrubber!: Scrubber;
+  #log: Log = silentLog;
 
   constructor(disk: Disk = new FakeDisk()) {
     this.disk = disk;
   }
 
-  static async open(disk?: Disk): Promise<World> {
+  /** `told`: warnings of the scrubber. */
+  static async open(disk?: Disk, told: string[] = []): Promise<World> {
     const world = new World(disk);
+    world.#log = Object.assign(Object.create(silentLog), { warn: (_facts: object, event: string) => told.push(event) });
     await world.start();
     return world;
   }
@@ -47,7 +50,7 @@ class World {
     const { store } = this;
     const damagedFound = (): number => store.stats().damagedFound;
     const source = store.segmentVerifier;
-    this.scrubber = await clock.finish(Scrubber.open({ source, damagedFound, disk, clock, log: silentLog }));
+    this.scrubber = await clock.finish(Scrubber.open({ source, damagedFound, disk, clock, log: this.#log }));
   }
 
   async stop(): Promise<void> {
@@ -157,6 +160,39 @@ describe('scrubber', () => {
     assert.equal(world.scrubber.report().lastDamaged, 0, 'the second pass found nothing');
     await world.restart();
     assert.equal(world.scrubber.report().lastDamaged, 0);
+    await world.stop();
+  });
+
+  test('D8: what rots on the disk is found while the kernel still remembers what it was', async () => {
+    const disk = new RememberingDisk();
+    const world = await World.open(disk);
+    const chunks = chunksOf(12, 100_000);
+    await world.put(chunks);
+    await world.clock.finish(world.store.sync());
+    const [, second = assert.fail(), third = assert.fail()] = chunks;
+    disk.rot(second.facts.chunk);
+    disk.rot(third.facts.chunk);
+    assert.ok(
+      (await world.clock.finish(readRaw(world.store, second.facts.chunk, 0, 1_000))).equals(
+        second.raw.subarray(0, 1_000),
+      ),
+    );
+    await world.clock.finish(world.store.verify(second.facts.chunk));
+    await world.pass();
+    assert.deepEqual([...world.store.damaged].sort(), [second.facts.chunk, third.facts.chunk].sort());
+    assert.equal(world.scrubber.rememberedBytes, 0);
+    await world.stop();
+  });
+
+  test('D8: on a file system that cannot read past the kernel, that is counted, and told once', async () => {
+    const told: string[] = [];
+    const world = await World.open(new FakeDisk({ readsDirectly: false }), told);
+    await world.put(chunksOf(60, 100_000));
+    await world.pass();
+    await world.pass();
+    assert.ok(world.scrubber.verifiedBytes > 8_000_000);
+    assert.equal(world.scrubber.rememberedBytes, world.scrubber.verifiedBytes);
+    assert.deepEqual(told, ['scrub may read what the kernel remembers: the file system cannot read past it']);
     await world.stop();
   });
 
@@ -325,6 +361,34 @@ describe('scrubber', () => {
     }
   });
 });
+
+/** Who does not read past the kernel's memory is shown what was there before it rotted. */
+class RememberingDisk extends FakeDisk {
+  readonly #rotten: { readonly path: string; readonly at: number }[] = [];
+
+  rot(chunk: ChunkId): void {
+    for (const { path, content } of this.platter.files().filter((file) => file.path.endsWith('.seg'))) {
+      const bytes = Buffer.alloc(content.size);
+      content.readInto(0, bytes);
+      const header = bytes.indexOf(Buffer.from(chunk, 'hex'));
+      if (header < 0) continue;
+      content.flipBit(header + 5_000, 0);
+      this.#rotten.push({ path, at: header + 5_000 });
+    }
+  }
+
+  override async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    const file = await super.open(path, mode);
+    if (file.isDirect) return file;
+    const readInto = async (offset: number, into: Uint8Array): Promise<number> => {
+      const count = await file.readInto(offset, into);
+      for (const { at } of this.#rotten.filter((rotten) => rotten.path === path))
+        if (at >= offset && at < offset + count) into[at - offset] = (into[at - offset] ?? 0) ^ 1;
+      return count;
+    };
+    return { ...file, readInto };
+  }
+}
 
 /** Reads that touch the bytes fail as a disk with a bad sector fails them. */
 function withBadSector(disk: FakeDisk, bad: { from: number; to: number }): Disk {

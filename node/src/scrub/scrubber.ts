@@ -1,17 +1,18 @@
 /**
  * Reads everything that is here once within a period, so that bytes that rot are found while other replicas are whole (D8). It goes
- * from the oldest segment to the youngest of when the pass began: what was written since is read by the next pass, when the
- * kernel has forgotten it and the disk must answer. What compaction copies meanwhile it has read and compared itself.
+ * from the oldest segment to the youngest of when the pass began: what was written since is read by the next pass, and for the first
+ * time by `first-reading.ts`. What compaction copies meanwhile it has read and compared itself.
  *
  * One piece at a time and then a pause: whoever reads or writes finds the disk idle nearly always. A pass that somebody asked for
  * takes no pauses.
  */
-import { type Clock, sleep, type Timestamp, wallMs } from '@collective/base/clock';
+import { type Clock, type Timestamp, wallMs } from '@collective/base/clock';
 import type { Disk } from '@collective/base/disk';
 import type { Log } from '@collective/base/log';
 import type { ScrubReport } from '@collective/protocol/gen/node';
 import type { VerifiedPiece } from '../chunk-store/segment-verifier.ts';
-import { bytesPerSecond, waitBeforePassMs } from './scrub-pace.ts';
+import { PAUSE_MS_MAX, Pauses } from './pauses.ts';
+import { bytesLeft, bytesPerSecond, waitBeforePassMs } from './scrub-pace.ts';
 import { loadScrubState, type ScrubState, saveScrubState } from './scrub-state.ts';
 
 /** One chunk or some small ones: what a read beside it may have to wait for. */
@@ -19,8 +20,6 @@ const PACED_PIECE_BYTES = 1024 * 1024;
 /** Large enough for a disk, small enough to be still in the processor's cache when it is compared. */
 const HURRIED_PIECE_BYTES = 2 * 1024 * 1024;
 const SAVE_EVERY_MS = 5 * 60 * 1000;
-/** Then it looks again at the time: a wall clock can be set, and timers know no months. */
-const PAUSE_MS_MAX = 60 * 60 * 1000;
 /** After a segment that could not be read; then the next is tried. */
 const FAILED_PAUSE_MS = 60_000;
 
@@ -51,6 +50,7 @@ interface Pass {
 
 export class Scrubber implements AsyncDisposable {
   readonly #options: ScrubberOptions;
+  readonly #pauses: Pauses;
   readonly #running: Promise<void>;
   #periodMs = 0;
   #pass: Pass | undefined;
@@ -58,10 +58,9 @@ export class Scrubber implements AsyncDisposable {
   #lastEndedMs: number | undefined;
   /** The last whole pass. */
   #last: ScrubState['last'];
-  /** Aborted when what is waited for has changed. */
-  #changed = new AbortController();
   #ended = false;
   #verifiedBytes = 0;
+  #rememberedBytes = 0;
   #savedMs = 0;
 
   static async open(options: ScrubberOptions): Promise<Scrubber> {
@@ -70,6 +69,7 @@ export class Scrubber implements AsyncDisposable {
 
   private constructor(options: ScrubberOptions, { beganMs, position, endedMs, last }: ScrubState) {
     this.#options = options;
+    this.#pauses = new Pauses(options.clock);
     this.#lastBeganMs = beganMs;
     this.#lastEndedMs = endedMs;
     this.#last = last;
@@ -82,17 +82,22 @@ export class Scrubber implements AsyncDisposable {
     return this.#verifiedBytes;
   }
 
+  /** Of them, what the kernel may have answered from its memory. */
+  get rememberedBytes(): number {
+    return this.#rememberedBytes;
+  }
+
   /** 0: only when asked for. */
   setPeriod(seconds: number): void {
     if (seconds * 1000 === this.#periodMs) return;
     this.#periodMs = seconds * 1000;
-    this.#wake();
+    this.#pauses.wake();
   }
 
   /** A new pass, at full speed. One that is under way is given up for it. */
   beginNow(): void {
     this.#begin(true);
-    this.#wake();
+    this.#pauses.wake();
   }
 
   report(): ScrubReport {
@@ -105,13 +110,13 @@ export class Scrubber implements AsyncDisposable {
       damaged: this.#options.damagedFound(),
     };
     if (pass === undefined) return { passBegan: undefined, verifiedBytes: 0, totalBytes: 0, ...results };
-    const totalBytes = pass.verifiedBytes + this.#bytesLeft(pass);
+    const totalBytes = pass.verifiedBytes + bytesLeft(this.#options.source.segments(), pass);
     return { passBegan: timestampOf(pass.beganMs), verifiedBytes: pass.verifiedBytes, totalBytes, ...results };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended = true;
-    this.#wake();
+    this.#pauses.wake();
     await this.#running;
   }
 
@@ -127,7 +132,7 @@ export class Scrubber implements AsyncDisposable {
       const waitMs =
         this.#periodMs > 0 ? waitBeforePassMs(this.#lastBeganMs, this.#periodMs, wallMs(clock)) : PAUSE_MS_MAX;
       if (waitMs === 0) this.#begin(false);
-      else await this.#pause(waitMs);
+      else await this.#pauses.pause(waitMs);
     }
     await this.#save();
   }
@@ -139,7 +144,7 @@ export class Scrubber implements AsyncDisposable {
     this.#pass = { beganMs, upTo, hurried, damagedBefore: this.#options.damagedFound(), through: 0, verifiedBytes: 0 };
     // A restart shall not forget what somebody asked for.
     if (hurried) this.#savedMs = Number.NEGATIVE_INFINITY;
-    this.#options.log.info({ bytes: this.#bytesLeft(this.#pass), hurried }, 'scrub began');
+    this.#options.log.info({ bytes: bytesLeft(this.#options.source.segments(), this.#pass), hurried }, 'scrub began');
   }
 
   /** The next segment of the pass, or its end. */
@@ -162,7 +167,7 @@ export class Scrubber implements AsyncDisposable {
     } catch (error) {
       if (this.#ended) return;
       log.error({ segment: next.segment, err: error }, 'segment not scrubbed');
-      await this.#pause(FAILED_PAUSE_MS);
+      await this.#pauses.pause(FAILED_PAUSE_MS);
     }
     pass.through = next.segment;
     if (clock.bootMs() - this.#savedMs >= SAVE_EVERY_MS) await this.#save();
@@ -172,13 +177,18 @@ export class Scrubber implements AsyncDisposable {
   async #verify(pass: Pass, segment: number): Promise<boolean> {
     const { source, log } = this.#options;
     const isCurrent = (): boolean => this.#pass === pass && !this.#ended;
-    for await (const { bytes, damaged } of source.verify(
+    for await (const { bytes, damaged, isDirect } of source.verify(
       segment,
       pass.hurried ? HURRIED_PIECE_BYTES : PACED_PIECE_BYTES,
     )) {
       if (!isCurrent()) return false;
       pass.verifiedBytes += bytes;
       this.#verifiedBytes += bytes;
+      if (!isDirect) {
+        if (this.#rememberedBytes === 0)
+          log.warn({ segment }, 'scrub may read what the kernel remembers: the file system cannot read past it');
+        this.#rememberedBytes += bytes;
+      }
       if (damaged > 0) log.warn({ segment, damaged }, 'scrub found damage');
       if (!pass.hurried) await this.#rest(pass, bytes);
       if (!isCurrent()) return false;
@@ -190,27 +200,10 @@ export class Scrubber implements AsyncDisposable {
   async #rest(pass: Pass, bytes: number): Promise<void> {
     const { clock } = this.#options;
     // Without a period the pass waits where it is.
-    while (this.#periodMs === 0 && this.#pass === pass && !this.#ended) await this.#pause(PAUSE_MS_MAX);
+    while (this.#periodMs === 0 && this.#pass === pass && !this.#ended) await this.#pauses.pause(PAUSE_MS_MAX);
     if (this.#periodMs === 0) return;
-    const facts = { beganMs: pass.beganMs, bytesLeft: this.#bytesLeft(pass) };
-    await this.#pause((bytes / bytesPerSecond(facts, this.#periodMs, wallMs(clock))) * 1000);
-  }
-
-  #bytesLeft({ through, upTo }: Pass): number {
-    let bytes = 0;
-    for (const { segment, liveBytes } of this.#options.source.segments())
-      if (segment > through && segment <= upTo) bytes += liveBytes;
-    return bytes;
-  }
-
-  /** Until the time is over or something has changed. */
-  async #pause(delayMs: number): Promise<void> {
-    await Promise.allSettled([sleep(this.#options.clock, Math.min(delayMs, PAUSE_MS_MAX), this.#changed.signal)]);
-  }
-
-  #wake(): void {
-    this.#changed.abort();
-    this.#changed = new AbortController();
+    const facts = { beganMs: pass.beganMs, bytesLeft: bytesLeft(this.#options.source.segments(), pass) };
+    await this.#pauses.pause((bytes / bytesPerSecond(facts, this.#periodMs, wallMs(clock))) * 1000);
   }
 
   async #save(): Promise<void> {

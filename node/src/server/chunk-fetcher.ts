@@ -17,8 +17,8 @@ import { Turnstile } from '@collective/protocol/bulk/turnstile';
 import type { ChunkFacts, ChunkStore } from '../chunk-store/chunk-store.ts';
 import type { PeerConnections } from './peer-connections.ts';
 
-/** Chunks in memory at once. */
-const CHUNKS_AT_ONCE = 4;
+/** Chunks in memory at once: while some wait for the disk, which a sync may hold up, the others arrive. */
+const CHUNKS_AT_ONCE = 8;
 export const FETCH_CONNECTIONS_MAX = 2;
 
 export interface FetchSource {

@@ -91,7 +91,11 @@ export class CoordinatorLink {
     const { connect, report, clock, orders } = this.#options;
     const link = await connect(signal);
     const ended = new AbortController();
-    const desk = orders.desk((answer) => link.send({ message: { $case: 'answer', value: answer } }));
+    const desk = orders.desk((answer) => {
+      // Who has waited for room writes next: the coordinator is to know of it by then, not with the next heartbeat.
+      if (answer.answer?.$case === 'compacted') link.send({ message: { $case: 'heartbeat', value: report() } });
+      link.send({ message: { $case: 'answer', value: answer } });
+    });
     try {
       link.send({ message: { $case: 'register', value: report() } });
       let intervalMs = HEARTBEAT_INTERVAL_MS;

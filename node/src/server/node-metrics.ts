@@ -1,6 +1,7 @@
 /** What a node tells Prometheus. Counted here and there, shown by the health server. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ChunkStore } from '../chunk-store/chunk-store.ts';
+import type { FirstReading } from '../scrub/first-reading.ts';
 import type { Scrubber } from '../scrub/scrubber.ts';
 
 export class NodeMetrics {
@@ -74,12 +75,25 @@ export class NodeMetrics {
     this.#counter('compacted_bytes_total', 'Bytes that compaction copied', () => store.stats().compactedBytes);
   }
 
-  watchScrub(scrubber: Pick<Scrubber, 'verifiedBytes' | 'report'>): void {
+  watchScrub(
+    scrubber: Pick<Scrubber, 'verifiedBytes' | 'rememberedBytes' | 'report'>,
+    firstReading: Pick<FirstReading, 'verifiedBytes'>,
+  ): void {
     const share = (): number => {
       const { verifiedBytes, totalBytes } = scrubber.report();
       return totalBytes === 0 ? 0 : verifiedBytes / totalBytes;
     };
     this.#counter('scrub_verified_bytes_total', 'Bytes that the scrub read and compared', () => scrubber.verifiedBytes);
+    this.#counter(
+      'scrub_remembered_bytes_total',
+      "Of them, read on a file system that cannot read past the kernel's memory",
+      () => scrubber.rememberedBytes,
+    );
+    this.#counter(
+      'scrub_first_read_bytes_total',
+      'Bytes that were read and compared soon after they were written, beside the scrub',
+      () => firstReading.verifiedBytes,
+    );
     this.#gauge('scrub_pass_share', 'Of the pass under way what is done; 0 between passes', share);
     this.#gauge(
       'scrub_last_ended_seconds',

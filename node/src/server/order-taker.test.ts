@@ -45,7 +45,8 @@ class World {
     const scrubNow = (): void => {
       this.scrubs++;
     };
-    const taker = new OrderTaker({ store, fetcher, folder, node: name, log: silentLog, scrubNow });
+    const { clock } = this;
+    const taker = new OrderTaker({ clock, store, fetcher, folder, node: name, log: silentLog, scrubNow });
     return taker.desk((answer) => this.answers.push(answer));
   }
 

@@ -2,6 +2,7 @@
  * Does what the coordinator orders for the care of chunks (D8): lists, fetches, forgets, verifies, folds. Every order may come
  * twice and is answered once; orders of one link end with it, and what they had done stays done.
  */
+import type { Clock } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import { type ChunkId, chunkIdFromBytes, chunkIdToBytes } from '@collective/base/ids';
 import { BLOCK_BYTES } from '@collective/base/limits';
@@ -11,6 +12,7 @@ import type {
   Answer,
   ChunkOutcome,
   ChunkSource,
+  Compact,
   FetchChunks,
   FoldBlock,
   ListChunks,
@@ -19,6 +21,7 @@ import type {
 import type { ChunkStore, StoredChunk } from '../chunk-store/chunk-store.ts';
 import type { BlockFolder } from './block-folder.ts';
 import type { ChunkFetcher, FetchSource } from './chunk-fetcher.ts';
+import { OrderedCompaction } from './ordered-compaction.ts';
 
 /** Ids in one answer: 16 bytes each. */
 const LIST_MAX = 10_000;
@@ -28,6 +31,7 @@ const ORDERS_MAX = 256;
 type AnswerBody = NonNullable<Answer['answer']>;
 
 export interface OrderTakerOptions {
+  readonly clock: Clock;
   readonly store: ChunkStore;
   readonly fetcher: ChunkFetcher;
   readonly folder: BlockFolder;
@@ -40,9 +44,11 @@ export interface OrderTakerOptions {
 
 export class OrderTaker {
   readonly #options: OrderTakerOptions;
+  readonly #compaction: OrderedCompaction;
 
   constructor(options: OrderTakerOptions) {
     this.#options = options;
+    this.#compaction = new OrderedCompaction(options.store, options.clock);
   }
 
   /** Orders of one link. */
@@ -68,11 +74,16 @@ export class OrderTaker {
         scrubNow();
         return { $case: 'done', value: {} };
       case 'compact':
-        await store.compact(signal);
-        return { $case: 'done', value: {} };
+        return await this.#compact(order.value, signal);
       case 'cancel':
         return undefined;
     }
+  }
+
+  async #compact({ run, withinMs }: Compact, signal: AbortSignal): Promise<AnswerBody> {
+    if (run !== '') return { $case: 'compacted', value: await this.#compaction.work(run, withinMs, signal) };
+    await this.#options.store.compact(signal);
+    return { $case: 'done', value: {} };
   }
 
   #list({ after, limit }: ListChunks): { chunks: Buffer; end: boolean; sequence: number; incarnation: number } {

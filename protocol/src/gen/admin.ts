@@ -55,7 +55,20 @@ export interface Status {
   metadataFreeBytes: number;
   /** what makes the metadata larger is refused */
   metadataFull: boolean;
-  trust: TrustStatus | undefined;
+  trust:
+    | TrustStatus
+    | undefined;
+  /** that tried to register in the last minutes; at most 100 */
+  refusedNodes: RefusedNode[];
+}
+
+export interface RefusedNode {
+  name: string;
+  /** of the error */
+  code: string;
+  message: string;
+  /** when it last tried */
+  at: Time | undefined;
 }
 
 /** T6: how far a change of the authority has come. Roots are named by the SHA-256 of the certificate, "AB:CD:...". */
@@ -113,7 +126,7 @@ export interface ReplicationHealth {
   underReplicated: number;
   /** not yet reported stable by their nodes */
   unstable: number;
-  /** reverted: lost before they were stable */
+  /** blocks that lost what was written last, and got back what was before; until they are settled */
   lost: number;
   /** enough replicas, but not all where they should be, or too many */
   toMove: number;
@@ -127,8 +140,12 @@ export interface ReplicationHealth {
   repairedBytes: number;
   /** those that cannot be repaired now */
   waiting: WaitingChunks[];
-  /** of the last copy that failed; empty: none did */
+  /** of the last copy that failed, until nothing is left; empty: none did */
   failure: string;
+  /** when the latest of the lost were */
+  lostLast:
+    | Time
+    | undefined;
   /** nodes or rules have changed since all chunks were looked at: more may be short than is said here */
   counting: boolean;
 }
@@ -200,7 +217,11 @@ export interface NodeStatus {
   /** those of them that cannot move now */
   waiting: WaitingChunks[];
   /** unset: the node has not reported since the coordinator's start */
-  scrub: NodeScrub | undefined;
+  scrub:
+    | NodeScrub
+    | undefined;
+  /** its clock less the coordinator's, as its last report came; the way is part of it */
+  clockOffMs: number;
 }
 
 /** How far a node is with reading all that it holds. Times are by the node's clock. */
@@ -270,6 +291,8 @@ export interface SetNodeDutyRequest {
 
 export interface GetNodeHoldingRequest {
   name: string;
+  /** What is left may be an estimate, which costs nothing; that nothing is left is said only by a count made now. */
+  rough: boolean;
 }
 
 export interface RemoveNodeRequest {
@@ -521,7 +544,25 @@ export interface SetMaintenanceRequest {
   rebalanceHours?: string | undefined;
 }
 
+export interface SettleLossesRequest {
+  /** as the caller knows them: what was lost since stays */
+  blocks: number;
+}
+
+export interface SettledLosses {
+  settled: number;
+  left: number;
+}
+
 export interface CreateBackupRequest {
+}
+
+export interface ReportBackupRequest {
+  /** of the log, as the backup's head says */
+  position: number;
+}
+
+export interface ReportedBackup {
 }
 
 export interface BackupPiece {
@@ -632,7 +673,7 @@ export interface GarbageStatus {
   collectedBytes: number;
   /** collections that somebody asked for */
   asked: number;
-  /** of them */
+  /** of them: collected, and compacted as far as could be */
   finished: number;
   /** the counts are of this start */
   epoch:
@@ -645,6 +686,18 @@ export interface GarbageStatus {
   foldedBlocks: number;
   /** noted so far */
   blocksToFold: number;
+  /** of the last collection that somebody asked for */
+  compactions: NodeCompaction[];
+}
+
+/** How far a node is with giving the room of what it was told to forget back. */
+export interface NodeCompaction {
+  node: string;
+  /** "working", "done", "unfinished" */
+  state: string;
+  deadBytes: number;
+  /** of one that is unfinished: why, and what to do */
+  reason: string;
 }
 
 export interface WaitsForNode {
@@ -729,6 +782,39 @@ export interface OrphanChunk {
 export interface RenewCertificateRequest {
   /** DER */
   csr: Buffer;
+}
+
+/** With a time to wait it is answered as soon as something is kept that the answer with the mark `after` did not know of. */
+export interface ListCertificateRequestsRequest {
+  after: string;
+  /** 0: at once; at most 60 */
+  waitSeconds: number;
+}
+
+export interface CertificateRequests {
+  /** unanswered, oldest first, at most 128 */
+  requests: KeptCertificateRequest[];
+  mark: string;
+}
+
+export interface KeptCertificateRequest {
+  id: string;
+  /** URI that it was approved for */
+  subject: string;
+  /** DER */
+  csr: Buffer;
+}
+
+export interface AnswerCertificateRequestRequest {
+  id: string;
+  answer: { $case: "certificatePem"; value: string } | //
+  /** why */
+  { $case: "refused"; value: string } | undefined;
+}
+
+export interface AnsweredCertificateRequest {
+  /** false: it was answered before, or is not kept any more */
+  wasWaiting: boolean;
 }
 
 export interface EnrolRequest {
@@ -820,6 +906,7 @@ function createBaseStatus(): Status {
     metadataFreeBytes: 0,
     metadataFull: false,
     trust: undefined,
+    refusedNodes: [],
   };
 }
 
@@ -899,6 +986,9 @@ export const Status: MessageFns<Status> = {
     }
     if (message.trust !== undefined) {
       TrustStatus.encode(message.trust, writer.uint32(202).fork()).join();
+    }
+    for (const v of message.refusedNodes) {
+      RefusedNode.encode(v!, writer.uint32(210).fork()).join();
     }
     return writer;
   },
@@ -1116,6 +1206,14 @@ export const Status: MessageFns<Status> = {
             message.trust = TrustStatus.decode(reader, reader.uint32());
             continue;
           }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.refusedNodes.push(RefusedNode.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1205,6 +1303,9 @@ export const Status: MessageFns<Status> = {
     if (message.trust !== undefined) {
       obj.trust = TrustStatus.toJSON(message.trust);
     }
+    if (message.refusedNodes?.length) {
+      obj.refusedNodes = message.refusedNodes.map((e) => RefusedNode.toJSON(e));
+    }
     return obj;
   },
 
@@ -1246,6 +1347,115 @@ export const Status: MessageFns<Status> = {
     message.trust = (object.trust !== undefined && object.trust !== null)
       ? TrustStatus.fromPartial(object.trust)
       : undefined;
+    message.refusedNodes = object.refusedNodes?.map((e) => RefusedNode.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRefusedNode(): RefusedNode {
+  return { name: "", code: "", message: "", at: undefined };
+}
+
+export const RefusedNode: MessageFns<RefusedNode> = {
+  encode(message: RefusedNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.code !== "") {
+      writer.uint32(18).string(message.code);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.at !== undefined) {
+      Time.encode(message.at, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RefusedNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRefusedNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.at = Time.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RefusedNode): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.code !== "") {
+      obj.code = message.code;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.at !== undefined) {
+      obj.at = Time.toJSON(message.at);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RefusedNode>): RefusedNode {
+    return RefusedNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RefusedNode>): RefusedNode {
+    const message = createBaseRefusedNode();
+    message.name = object.name ?? "";
+    message.code = object.code ?? "";
+    message.message = object.message ?? "";
+    message.at = (object.at !== undefined && object.at !== null) ? Time.fromPartial(object.at) : undefined;
     return message;
   },
 };
@@ -1772,6 +1982,7 @@ function createBaseReplicationHealth(): ReplicationHealth {
     repairedBytes: 0,
     waiting: [],
     failure: "",
+    lostLast: undefined,
     counting: false,
   };
 }
@@ -1810,6 +2021,9 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     }
     if (message.failure !== "") {
       writer.uint32(90).string(message.failure);
+    }
+    if (message.lostLast !== undefined) {
+      Time.encode(message.lostLast, writer.uint32(106).fork()).join();
     }
     if (message.counting !== false) {
       writer.uint32(96).bool(message.counting);
@@ -1918,6 +2132,14 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
             message.failure = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.lostLast = Time.decode(reader, reader.uint32());
+            continue;
+          }
           case 12: {
             if (tag !== 96) {
               break;
@@ -1973,6 +2195,9 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     if (message.failure !== "") {
       obj.failure = message.failure;
     }
+    if (message.lostLast !== undefined) {
+      obj.lostLast = Time.toJSON(message.lostLast);
+    }
     if (message.counting !== false) {
       obj.counting = message.counting;
     }
@@ -1995,6 +2220,9 @@ export const ReplicationHealth: MessageFns<ReplicationHealth> = {
     message.repairedBytes = object.repairedBytes ?? 0;
     message.waiting = object.waiting?.map((e) => WaitingChunks.fromPartial(e)) || [];
     message.failure = object.failure ?? "";
+    message.lostLast = (object.lostLast !== undefined && object.lostLast !== null)
+      ? Time.fromPartial(object.lostLast)
+      : undefined;
     message.counting = object.counting ?? false;
     return message;
   },
@@ -2594,6 +2822,7 @@ function createBaseNodeStatus(): NodeStatus {
     leftBytes: 0,
     waiting: [],
     scrub: undefined,
+    clockOffMs: 0,
   };
 }
 
@@ -2652,6 +2881,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.scrub !== undefined) {
       NodeScrub.encode(message.scrub, writer.uint32(146).fork()).join();
+    }
+    if (message.clockOffMs !== 0) {
+      writer.uint32(152).sint64(message.clockOffMs);
     }
     return writer;
   },
@@ -2813,6 +3045,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.scrub = NodeScrub.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.clockOffMs = longToNumber(reader.sint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2881,6 +3121,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     if (message.scrub !== undefined) {
       obj.scrub = NodeScrub.toJSON(message.scrub);
     }
+    if (message.clockOffMs !== 0) {
+      obj.clockOffMs = Math.round(message.clockOffMs);
+    }
     return obj;
   },
 
@@ -2913,6 +3156,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.scrub = (object.scrub !== undefined && object.scrub !== null)
       ? NodeScrub.fromPartial(object.scrub)
       : undefined;
+    message.clockOffMs = object.clockOffMs ?? 0;
     return message;
   },
 };
@@ -3594,13 +3838,16 @@ export const SetNodeDutyRequest: MessageFns<SetNodeDutyRequest> = {
 };
 
 function createBaseGetNodeHoldingRequest(): GetNodeHoldingRequest {
-  return { name: "" };
+  return { name: "", rough: false };
 }
 
 export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
   encode(message: GetNodeHoldingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
+    }
+    if (message.rough !== false) {
+      writer.uint32(16).bool(message.rough);
     }
     return writer;
   },
@@ -3626,6 +3873,14 @@ export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
             message.name = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.rough = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3643,6 +3898,9 @@ export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
     if (message.name !== "") {
       obj.name = message.name;
     }
+    if (message.rough !== false) {
+      obj.rough = message.rough;
+    }
     return obj;
   },
 
@@ -3652,6 +3910,7 @@ export const GetNodeHoldingRequest: MessageFns<GetNodeHoldingRequest> = {
   fromPartial(object: DeepPartial<GetNodeHoldingRequest>): GetNodeHoldingRequest {
     const message = createBaseGetNodeHoldingRequest();
     message.name = object.name ?? "";
+    message.rough = object.rough ?? false;
     return message;
   },
 };
@@ -6757,6 +7016,147 @@ export const SetMaintenanceRequest: MessageFns<SetMaintenanceRequest> = {
   },
 };
 
+function createBaseSettleLossesRequest(): SettleLossesRequest {
+  return { blocks: 0 };
+}
+
+export const SettleLossesRequest: MessageFns<SettleLossesRequest> = {
+  encode(message: SettleLossesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.blocks !== 0) {
+      writer.uint32(8).uint64(message.blocks);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SettleLossesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSettleLossesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.blocks = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SettleLossesRequest): unknown {
+    const obj: any = {};
+    if (message.blocks !== 0) {
+      obj.blocks = Math.round(message.blocks);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SettleLossesRequest>): SettleLossesRequest {
+    return SettleLossesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SettleLossesRequest>): SettleLossesRequest {
+    const message = createBaseSettleLossesRequest();
+    message.blocks = object.blocks ?? 0;
+    return message;
+  },
+};
+
+function createBaseSettledLosses(): SettledLosses {
+  return { settled: 0, left: 0 };
+}
+
+export const SettledLosses: MessageFns<SettledLosses> = {
+  encode(message: SettledLosses, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.settled !== 0) {
+      writer.uint32(8).uint64(message.settled);
+    }
+    if (message.left !== 0) {
+      writer.uint32(16).uint64(message.left);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SettledLosses {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSettledLosses();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.settled = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.left = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SettledLosses): unknown {
+    const obj: any = {};
+    if (message.settled !== 0) {
+      obj.settled = Math.round(message.settled);
+    }
+    if (message.left !== 0) {
+      obj.left = Math.round(message.left);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SettledLosses>): SettledLosses {
+    return SettledLosses.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SettledLosses>): SettledLosses {
+    const message = createBaseSettledLosses();
+    message.settled = object.settled ?? 0;
+    message.left = object.left ?? 0;
+    return message;
+  },
+};
+
 function createBaseCreateBackupRequest(): CreateBackupRequest {
   return {};
 }
@@ -6801,6 +7201,117 @@ export const CreateBackupRequest: MessageFns<CreateBackupRequest> = {
   },
   fromPartial(_: DeepPartial<CreateBackupRequest>): CreateBackupRequest {
     const message = createBaseCreateBackupRequest();
+    return message;
+  },
+};
+
+function createBaseReportBackupRequest(): ReportBackupRequest {
+  return { position: 0 };
+}
+
+export const ReportBackupRequest: MessageFns<ReportBackupRequest> = {
+  encode(message: ReportBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== 0) {
+      writer.uint32(8).uint64(message.position);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.position = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ReportBackupRequest): unknown {
+    const obj: any = {};
+    if (message.position !== 0) {
+      obj.position = Math.round(message.position);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReportBackupRequest>): ReportBackupRequest {
+    return ReportBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReportBackupRequest>): ReportBackupRequest {
+    const message = createBaseReportBackupRequest();
+    message.position = object.position ?? 0;
+    return message;
+  },
+};
+
+function createBaseReportedBackup(): ReportedBackup {
+  return {};
+}
+
+export const ReportedBackup: MessageFns<ReportedBackup> = {
+  encode(_: ReportedBackup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportedBackup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportedBackup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: ReportedBackup): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReportedBackup>): ReportedBackup {
+    return ReportedBackup.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReportedBackup>): ReportedBackup {
+    const message = createBaseReportedBackup();
     return message;
   },
 };
@@ -7797,6 +8308,7 @@ function createBaseGarbageStatus(): GarbageStatus {
     inventories: [],
     foldedBlocks: 0,
     blocksToFold: 0,
+    compactions: [],
   };
 }
 
@@ -7855,6 +8367,9 @@ export const GarbageStatus: MessageFns<GarbageStatus> = {
     }
     if (message.blocksToFold !== 0) {
       writer.uint32(144).uint64(message.blocksToFold);
+    }
+    for (const v of message.compactions) {
+      NodeCompaction.encode(v!, writer.uint32(154).fork()).join();
     }
     return writer;
   },
@@ -8016,6 +8531,14 @@ export const GarbageStatus: MessageFns<GarbageStatus> = {
             message.blocksToFold = longToNumber(reader.uint64());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.compactions.push(NodeCompaction.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8084,6 +8607,9 @@ export const GarbageStatus: MessageFns<GarbageStatus> = {
     if (message.blocksToFold !== 0) {
       obj.blocksToFold = Math.round(message.blocksToFold);
     }
+    if (message.compactions?.length) {
+      obj.compactions = message.compactions.map((e) => NodeCompaction.toJSON(e));
+    }
     return obj;
   },
 
@@ -8112,6 +8638,115 @@ export const GarbageStatus: MessageFns<GarbageStatus> = {
     message.inventories = object.inventories?.map((e) => NodeInventory.fromPartial(e)) || [];
     message.foldedBlocks = object.foldedBlocks ?? 0;
     message.blocksToFold = object.blocksToFold ?? 0;
+    message.compactions = object.compactions?.map((e) => NodeCompaction.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseNodeCompaction(): NodeCompaction {
+  return { node: "", state: "", deadBytes: 0, reason: "" };
+}
+
+export const NodeCompaction: MessageFns<NodeCompaction> = {
+  encode(message: NodeCompaction, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.state !== "") {
+      writer.uint32(18).string(message.state);
+    }
+    if (message.deadBytes !== 0) {
+      writer.uint32(24).uint64(message.deadBytes);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeCompaction {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeCompaction();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.deadBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: NodeCompaction): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.deadBytes !== 0) {
+      obj.deadBytes = Math.round(message.deadBytes);
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeCompaction>): NodeCompaction {
+    return NodeCompaction.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeCompaction>): NodeCompaction {
+    const message = createBaseNodeCompaction();
+    message.node = object.node ?? "";
+    message.state = object.state ?? "";
+    message.deadBytes = object.deadBytes ?? 0;
+    message.reason = object.reason ?? "";
     return message;
   },
 };
@@ -9111,6 +9746,424 @@ export const RenewCertificateRequest: MessageFns<RenewCertificateRequest> = {
   },
 };
 
+function createBaseListCertificateRequestsRequest(): ListCertificateRequestsRequest {
+  return { after: "", waitSeconds: 0 };
+}
+
+export const ListCertificateRequestsRequest: MessageFns<ListCertificateRequestsRequest> = {
+  encode(message: ListCertificateRequestsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.after !== "") {
+      writer.uint32(10).string(message.after);
+    }
+    if (message.waitSeconds !== 0) {
+      writer.uint32(16).uint32(message.waitSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCertificateRequestsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCertificateRequestsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.after = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waitSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ListCertificateRequestsRequest): unknown {
+    const obj: any = {};
+    if (message.after !== "") {
+      obj.after = message.after;
+    }
+    if (message.waitSeconds !== 0) {
+      obj.waitSeconds = Math.round(message.waitSeconds);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListCertificateRequestsRequest>): ListCertificateRequestsRequest {
+    return ListCertificateRequestsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCertificateRequestsRequest>): ListCertificateRequestsRequest {
+    const message = createBaseListCertificateRequestsRequest();
+    message.after = object.after ?? "";
+    message.waitSeconds = object.waitSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseCertificateRequests(): CertificateRequests {
+  return { requests: [], mark: "" };
+}
+
+export const CertificateRequests: MessageFns<CertificateRequests> = {
+  encode(message: CertificateRequests, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.requests) {
+      KeptCertificateRequest.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.mark !== "") {
+      writer.uint32(18).string(message.mark);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CertificateRequests {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCertificateRequests();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requests.push(KeptCertificateRequest.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.mark = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: CertificateRequests): unknown {
+    const obj: any = {};
+    if (message.requests?.length) {
+      obj.requests = message.requests.map((e) => KeptCertificateRequest.toJSON(e));
+    }
+    if (message.mark !== "") {
+      obj.mark = message.mark;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CertificateRequests>): CertificateRequests {
+    return CertificateRequests.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CertificateRequests>): CertificateRequests {
+    const message = createBaseCertificateRequests();
+    message.requests = object.requests?.map((e) => KeptCertificateRequest.fromPartial(e)) || [];
+    message.mark = object.mark ?? "";
+    return message;
+  },
+};
+
+function createBaseKeptCertificateRequest(): KeptCertificateRequest {
+  return { id: "", subject: "", csr: Buffer.alloc(0) };
+}
+
+export const KeptCertificateRequest: MessageFns<KeptCertificateRequest> = {
+  encode(message: KeptCertificateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.subject !== "") {
+      writer.uint32(18).string(message.subject);
+    }
+    if (message.csr.length !== 0) {
+      writer.uint32(26).bytes(message.csr);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KeptCertificateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKeptCertificateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.csr = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: KeptCertificateRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.csr.length !== 0) {
+      obj.csr = base64FromBytes(message.csr);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<KeptCertificateRequest>): KeptCertificateRequest {
+    return KeptCertificateRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KeptCertificateRequest>): KeptCertificateRequest {
+    const message = createBaseKeptCertificateRequest();
+    message.id = object.id ?? "";
+    message.subject = object.subject ?? "";
+    message.csr = object.csr ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseAnswerCertificateRequestRequest(): AnswerCertificateRequestRequest {
+  return { id: "", answer: undefined };
+}
+
+export const AnswerCertificateRequestRequest: MessageFns<AnswerCertificateRequestRequest> = {
+  encode(message: AnswerCertificateRequestRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    switch (message.answer?.$case) {
+      case "certificatePem":
+        writer.uint32(18).string(message.answer.value);
+        break;
+      case "refused":
+        writer.uint32(26).string(message.answer.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AnswerCertificateRequestRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnswerCertificateRequestRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.answer = { $case: "certificatePem", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.answer = { $case: "refused", value: reader.string() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: AnswerCertificateRequestRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.answer?.$case === "certificatePem") {
+      obj.certificatePem = message.answer.value;
+    } else if (message.answer?.$case === "refused") {
+      obj.refused = message.answer.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AnswerCertificateRequestRequest>): AnswerCertificateRequestRequest {
+    return AnswerCertificateRequestRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AnswerCertificateRequestRequest>): AnswerCertificateRequestRequest {
+    const message = createBaseAnswerCertificateRequestRequest();
+    message.id = object.id ?? "";
+    switch (object.answer?.$case) {
+      case "certificatePem": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "certificatePem", value: object.answer.value };
+        }
+        break;
+      }
+      case "refused": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "refused", value: object.answer.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseAnsweredCertificateRequest(): AnsweredCertificateRequest {
+  return { wasWaiting: false };
+}
+
+export const AnsweredCertificateRequest: MessageFns<AnsweredCertificateRequest> = {
+  encode(message: AnsweredCertificateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.wasWaiting !== false) {
+      writer.uint32(8).bool(message.wasWaiting);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AnsweredCertificateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnsweredCertificateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.wasWaiting = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: AnsweredCertificateRequest): unknown {
+    const obj: any = {};
+    if (message.wasWaiting !== false) {
+      obj.wasWaiting = message.wasWaiting;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AnsweredCertificateRequest>): AnsweredCertificateRequest {
+    return AnsweredCertificateRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AnsweredCertificateRequest>): AnsweredCertificateRequest {
+    const message = createBaseAnsweredCertificateRequest();
+    message.wasWaiting = object.wasWaiting ?? false;
+    return message;
+  },
+};
+
 function createBaseEnrolRequest(): EnrolRequest {
   return { token: "", csr: Buffer.alloc(0) };
 }
@@ -9395,7 +10448,7 @@ export const AdminService = {
     responseSerialize: (value: NodeHolding): Buffer => Buffer.from(NodeHolding.encode(value).finish()),
     responseDeserialize: (value: Buffer): NodeHolding => NodeHolding.decode(value),
   },
-  /** What lies on a node, counted over all chunks when it is asked. */
+  /** What lies on a node, counted over all chunks when it is asked, unless a rough figure will do. */
   getNodeHolding: {
     path: "/collective.v1.Admin/GetNodeHolding" as const,
     requestStream: false as const,
@@ -9456,6 +10509,16 @@ export const AdminService = {
     responseSerialize: (value: Events): Buffer => Buffer.from(Events.encode(value).finish()),
     responseDeserialize: (value: Buffer): Events => Events.decode(value),
   },
+  /** Somebody has seen to what was lost (D3): so many blocks of it count no longer. */
+  settleLosses: {
+    path: "/collective.v1.Admin/SettleLosses" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SettleLossesRequest): Buffer => Buffer.from(SettleLossesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SettleLossesRequest => SettleLossesRequest.decode(value),
+    responseSerialize: (value: SettledLosses): Buffer => Buffer.from(SettledLosses.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SettledLosses => SettledLosses.decode(value),
+  },
   getMaintenance: {
     path: "/collective.v1.Admin/GetMaintenance" as const,
     requestStream: false as const,
@@ -9485,6 +10548,16 @@ export const AdminService = {
     requestDeserialize: (value: Buffer): CreateBackupRequest => CreateBackupRequest.decode(value),
     responseSerialize: (value: BackupPiece): Buffer => Buffer.from(BackupPiece.encode(value).finish()),
     responseDeserialize: (value: Buffer): BackupPiece => BackupPiece.decode(value),
+  },
+  /** Whoever took the pieces has them whole on a disk: the end of the stream does not tell. Noted as an event. */
+  reportBackup: {
+    path: "/collective.v1.Admin/ReportBackup" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReportBackupRequest): Buffer => Buffer.from(ReportBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReportBackupRequest => ReportBackupRequest.decode(value),
+    responseSerialize: (value: ReportedBackup): Buffer => Buffer.from(ReportedBackup.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReportedBackup => ReportedBackup.decode(value),
   },
   /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
   listTrash: {
@@ -9563,6 +10636,30 @@ export const AdminService = {
     responseSerialize: (value: IssuedCertificate): Buffer => Buffer.from(IssuedCertificate.encode(value).finish()),
     responseDeserialize: (value: Buffer): IssuedCertificate => IssuedCertificate.decode(value),
   },
+  /** Requests for certificates that were approved here and are signed elsewhere (T5). For the operator alone. */
+  listCertificateRequests: {
+    path: "/collective.v1.Admin/ListCertificateRequests" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListCertificateRequestsRequest): Buffer =>
+      Buffer.from(ListCertificateRequestsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListCertificateRequestsRequest => ListCertificateRequestsRequest.decode(value),
+    responseSerialize: (value: CertificateRequests): Buffer => Buffer.from(CertificateRequests.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CertificateRequests => CertificateRequests.decode(value),
+  },
+  /** Safe to repeat: a request that is answered already stays as it is. */
+  answerCertificateRequest: {
+    path: "/collective.v1.Admin/AnswerCertificateRequest" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AnswerCertificateRequestRequest): Buffer =>
+      Buffer.from(AnswerCertificateRequestRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AnswerCertificateRequestRequest =>
+      AnswerCertificateRequestRequest.decode(value),
+    responseSerialize: (value: AnsweredCertificateRequest): Buffer =>
+      Buffer.from(AnsweredCertificateRequest.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AnsweredCertificateRequest => AnsweredCertificateRequest.decode(value),
+  },
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
@@ -9581,7 +10678,7 @@ export interface AdminServer extends UntypedServiceImplementation {
   deleteRealm: handleUnaryCall<DeleteRealmRequest, Job>;
   listJobs: handleUnaryCall<ListJobsRequest, Jobs>;
   setNodeDuty: handleUnaryCall<SetNodeDutyRequest, NodeHolding>;
-  /** What lies on a node, counted over all chunks when it is asked. */
+  /** What lies on a node, counted over all chunks when it is asked, unless a rough figure will do. */
   getNodeHolding: handleUnaryCall<GetNodeHoldingRequest, NodeHolding>;
   /** Refused while chunks lie there. Answers what lay there. */
   removeNode: handleUnaryCall<RemoveNodeRequest, NodeHolding>;
@@ -9592,10 +10689,14 @@ export interface AdminServer extends UntypedServiceImplementation {
   getRebalance: handleUnaryCall<GetRebalanceRequest, RebalanceStatus>;
   /** Newest first, page by page. */
   listEvents: handleUnaryCall<ListEventsRequest, Events>;
+  /** Somebody has seen to what was lost (D3): so many blocks of it count no longer. */
+  settleLosses: handleUnaryCall<SettleLossesRequest, SettledLosses>;
   getMaintenance: handleUnaryCall<GetMaintenanceRequest, Maintenance>;
   setMaintenance: handleUnaryCall<SetMaintenanceRequest, Maintenance>;
   /** All metadata as of one moment, as a file of docs/formats/backup.md in pieces. */
   createBackup: handleServerStreamingCall<CreateBackupRequest, BackupPiece>;
+  /** Whoever took the pieces has them whole on a disk: the end of the stream does not tell. Noted as an event. */
+  reportBackup: handleUnaryCall<ReportBackupRequest, ReportedBackup>;
   /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
   listTrash: handleUnaryCall<ListTrashRequest, TrashPage>;
   restoreTrash: handleUnaryCall<RestoreTrashRequest, RestoredTrash>;
@@ -9607,6 +10708,10 @@ export interface AdminServer extends UntypedServiceImplementation {
   listOrphans: handleUnaryCall<ListOrphansRequest, OrphanPage>;
   /** At 2/3 of its life a peer renews by CSR over its own certificate (T3). */
   renewCertificate: handleUnaryCall<RenewCertificateRequest, IssuedCertificate>;
+  /** Requests for certificates that were approved here and are signed elsewhere (T5). For the operator alone. */
+  listCertificateRequests: handleUnaryCall<ListCertificateRequestsRequest, CertificateRequests>;
+  /** Safe to repeat: a request that is answered already stays as it is. */
+  answerCertificateRequest: handleUnaryCall<AnswerCertificateRequestRequest, AnsweredCertificateRequest>;
 }
 
 export interface AdminClient extends Client {
@@ -9784,7 +10889,7 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: NodeHolding) => void,
   ): ClientUnaryCall;
-  /** What lies on a node, counted over all chunks when it is asked. */
+  /** What lies on a node, counted over all chunks when it is asked, unless a rough figure will do. */
   getNodeHolding(
     request: GetNodeHoldingRequest,
     callback: (error: ServiceError | null, response: NodeHolding) => void,
@@ -9879,6 +10984,22 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Events) => void,
   ): ClientUnaryCall;
+  /** Somebody has seen to what was lost (D3): so many blocks of it count no longer. */
+  settleLosses(
+    request: SettleLossesRequest,
+    callback: (error: ServiceError | null, response: SettledLosses) => void,
+  ): ClientUnaryCall;
+  settleLosses(
+    request: SettleLossesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SettledLosses) => void,
+  ): ClientUnaryCall;
+  settleLosses(
+    request: SettleLossesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SettledLosses) => void,
+  ): ClientUnaryCall;
   getMaintenance(
     request: GetMaintenanceRequest,
     callback: (error: ServiceError | null, response: Maintenance) => void,
@@ -9916,6 +11037,22 @@ export interface AdminClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<BackupPiece>;
+  /** Whoever took the pieces has them whole on a disk: the end of the stream does not tell. Noted as an event. */
+  reportBackup(
+    request: ReportBackupRequest,
+    callback: (error: ServiceError | null, response: ReportedBackup) => void,
+  ): ClientUnaryCall;
+  reportBackup(
+    request: ReportBackupRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReportedBackup) => void,
+  ): ClientUnaryCall;
+  reportBackup(
+    request: ReportBackupRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReportedBackup) => void,
+  ): ClientUnaryCall;
   /** Trash (M8): an administrator sees all, others what they own in realms that they may write. */
   listTrash(
     request: ListTrashRequest,
@@ -10039,6 +11176,38 @@ export interface AdminClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: IssuedCertificate) => void,
   ): ClientUnaryCall;
+  /** Requests for certificates that were approved here and are signed elsewhere (T5). For the operator alone. */
+  listCertificateRequests(
+    request: ListCertificateRequestsRequest,
+    callback: (error: ServiceError | null, response: CertificateRequests) => void,
+  ): ClientUnaryCall;
+  listCertificateRequests(
+    request: ListCertificateRequestsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CertificateRequests) => void,
+  ): ClientUnaryCall;
+  listCertificateRequests(
+    request: ListCertificateRequestsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CertificateRequests) => void,
+  ): ClientUnaryCall;
+  /** Safe to repeat: a request that is answered already stays as it is. */
+  answerCertificateRequest(
+    request: AnswerCertificateRequestRequest,
+    callback: (error: ServiceError | null, response: AnsweredCertificateRequest) => void,
+  ): ClientUnaryCall;
+  answerCertificateRequest(
+    request: AnswerCertificateRequestRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AnsweredCertificateRequest) => void,
+  ): ClientUnaryCall;
+  answerCertificateRequest(
+    request: AnswerCertificateRequestRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AnsweredCertificateRequest) => void,
+  ): ClientUnaryCall;
 }
 
 export const AdminClient = makeGenericClientConstructor(AdminService, "collective.v1.Admin") as unknown as {
@@ -10051,7 +11220,8 @@ export type EnrolmentService = typeof EnrolmentService;
 export const EnrolmentService = {
   /**
    * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
-   * public key, while it lasts, so that a lost answer does not cost it.
+   * public key, while it lasts, so that a lost answer does not cost it. Where the coordinator does not sign itself, it answers
+   * `not_signed_yet` after some seconds, and the caller asks again.
    */
   enrol: {
     path: "/collective.v1.Enrolment/Enrol" as const,
@@ -10067,7 +11237,8 @@ export const EnrolmentService = {
 export interface EnrolmentServer extends UntypedServiceImplementation {
   /**
    * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
-   * public key, while it lasts, so that a lost answer does not cost it.
+   * public key, while it lasts, so that a lost answer does not cost it. Where the coordinator does not sign itself, it answers
+   * `not_signed_yet` after some seconds, and the caller asks again.
    */
   enrol: handleUnaryCall<EnrolRequest, IssuedCertificate>;
 }
@@ -10075,7 +11246,8 @@ export interface EnrolmentServer extends UntypedServiceImplementation {
 export interface EnrolmentClient extends Client {
   /**
    * The only call without a client certificate. Safe to repeat: a token that was used gives a certificate again for the same
-   * public key, while it lasts, so that a lost answer does not cost it.
+   * public key, while it lasts, so that a lost answer does not cost it. Where the coordinator does not sign itself, it answers
+   * `not_signed_yet` after some seconds, and the caller asks again.
    */
   enrol(
     request: EnrolRequest,

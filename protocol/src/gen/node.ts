@@ -212,9 +212,10 @@ export interface Answer {
     /** fetch, verify: one a chunk, in order */
     { $case: "outcomes"; value: ChunkOutcomes }
     | //
-    /** forget, scrub, compact */
+    /** forget, scrub; compact without a run */
     { $case: "done"; value: Done }
     | { $case: "folded"; value: Folded }
+    | { $case: "compacted"; value: Compacted }
     | undefined;
 }
 
@@ -323,8 +324,26 @@ export interface Folded {
 export interface Scrub {
 }
 
-/** Gives the room of forgotten chunks back at once, whatever share of a segment they are. */
+/**
+ * Gives the room of forgotten chunks back at once, whatever share of a segment they are. That may take longer than an answer is waited for: the
+ * order is given again until the run is done, which goes on also while nobody asks.
+ */
 export interface Compact {
+  /** empty: another run than any before, answered when it is done */
+  run: string;
+  /** answered by then, done or not */
+  withinMs: number;
+}
+
+export interface Compacted {
+  done: boolean;
+  /** left, also of what became dead since */
+  deadBytes: number;
+  /** Since the start of the chunk store: they grow while it gets on. */
+  copiedBytes: number;
+  removedSegments: number;
+  /** a damaged header keeps them as they are */
+  stuckSegments: number;
 }
 
 export interface AccessClaims {
@@ -2225,6 +2244,9 @@ export const Answer: MessageFns<Answer> = {
       case "folded":
         Folded.encode(message.answer.value, writer.uint32(50).fork()).join();
         break;
+      case "compacted":
+        Compacted.encode(message.answer.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2290,6 +2312,14 @@ export const Answer: MessageFns<Answer> = {
             message.answer = { $case: "folded", value: Folded.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.answer = { $case: "compacted", value: Compacted.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2317,6 +2347,8 @@ export const Answer: MessageFns<Answer> = {
       obj.done = Done.toJSON(message.answer.value);
     } else if (message.answer?.$case === "folded") {
       obj.folded = Folded.toJSON(message.answer.value);
+    } else if (message.answer?.$case === "compacted") {
+      obj.compacted = Compacted.toJSON(message.answer.value);
     }
     return obj;
   },
@@ -2355,6 +2387,12 @@ export const Answer: MessageFns<Answer> = {
       case "folded": {
         if (object.answer?.value !== undefined && object.answer?.value !== null) {
           message.answer = { $case: "folded", value: Folded.fromPartial(object.answer.value) };
+        }
+        break;
+      }
+      case "compacted": {
+        if (object.answer?.value !== undefined && object.answer?.value !== null) {
+          message.answer = { $case: "compacted", value: Compacted.fromPartial(object.answer.value) };
         }
         break;
       }
@@ -3668,11 +3706,17 @@ export const Scrub: MessageFns<Scrub> = {
 };
 
 function createBaseCompact(): Compact {
-  return {};
+  return { run: "", withinMs: 0 };
 }
 
 export const Compact: MessageFns<Compact> = {
-  encode(_: Compact, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: Compact, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.withinMs !== 0) {
+      writer.uint32(16).uint32(message.withinMs);
+    }
     return writer;
   },
 
@@ -3689,6 +3733,22 @@ export const Compact: MessageFns<Compact> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.withinMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3701,16 +3761,147 @@ export const Compact: MessageFns<Compact> = {
     }
   },
 
-  toJSON(_: Compact): unknown {
+  toJSON(message: Compact): unknown {
     const obj: any = {};
+    if (message.run !== "") {
+      obj.run = message.run;
+    }
+    if (message.withinMs !== 0) {
+      obj.withinMs = Math.round(message.withinMs);
+    }
     return obj;
   },
 
   create(base?: DeepPartial<Compact>): Compact {
     return Compact.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<Compact>): Compact {
+  fromPartial(object: DeepPartial<Compact>): Compact {
     const message = createBaseCompact();
+    message.run = object.run ?? "";
+    message.withinMs = object.withinMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseCompacted(): Compacted {
+  return { done: false, deadBytes: 0, copiedBytes: 0, removedSegments: 0, stuckSegments: 0 };
+}
+
+export const Compacted: MessageFns<Compacted> = {
+  encode(message: Compacted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.done !== false) {
+      writer.uint32(8).bool(message.done);
+    }
+    if (message.deadBytes !== 0) {
+      writer.uint32(16).uint64(message.deadBytes);
+    }
+    if (message.copiedBytes !== 0) {
+      writer.uint32(24).uint64(message.copiedBytes);
+    }
+    if (message.removedSegments !== 0) {
+      writer.uint32(32).uint64(message.removedSegments);
+    }
+    if (message.stuckSegments !== 0) {
+      writer.uint32(40).uint32(message.stuckSegments);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Compacted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompacted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.done = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.deadBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.copiedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.removedSegments = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.stuckSegments = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Compacted): unknown {
+    const obj: any = {};
+    if (message.done !== false) {
+      obj.done = message.done;
+    }
+    if (message.deadBytes !== 0) {
+      obj.deadBytes = Math.round(message.deadBytes);
+    }
+    if (message.copiedBytes !== 0) {
+      obj.copiedBytes = Math.round(message.copiedBytes);
+    }
+    if (message.removedSegments !== 0) {
+      obj.removedSegments = Math.round(message.removedSegments);
+    }
+    if (message.stuckSegments !== 0) {
+      obj.stuckSegments = Math.round(message.stuckSegments);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Compacted>): Compacted {
+    return Compacted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Compacted>): Compacted {
+    const message = createBaseCompacted();
+    message.done = object.done ?? false;
+    message.deadBytes = object.deadBytes ?? 0;
+    message.copiedBytes = object.copiedBytes ?? 0;
+    message.removedSegments = object.removedSegments ?? 0;
+    message.stuckSegments = object.stuckSegments ?? 0;
     return message;
   },
 };

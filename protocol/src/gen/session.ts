@@ -290,6 +290,7 @@ export interface ClientMessage {
     | { $case: "recallDone"; value: RecallDone }
     | { $case: "replayed"; value: Replayed }
     | { $case: "detach"; value: Detach }
+    | { $case: "giveBack"; value: GiveBack }
     | undefined;
 }
 
@@ -303,6 +304,9 @@ export interface ServerMessage {
     /** last message of a stream */
     { $case: "refused"; value: Refused }
     | { $case: "detached"; value: Detached }
+    | //
+    /** to those that asked for feature 'space-recall' at attach */
+    { $case: "spaceRecall"; value: SpaceRecall }
     | undefined;
 }
 
@@ -337,6 +341,17 @@ export interface Attach {
 }
 
 export interface SpaceHeld {
+  realm: number;
+  bytes: number;
+}
+
+/** M10: somebody finds no room. The session gives back what it was granted in the realm and does not use, at once. */
+export interface SpaceRecall {
+  realm: number;
+}
+
+/** The answer, also with 0 bytes. In the order of the stream: what is lost with it was never given back, and attach says what is held. */
+export interface GiveBack {
   realm: number;
   bytes: number;
 }
@@ -974,6 +989,9 @@ export const ClientMessage: MessageFns<ClientMessage> = {
       case "detach":
         Detach.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
+      case "giveBack":
+        GiveBack.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1039,6 +1057,14 @@ export const ClientMessage: MessageFns<ClientMessage> = {
             message.message = { $case: "detach", value: Detach.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "giveBack", value: GiveBack.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1065,6 +1091,8 @@ export const ClientMessage: MessageFns<ClientMessage> = {
       obj.replayed = Replayed.toJSON(message.message.value);
     } else if (message.message?.$case === "detach") {
       obj.detach = Detach.toJSON(message.message.value);
+    } else if (message.message?.$case === "giveBack") {
+      obj.giveBack = GiveBack.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1111,6 +1139,12 @@ export const ClientMessage: MessageFns<ClientMessage> = {
         }
         break;
       }
+      case "giveBack": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "giveBack", value: GiveBack.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1140,6 +1174,9 @@ export const ServerMessage: MessageFns<ServerMessage> = {
         break;
       case "detached":
         Detached.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
+      case "spaceRecall":
+        SpaceRecall.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
     }
     return writer;
@@ -1206,6 +1243,14 @@ export const ServerMessage: MessageFns<ServerMessage> = {
             message.message = { $case: "detached", value: Detached.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "spaceRecall", value: SpaceRecall.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1232,6 +1277,8 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       obj.refused = Refused.toJSON(message.message.value);
     } else if (message.message?.$case === "detached") {
       obj.detached = Detached.toJSON(message.message.value);
+    } else if (message.message?.$case === "spaceRecall") {
+      obj.spaceRecall = SpaceRecall.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1275,6 +1322,12 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       case "detached": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "detached", value: Detached.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "spaceRecall": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "spaceRecall", value: SpaceRecall.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1630,6 +1683,147 @@ export const SpaceHeld: MessageFns<SpaceHeld> = {
   },
   fromPartial(object: DeepPartial<SpaceHeld>): SpaceHeld {
     const message = createBaseSpaceHeld();
+    message.realm = object.realm ?? 0;
+    message.bytes = object.bytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseSpaceRecall(): SpaceRecall {
+  return { realm: 0 };
+}
+
+export const SpaceRecall: MessageFns<SpaceRecall> = {
+  encode(message: SpaceRecall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.realm !== 0) {
+      writer.uint32(8).uint64(message.realm);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SpaceRecall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSpaceRecall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SpaceRecall): unknown {
+    const obj: any = {};
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SpaceRecall>): SpaceRecall {
+    return SpaceRecall.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SpaceRecall>): SpaceRecall {
+    const message = createBaseSpaceRecall();
+    message.realm = object.realm ?? 0;
+    return message;
+  },
+};
+
+function createBaseGiveBack(): GiveBack {
+  return { realm: 0, bytes: 0 };
+}
+
+export const GiveBack: MessageFns<GiveBack> = {
+  encode(message: GiveBack, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.realm !== 0) {
+      writer.uint32(8).uint64(message.realm);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GiveBack {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGiveBack();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.realm = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GiveBack): unknown {
+    const obj: any = {};
+    if (message.realm !== 0) {
+      obj.realm = Math.round(message.realm);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GiveBack>): GiveBack {
+    return GiveBack.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GiveBack>): GiveBack {
+    const message = createBaseGiveBack();
     message.realm = object.realm ?? 0;
     message.bytes = object.bytes ?? 0;
     return message;

@@ -22,6 +22,8 @@ export interface CheckedRequest {
   readonly id: SpiffeId;
   /** SubjectPublicKeyInfo, DER, Ed25519. */
   readonly publicKey: Buffer;
+  /** The request itself, PKCS#10, DER. */
+  readonly csr: Buffer;
 }
 
 /** Throws `csr_refused` naming the offending part. */
@@ -52,7 +54,7 @@ export async function checkCsr(csr: Uint8Array, allowed: SpiffeId): Promise<Chec
       `it asks for the extensions ${request.extensions.map(({ type }) => type).join(', ')}; only the subject's names (${SUBJECT_ALTERNATIVE_NAME}) may be asked for`,
     );
   checkNames(extension instanceof SubjectAlternativeNameExtension ? extension.names.items : [], allowed, refuse);
-  return { id: allowed, publicKey };
+  return { id: allowed, publicKey, csr: Buffer.from(csr) };
 }
 
 function checkNames(

@@ -1,11 +1,13 @@
 /**
  * Keeps a peer's leaf fresh (T3): at two thirds of its life, and when another root of its bundle signs now (T6), a new key and
- * a request for it go to whoever signs; the answer is written as a set and taken into use. A failure is tried again soon; a
- * third of the life is left for that. A folder that somebody else keeps is left to them.
+ * a request for it go to whoever signs; the answer is written as a set and taken into use. A failure is tried again soon, with
+ * the same request, which may have been signed meanwhile (T5); a third of the life is left for that. A folder that somebody
+ * else keeps is left to them.
  */
 import { type Clock, type Timer, wallMs } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
 import type { Log } from '@collective/base/log';
+import type { CertificateRequest } from './make-csr.ts';
 import { isKeptByOthers, isOfEarlierRoot } from './trust-bundle.ts';
 import { type TrustFiles, writeTrustFiles } from './trust-files.ts';
 import { parseTrustSet, type TrustSet } from './trust-set.ts';
@@ -42,10 +44,20 @@ export function isRenewalDue(
 
 /** Renews now, due or not. */
 export async function renew({ trust, request }: Pick<Renewal, 'trust' | 'request'>): Promise<void> {
-  const { id } = trust.current;
+  await renewWith(await newRequest(trust), { trust, request });
+}
+
+async function newRequest(trust: TrustFiles): Promise<CertificateRequest> {
   // The X.509 library costs a tenth of a second to load, and most runs do not need it.
   const { makeCsr } = await import('./make-csr.ts');
-  const { csr, keyPem } = await makeCsr(id);
+  return await makeCsr(trust.current.id);
+}
+
+async function renewWith(
+  { csr, keyPem }: CertificateRequest,
+  { trust, request }: Pick<Renewal, 'trust' | 'request'>,
+): Promise<void> {
+  const { id } = trust.current;
   const { certificatePem, bundlePem } = await request(csr);
   const set = parseTrustSet({ certificatePem, keyPem, bundlePem }, 'the certificate that was issued');
   if (set.id.uri !== id.uri)
@@ -60,6 +72,8 @@ export function keepRenewed(renewal: Renewal): RenewalLoop {
   let stopped = false;
   let timer: Timer | undefined;
   let again = false;
+  /** May have been signed, or be approved and wait for it. */
+  let asked: CertificateRequest | undefined;
   let busy = false;
   const isDue = (): boolean =>
     isRenewalDue(trust.current, clock) || isOfEarlierRoot(trust.current, signingRoot?.() ?? '');
@@ -78,10 +92,13 @@ export function keepRenewed(renewal: Renewal): RenewalLoop {
   const attempt = async (): Promise<boolean> => {
     const subject = trust.current.id.uri;
     try {
-      await renew(renewal);
+      asked ??= await newRequest(trust);
+      await renewWith(asked, renewal);
+      asked = undefined;
       log.info({ subject, notAfter: trust.current.leaf.validTo }, 'certificate renewed');
       return true;
     } catch (thrown) {
+      if (thrown instanceof CollectiveError && thrown.code === 'csr_refused') asked = undefined;
       log.warn({ subject, err: toCollectiveError(thrown, 'Renew the certificate') }, 'certificate not renewed');
       return false;
     }

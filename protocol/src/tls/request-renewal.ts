@@ -7,6 +7,7 @@ import { DialledGuard } from './dialled-guard.ts';
 import { channelCredentials, dialOptions } from './grpc-credentials.ts';
 import type { ExpectedServer } from './spiffe-id.ts';
 import type { Trust } from './trust-files.ts';
+import { untilSigned } from './until-signed.ts';
 
 /** Somebody else may have to sign before the coordinator can answer (T5). */
 export const RENEW_WITHIN_MS = 60_000;
@@ -27,18 +28,16 @@ export async function requestRenewal({ trust, clock, coordinator, csr }: Renewal
   const guard = new DialledGuard({ trust, clock, giveUp: () => undefined });
   const credentials = channelCredentials(trust, expected, clock, (peer) => guard.secured(peer));
   const client = new AdminClient(coordinator, credentials, dialOptions(expected));
-  try {
-    return await new Promise((resolve, reject) =>
-      client.renewCertificate(
-        { csr },
-        new Metadata(),
-        { deadline: wallMs(clock) + RENEW_WITHIN_MS },
-        (error, issued) => {
-          if (error === null) resolve(issued);
-          else reject(fromServiceError(error, `Renew the certificate of ${id.uri}`));
-        },
-      ),
+  const untilMs = wallMs(clock) + RENEW_WITHIN_MS;
+  const ask = (): Promise<IssuedCertificate> =>
+    new Promise((resolve, reject) =>
+      client.renewCertificate({ csr }, new Metadata(), { deadline: untilMs }, (error, issued) => {
+        if (error === null) resolve(issued);
+        else reject(fromServiceError(error, `Renew the certificate of ${id.uri}`));
+      }),
     );
+  try {
+    return await untilSigned(ask, { clock, withinMs: RENEW_WITHIN_MS });
   } finally {
     guard[Symbol.dispose]();
     client.close();

@@ -126,11 +126,11 @@ export class ScratchAuthority {
   }
 
   /** What a request asks for, for the key that it holds. */
-  async sign(csr: Uint8Array): Promise<string> {
+  async sign(csr: Uint8Array, { serverAuth = false }: Pick<ScratchLeaf, 'serverAuth'> = {}): Promise<string> {
     const request = new Pkcs10CertificateRequest(Buffer.from(csr));
     const asked = request.extensions.find((extension) => extension instanceof SubjectAlternativeNameExtension);
     const names = (asked?.names.items ?? []) as readonly ScratchName[];
-    return await this.#certify({ names, serverAuth: false }, request.publicKey);
+    return await this.#certify({ names, serverAuth }, request.publicKey);
   }
 
   async #certify(

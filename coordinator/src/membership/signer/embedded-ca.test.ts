@@ -79,6 +79,7 @@ test("T1: bob's authority signing alice's name is refused by the handshake and b
   // The signer's checks are gone round, as a member could who changed the program.
   const request = {
     id,
+    csr,
     publicKey: await import('@peculiar/x509').then(({ Pkcs10CertificateRequest }) =>
       Buffer.from(new Pkcs10CertificateRequest(csr).publicKey.rawData),
     ),

@@ -51,10 +51,11 @@ export function signerContract(name: string, trustDomain: TrustDomain, open: () 
   test(`${name} signer: serial numbers differ`, async () => {
     const signer = await open();
     const id = spiffeId(trustDomain, 'user', 'ann');
-    const { csr } = await makeCsr(id);
-    const request = await checkCsr(csr, id);
     const serials = await Promise.all(
-      [1, 2, 3].map(async () => new X509Certificate((await signer.sign(request)).certificatePem).serialNumber),
+      [1, 2, 3].map(async () => {
+        const { csr } = await makeCsr(id);
+        return new X509Certificate((await signer.sign(await checkCsr(csr, id))).certificatePem).serialNumber;
+      }),
     );
     assert.equal(new Set(serials).size, 3);
     for (const serial of serials) assert.match(serial, /^[4-7][0-9A-F]{31}$/);

@@ -279,6 +279,21 @@ export interface TokenRow {
   usedBy: Buffer;
 }
 
+/** A request for a certificate that was approved here and is signed elsewhere (T5); keyed by the SHA-256 of subject and public key. */
+export interface RequestRow {
+  uri: string;
+  /** PKCS#10, DER */
+  csr: Buffer;
+  kept: Stamp | undefined;
+  expires:
+    | Stamp
+    | undefined;
+  /** empty: not signed yet */
+  certificatePem: string;
+  /** why it will not be signed */
+  refused: string;
+}
+
 export interface SessionRow {
   clientId: Buffer;
   subject: string;
@@ -388,6 +403,13 @@ export interface EventRow {
 export interface EventRow_DetailsEntry {
   key: string;
   value: string;
+}
+
+/** Blocks that lost what was written to them last (D3), and that no administrator has settled. */
+export interface LossesRow {
+  blocks: number;
+  /** when the latest did */
+  last: Stamp | undefined;
 }
 
 /** How the member looks after itself. 0: the default; -1: none. */
@@ -3604,6 +3626,146 @@ export const TokenRow: MessageFns<TokenRow> = {
   },
 };
 
+function createBaseRequestRow(): RequestRow {
+  return { uri: "", csr: Buffer.alloc(0), kept: undefined, expires: undefined, certificatePem: "", refused: "" };
+}
+
+export const RequestRow: MessageFns<RequestRow> = {
+  encode(message: RequestRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uri !== "") {
+      writer.uint32(10).string(message.uri);
+    }
+    if (message.csr.length !== 0) {
+      writer.uint32(18).bytes(message.csr);
+    }
+    if (message.kept !== undefined) {
+      Stamp.encode(message.kept, writer.uint32(26).fork()).join();
+    }
+    if (message.expires !== undefined) {
+      Stamp.encode(message.expires, writer.uint32(34).fork()).join();
+    }
+    if (message.certificatePem !== "") {
+      writer.uint32(42).string(message.certificatePem);
+    }
+    if (message.refused !== "") {
+      writer.uint32(50).string(message.refused);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RequestRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRequestRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uri = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.csr = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kept = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.expires = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.certificatePem = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.refused = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RequestRow): unknown {
+    const obj: any = {};
+    if (message.uri !== "") {
+      obj.uri = message.uri;
+    }
+    if (message.csr.length !== 0) {
+      obj.csr = base64FromBytes(message.csr);
+    }
+    if (message.kept !== undefined) {
+      obj.kept = Stamp.toJSON(message.kept);
+    }
+    if (message.expires !== undefined) {
+      obj.expires = Stamp.toJSON(message.expires);
+    }
+    if (message.certificatePem !== "") {
+      obj.certificatePem = message.certificatePem;
+    }
+    if (message.refused !== "") {
+      obj.refused = message.refused;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RequestRow>): RequestRow {
+    return RequestRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RequestRow>): RequestRow {
+    const message = createBaseRequestRow();
+    message.uri = object.uri ?? "";
+    message.csr = object.csr ?? Buffer.alloc(0);
+    message.kept = (object.kept !== undefined && object.kept !== null) ? Stamp.fromPartial(object.kept) : undefined;
+    message.expires = (object.expires !== undefined && object.expires !== null)
+      ? Stamp.fromPartial(object.expires)
+      : undefined;
+    message.certificatePem = object.certificatePem ?? "";
+    message.refused = object.refused ?? "";
+    return message;
+  },
+};
+
 function createBaseSessionRow(): SessionRow {
   return {
     clientId: Buffer.alloc(0),
@@ -5188,6 +5350,84 @@ export const EventRow_DetailsEntry: MessageFns<EventRow_DetailsEntry> = {
     const message = createBaseEventRow_DetailsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseLossesRow(): LossesRow {
+  return { blocks: 0, last: undefined };
+}
+
+export const LossesRow: MessageFns<LossesRow> = {
+  encode(message: LossesRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.blocks !== 0) {
+      writer.uint32(8).uint64(message.blocks);
+    }
+    if (message.last !== undefined) {
+      Stamp.encode(message.last, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LossesRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLossesRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.blocks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.last = Stamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: LossesRow): unknown {
+    const obj: any = {};
+    if (message.blocks !== 0) {
+      obj.blocks = Math.round(message.blocks);
+    }
+    if (message.last !== undefined) {
+      obj.last = Stamp.toJSON(message.last);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LossesRow>): LossesRow {
+    return LossesRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LossesRow>): LossesRow {
+    const message = createBaseLossesRow();
+    message.blocks = object.blocks ?? 0;
+    message.last = (object.last !== undefined && object.last !== null) ? Stamp.fromPartial(object.last) : undefined;
     return message;
   },
 };
