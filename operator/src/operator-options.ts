@@ -3,6 +3,7 @@ import { CollectiveError } from '@collective/base/errors';
 import { LOG_LEVELS, type LogLevel } from '@collective/base/log';
 import { Command, Option } from 'commander';
 import type { PullPolicy } from './member/shape.ts';
+import { LEASE_SECONDS } from './runtime/lease.ts';
 
 export interface OperatorOptions {
   /** Empty: all. */
@@ -13,6 +14,7 @@ export interface OperatorOptions {
   readonly imagePullPolicy: PullPolicy;
   readonly networkPolicies: boolean;
   readonly leaderElect: boolean;
+  readonly leaseDurationSeconds: number;
   readonly kubeconfig: string | undefined;
   readonly logLevel: LogLevel;
   /** Absent: nobody listens. */
@@ -48,6 +50,13 @@ export function operatorCommand(version: string, run: (options: OperatorOptions)
     .addOption(flag('--network-policies <true|false>', 'make NetworkPolicies for members', 'false'))
     .addOption(flag('--leader-elect <true|false>', 'one of several operators works, by a Lease', 'true'))
     .addOption(
+      flag(
+        '--lease-duration-seconds <n>',
+        `how long a leader that is silent keeps the Lease, ${LEASE_SECONDS.min} to ${LEASE_SECONDS.max}`,
+        String(LEASE_SECONDS.usual),
+      ),
+    )
+    .addOption(
       flag('--kubeconfig <file>', 'how to reach the cluster; none: as kubectl does, or the account of the pod'),
     )
     .addOption(flag('--log-level <level>', LOG_LEVELS.join(', '), 'info').choices(LOG_LEVELS))
@@ -76,6 +85,7 @@ function optionsOf(given: Readonly<Record<string, string | undefined>>): Operato
     imagePullPolicy: PULL_POLICIES.find((policy) => policy === given.imagePullPolicy) ?? 'IfNotPresent',
     networkPolicies: truth('--network-policies', given.networkPolicies),
     leaderElect: truth('--leader-elect', given.leaderElect),
+    leaseDurationSeconds: leaseSeconds(given.leaseDurationSeconds),
     kubeconfig: text('kubeconfig'),
     logLevel: LOG_LEVELS.find((level) => level === given.logLevel) ?? 'info',
     healthListen: listen('--health-listen', given.healthListen),
@@ -87,6 +97,16 @@ function truth(name: string, value = 'false'): boolean {
   if (value === 'true') return true;
   if (value === 'false') return false;
   throw new CollectiveError('config_invalid', `Read ${name} '${value}': it is true or false`);
+}
+
+function leaseSeconds(value = ''): number {
+  const { min, max } = LEASE_SECONDS;
+  const seconds = /^[0-9]+$/.test(value) ? Number(value) : Number.NaN;
+  if (seconds >= min && seconds <= max) return seconds;
+  throw new CollectiveError(
+    'config_invalid',
+    `Read --lease-duration-seconds '${value}': it is a whole number from ${min} to ${max}`,
+  );
 }
 
 function listen(name: string, value = 'off'): Listen | undefined {

@@ -10,9 +10,11 @@ import type { Member } from './api/member.ts';
 import { CertManagerSupport } from './ca/cert-manager-support.ts';
 import { CollectiveReconciler } from './collective/collective-reconciler.ts';
 import type { CoordinatorAccess } from './coordinator/coordinator-access.ts';
+import { RequestWatch } from './csr/request-watch.ts';
 import type { KubeApi } from './kube/kube-api.ts';
-import type { KubeObject, ObjectKey, ResourceKind } from './kube/kube-object.ts';
+import type { ObjectKey, ResourceKind } from './kube/kube-object.ts';
 import { RESOURCES } from './kube/resources.ts';
+import { ClaimUsers } from './member/claim-users.ts';
 import { ClusterCache, memberKeyOf } from './member/cluster-cache.ts';
 import { ClusterWarnings } from './member/cluster-warnings.ts';
 import { MemberMetrics } from './member/member-metrics.ts';
@@ -20,6 +22,7 @@ import { type EventSink, MemberReconciler } from './member/member-reconciler.ts'
 import type { OperatorSettings } from './member/shape.ts';
 import { Applier } from './runtime/applier.ts';
 import { Controller } from './runtime/controller.ts';
+import { DeclaredStatus } from './runtime/declared-status.ts';
 import type { OperatorMetrics } from './runtime/metrics.ts';
 import { keyOf, nameOf, type ObjectChange } from './runtime/object-store.ts';
 import { WorkQueue } from './runtime/work-queue.ts';
@@ -65,7 +68,8 @@ export class Operator {
     const members = queue('member');
     const collectives = queue('collective');
     cache.onChange((resource, change) => addKeys({ cache, members, collectives }, resource, change));
-    const controllers = this.#controllers(cache, members, collectives);
+    using requests = new RequestWatch({ clock, log, onRequest: (key) => members.add(key) });
+    const controllers = this.#controllers({ cache, members, collectives }, requests);
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
     const watching = cache.run(either);
@@ -83,9 +87,18 @@ export class Operator {
     }
   }
 
-  #controllers(cache: ClusterCache, members: WorkQueue<ObjectKey>, collectives: WorkQueue<ObjectKey>): Controller[] {
+  #controllers({ cache, members, collectives }: Queues, requests: RequestWatch): Controller[] {
     const { api, clock, log, metrics, coordinators, events, settings } = this.#parts;
     const applier = new Applier({ api, observed: (reference) => cache.get(reference), log });
+    const statuses = new DeclaredStatus({
+      api,
+      clock,
+      onUndeclared: (object, fields) => {
+        const message = `The kind ${object.kind} that is installed is older than this operator, and has no ${fields.join(', ')}: these are not told. Apply the CRDs of this operator's version`;
+        log.warn({ kind: object.kind, fields }, 'kind is older than the operator');
+        events.record(object, { type: 'Warning', reason: 'KindOutdated', message });
+      },
+    });
     const member = new MemberReconciler({
       api,
       cache,
@@ -93,13 +106,16 @@ export class Operator {
       coordinators,
       certManager: new CertManagerSupport({ api, clock }),
       warnings: new ClusterWarnings({ api, clock }),
+      claimUsers: new ClaimUsers({ api, clock }),
+      requests,
+      statuses,
       events,
       metrics: this.#memberMetrics,
       settings,
       clock,
       log,
     });
-    const collective = new CollectiveReconciler({ api, cache, events, clock });
+    const collective = new CollectiveReconciler({ api, cache, statuses, events, clock });
     const controller = (
       name: string,
       queue: WorkQueue<ObjectKey>,
@@ -121,10 +137,11 @@ interface Queues {
 }
 
 /** Who has to look when something changed. */
-function addKeys(queues: Queues, resource: ResourceKind, { object }: ObjectChange): void {
+function addKeys(queues: Queues, resource: ResourceKind, change: ObjectChange): void {
+  const { object } = change;
   if (resource === RESOURCES.members) addMember(queues, object as unknown as Member);
   else if (resource === RESOURCES.collectives) addCollective(queues, object as unknown as Collective);
-  else addOwner(queues, object);
+  else addOwners(queues, change);
 }
 
 /** And those who have the same name elsewhere: whose the trust domain is may have changed (K1). */
@@ -146,7 +163,11 @@ function addCollective({ cache, members, collectives }: Queues, collective: Coll
   }
 }
 
-function addOwner({ members }: Queues, object: KubeObject): void {
-  const key = memberKeyOf(object);
-  if (key !== undefined) members.add(key);
+/** Also whose it was: an object that has lost its label is missed by its member. */
+function addOwners({ members }: Queues, change: ObjectChange): void {
+  const objects = change.type === 'changed' ? [change.previous, change.object] : [change.object];
+  for (const object of objects) {
+    const key = memberKeyOf(object);
+    if (key !== undefined) members.add(key);
+  }
 }

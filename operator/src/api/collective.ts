@@ -55,10 +55,14 @@ const defaultsSchema = object('What a Member uses where it says nothing itself.'
   priorityClassName: optional(objectName('PriorityClass of the pods.')),
   replication: optional(replicationSchema),
   compression: optional(
-    oneOf('Whether what pays is compressed. A setting of the root realm, written when the member begins. Absent: On.', [
-      'On',
-      'Off',
-    ]),
+    oneOf(
+      'Whether what pays is compressed. A setting of the root realm, written when the member begins. Absent: Enabled.',
+      [
+        // Not On and Off: without quotes these are truth values to kubectl and Helm.
+        'Enabled',
+        'Disabled',
+      ],
+    ),
   ),
   quotas: optional(
     object('What a member may store. A setting of the root realm, written when the member begins. Absent: no limit.', {

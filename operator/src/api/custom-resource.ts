@@ -184,7 +184,8 @@ function definitionOf({
         plural,
         singular: kind.toLowerCase(),
         shortNames: [shortName],
-        categories: ['collective'],
+        // Not "collective": kubectl takes a category before a kind of that name, and `kubectl delete collective NAME` would be refused.
+        categories: ['collective-storage'],
       },
       scope: 'Namespaced',
       versions: [

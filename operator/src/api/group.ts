@@ -19,7 +19,11 @@ export const ANNOTATIONS = {
   forceDelete: 'collective.storage/force-delete',
   /** On a Member: the uid of a lost coordinator volume; the member then begins anew with an empty one. */
   acceptLostVolume: 'collective.storage/accept-lost-volume',
-  /** On a Secret of a kept CA, and on pods: what changed, so that kubelet looks at once (T6). */
+  /** On a Member: which backup becomes the metadata again, once their volume is gone. On the volume claim that takes its place: the same. */
+  restoreFrom: 'collective.storage/restore-from',
+  /** On the volume claim of a coordinator: "true" once it has served with it, for a Member that is deleted and comes back (K3). */
+  began: 'collective.storage/began',
+  /** On pods: what changed, so that kubelet looks at once (T6). */
   trustBundleHash: 'collective.storage/trust-bundle-hash',
   /** On pods and their StatefulSets: what of the template needs another start when it changes (K2). */
   templateHash: 'collective.storage/template-hash',
@@ -27,6 +31,8 @@ export const ANNOTATIONS = {
   removal: 'collective.storage/removal',
   /** On the Certificate of an authority: hash of what of `spec.ca` it was made from. */
   caSettings: 'collective.storage/ca-settings',
+  /** On all that the operator applies: hash of what it meant, so that one that starts anew sees what is as it was. */
+  applied: 'collective.storage/applied',
 } as const;
 
 /** For the page of reference: what people may write on a Member, and what happens. */
@@ -36,6 +42,8 @@ export const ANNOTATIONS_EXPLAINED: Readonly<Record<string, string>> = {
   [ANNOTATIONS.forceDelete]: '"true": the Member may be deleted although its coordinator cannot be asked.',
   [ANNOTATIONS.acceptLostVolume]:
     'Uid of the volume claim that the coordinator lost, as the message of the condition says it: the member goes on with the claim that is there now, restored or empty.',
+  [ANNOTATIONS.restoreFrom]:
+    'Name of a backup, or "latest": the coordinator gets a new volume with the metadata of that backup. Only where it has none: what is there is never overwritten. The operator takes the annotation away when that is done.',
 };
 
 export const FINALIZER = 'collective.storage/member';

@@ -4,7 +4,7 @@
  */
 import { conditionsSchema, observedGenerationSchema } from './condition.ts';
 import { reportedQuantity, sentence, timestamp } from './scalars.ts';
-import { boolean, integer, listMap, object, oneOf, optional, string, type ValueOf } from './schema.ts';
+import { atomicList, boolean, integer, listMap, object, oneOf, optional, string, type ValueOf } from './schema.ts';
 
 const NODES_MAX = 2048;
 /** All annotations of an object together. */
@@ -14,6 +14,7 @@ const REASON_MAX = 1024;
 /** A host name or an address in brackets, and a port. */
 const ENDPOINT_MAX = 264;
 const USERS_MAX = 512;
+export const BACKUPS_TOLD_MAX = 50;
 
 const name = (description: string) => string(description, { maxLength: 253 });
 const endpoint = (description: string) => string(description, { maxLength: ENDPOINT_MAX });
@@ -21,14 +22,35 @@ const imageSeen = string('Image that it runs.', { maxLength: 512 });
 const volumeUid = (description: string) => string(description, { maxLength: 64 });
 const hash = (description: string) => string(description, { maxLength: 128 });
 const count = (description: string) => integer(description, { minimum: 0 });
+const nodePort = integer(
+  'With the exposure NodePort: the port of its Service, which is asked for again when the Service was deleted.',
+  { minimum: 1, maximum: 65_535 },
+);
 
 const coordinatorStateSchema = object('The coordinator.', {
-  state: oneOf('What it does.', ['Pending', 'Starting', 'Ready', 'Unreachable', 'VolumeLost']),
+  state: oneOf('What it does.', ['Pending', 'Starting', 'Ready', 'Unreachable', 'VolumeLost', 'Restoring']),
   volumeUid: optional(
     volumeUid('Uid of the volume claim that holds the metadata: another one is a loss, never a blank beginning (K3).'),
   ),
   began: optional(boolean('Set when the coordinator served once: from then on it does not start blank.')),
+  settingsWait: optional(
+    boolean(
+      'Set until what the Member and its Collective say of its beginning is written: replication, compression, quotas.',
+    ),
+  ),
   image: optional(imageSeen),
+  nodePort: optional(nodePort),
+  restored: optional(
+    object('From which backup the metadata on the volume were restored.', {
+      order: string('What the annotation collective.storage/restore-from said.', { maxLength: ANNOTATION_MAX }),
+      volumeUid: volumeUid('Uid of the volume claim into which it went.'),
+      file: optional(name('The backup.')),
+      at: optional(timestamp('When.')),
+    }),
+  ),
+  garbageWaits: optional(
+    boolean('Set after a restore, until somebody has looked at the member: nothing is removed from nodes meanwhile.'),
+  ),
 });
 export type CoordinatorState = ValueOf<typeof coordinatorStateSchema>;
 
@@ -41,6 +63,7 @@ const nodeStateSchema = object('One node.', {
   used: optional(reportedQuantity('What it holds.')),
   leftChunks: optional(count('How many chunks are left on a node that is being emptied.')),
   image: optional(imageSeen),
+  nodePort: optional(nodePort),
 });
 export type NodeStateSeen = ValueOf<typeof nodeStateSchema>;
 
@@ -63,6 +86,11 @@ const caStateSchema = object('The authority; a rotation is taken up again from h
     'Retiring',
   ]),
   since: optional(timestamp('When the phase began.')),
+  oldRootsUntil: optional(
+    timestamp(
+      'In the phase Retiring: until when earlier authorities are trusted for peers that are away. A connected peer that still needs one keeps it for an overlap more at most.',
+    ),
+  ),
   handledTrigger: optional(
     string('Value of the annotation collective.storage/rotate-ca that was handled last.', {
       maxLength: ANNOTATION_MAX,
@@ -131,6 +159,15 @@ export const memberStatusSchema = object('How the member is, as the operator saw
       lastSuccess: optional(timestamp('When one succeeded last.')),
       lastFailure: optional(timestamp('When one failed last.')),
       message: optional(sentence('Why it failed.')),
+      kept: optional(
+        atomicList(
+          'Newest first: the backups on the volume as the last one left them, fifty at most.',
+          name('Its name.'),
+          {
+            maxItems: BACKUPS_TOLD_MAX,
+          },
+        ),
+      ),
     }),
   ),
   conditions: optional(conditionsSchema),

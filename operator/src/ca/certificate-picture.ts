@@ -2,8 +2,10 @@
  * What the planner of certificates looks at, and what it answers with: plain data on both sides, so that a plan can be made
  * again from the same picture, by another replica or after a restart, and is the same.
  */
+import type { X509Certificate } from 'node:crypto';
 import type { CaState, CertificateSeen, Member } from '../api/member.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import type { ForeignObjects } from '../member/foreign-objects.ts';
 import type { Apply, PlannedCondition, PlannedEvent, Removal } from '../member/plan-types.ts';
 
 export interface CertificatePicture {
@@ -21,6 +23,8 @@ export interface CertificatePicture {
   readonly configMaps: ReadonlyMap<string, KubeObject>;
   /** All leaves that the member needs: what is not named here is removed. */
   readonly leaves: readonly LeafWish[];
+  /** Certificates and Secrets that are there under names of leaves and are not this member's: they are left alone. */
+  readonly foreign: ForeignObjects;
   /** Of all peers, the coordinator itself among them; undefined when it cannot be asked. */
   readonly peers: readonly PeerReport[] | undefined;
 }
@@ -54,6 +58,8 @@ export interface CertificatePlan {
   readonly trustBundleHash?: string;
   /** The Issuer of leaves that are asked for now: for approved requests (T5). */
   readonly issuer?: string;
+  /** That peers of this member trust, the newest first. */
+  readonly roots: readonly X509Certificate[];
   /** Leaves that can be mounted. */
   readonly ready: ReadonlySet<string>;
   readonly condition: PlannedCondition;

@@ -39,6 +39,16 @@ export function isIssuing(certificate: KubeObject): boolean {
   return (statusOf(certificate).conditions ?? []).some(({ type, status }) => type === 'Issuing' && status === 'True');
 }
 
+/** Its last attempt, that is. */
+export function hasFailed(certificate: KubeObject): boolean {
+  return statusOf(certificate).lastFailureTime !== undefined;
+}
+
+/** cert-manager has not looked at it since it was made: it has much to do, and will come to it without being asked. */
+export function isUnseen(certificate: KubeObject): boolean {
+  return (statusOf(certificate).conditions ?? []).length === 0;
+}
+
 /** When the next attempt may be asked for, after what cert-manager tried last. What claims to be of the future says nothing. */
 export function nextAttemptMs(certificate: KubeObject, nowMs: number, issuedMs = 0): number {
   const { lastFailureTime, failedIssuanceAttempts = 0 } = statusOf(certificate);

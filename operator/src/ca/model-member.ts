@@ -117,6 +117,7 @@ export class ModelMember {
       secrets: new Map(secrets),
       configMaps: new Map(configMaps),
       leaves: this.leaves,
+      foreign: new Set(),
       peers: this.coordinatorAnswers ? this.peers.map(reportOf) : undefined,
       ...changes,
     };

@@ -53,6 +53,30 @@ test('T1, T4: a new member gets an authority, leaves and a bundle of one root, a
   assert.deepEqual(member.events, ['AuthorityCreated']);
 });
 
+test('K1: leaves that a busy cert-manager has not come to yet are waited for, without a call and without an alarm', async () => {
+  const member = new ModelMember();
+  while (member.stored?.ca?.phase !== 'Stable') {
+    member.step();
+    await member.model.turn(member.nowMs);
+    member.nowMs += 1_000;
+  }
+  for (const { name } of member.leaves) {
+    member.model.certificates.delete(name);
+    member.model.secrets.delete(name);
+  }
+  member.step();
+  member.model.stopped = true;
+  const { writes } = member.model;
+  for (let minutes = 0; minutes < 30; minutes++) {
+    member.nowMs += 60_000;
+    assert.deepEqual(member.step().renewals, []);
+  }
+  assert.equal(member.model.writes, writes);
+  assert.ok(!member.events.includes('CertificateReissued'), String(member.events));
+  member.model.stopped = false;
+  await member.settle();
+});
+
 test('T6: the annotation begins the next generation, once; every peer stays accepted in every phase, and the old root goes', async () => {
   const member = await settled({ overlap: '24h' });
   const [first] = bundleOf(member);
@@ -79,6 +103,21 @@ test('T6: the annotation begins the next generation, once; every peer stays acce
     'AuthorityRetiring',
     'AuthorityRotated',
   ]);
+});
+
+test('T6: certificates that could not be issued anew for a minute do not hold a rotation up for as long as cert-manager waits', async () => {
+  const member = await settled();
+  member.trigger = 'now';
+  for (let turns = 0; member.authority.phase !== 'Reissuing'; turns++) {
+    assert.ok(turns < 300, member.authority.phase);
+    member.model.failing = member.authority.phase === 'Distributing';
+    await member.pass(1_000);
+  }
+  await member.pass(60_000);
+  member.model.failing = false;
+  assert.equal(member.authority.phase, 'Reissuing');
+  await member.pass(30 * 60_000);
+  assert.equal(member.authority.phase, 'Retiring');
 });
 
 const triggers: readonly { name: string; pull: (member: ModelMember) => Promise<void>; after?: number }[] = [
@@ -160,6 +199,59 @@ test('T6: nobody shows a leaf of the new root while a connected peer does not kn
   slow.connected = false;
   await member.pass(HOUR_MS / 2);
   assert.equal(member.authority.phase, 'Retiring');
+});
+
+test('T6: of an authority that is merely old the next root is told for a day: who is away and comes within it is not cut off', async () => {
+  const member = await settled({ duration: '8760h', overlap: '48h', rotateAfter: '8700h' });
+  const [laptop] = member.peers.slice(-1);
+  assert.ok(laptop !== undefined);
+  laptop.connected = false;
+  const mount = member.mount.bind(member);
+  member.mount = (peer) => {
+    if (peer !== laptop) mount(peer);
+  };
+  member.ca = { ...member.ca, rotateAfter: '1h' };
+  await member.pass(21 * HOUR_MS);
+  assert.equal(member.authority.phase, 'Distributing');
+  assert.deepEqual(issuersOf(member), ['alice-ca-g1']);
+  assert.match(member.lastPlan?.condition.message ?? '', /who comes until 2026-01-02T.* is told of the new root/);
+  const { writes } = member.model;
+  await member.pass(HOUR_MS);
+  assert.equal(member.model.writes, writes);
+  mount(laptop);
+  assert.deepEqual(laptop.bundle.map(fingerprintOf), bundleOf(member));
+  member.ca = { ...member.ca, rotateAfter: '8700h' };
+  await member.pass(5 * HOUR_MS);
+  assert.equal(member.authority.phase, 'Retiring');
+  assert.deepEqual(issuersOf(member), ['alice-ca-g2']);
+});
+
+test('T6: nobody is waited for when the old authority is lost meanwhile, or when its leaves would outlive it', async () => {
+  const lost = await settled({ duration: '8760h', overlap: '48h', rotateAfter: '1h' });
+  await lost.pass(3 * HOUR_MS);
+  assert.equal(lost.authority.phase, 'Distributing');
+  lost.model.secrets.delete('alice-ca-g1');
+  await lost.pass(HOUR_MS);
+  assert.equal(lost.authority.phase, 'Retiring');
+  const short = await settled({ duration: '24h', leafDuration: '6h' });
+  await short.pass(17 * HOUR_MS);
+  assert.equal(short.authority.phase, 'Distributing');
+  await short.pass(2 * HOUR_MS);
+  assert.equal(short.authority.phase, 'Retiring');
+});
+
+test('T6: while the bundle cannot be written nothing goes on without it, and it is not tried without a pause', async () => {
+  const member = await settled();
+  member.trigger = 'now';
+  while (member.authority.phase !== 'Distributing') await member.pass(1_000);
+  member.model.configMaps.delete('alice-trust');
+  for (const hours of [0, 1, 400]) {
+    member.nowMs += hours * HOUR_MS;
+    const plan = planCertificates(member.picture());
+    assert.equal(plan.ca?.phase, 'Distributing');
+    assert.match(plan.condition.message, /the bundle is published/);
+    assert.ok((plan.requeueAfterMs ?? 0) >= 1_000, `again after ${plan.requeueAfterMs} ms`);
+  }
 });
 
 test('T6: a peer that never follows is told of, and left behind after overlap, and after twice of it for the old root', async () => {
@@ -379,7 +471,12 @@ for (const { supported, reason, says } of [
 test('T6: a leaf that is not wished for any more goes with its Secret; names of authorities are never given to leaves', async () => {
   const member = await settled();
   const left = member.leaves.filter(({ name }) => name !== 'alice-user-ann');
-  const plan = planCertificates(member.picture({ leaves: left }));
+  const saved = member.model.secrets.get('alice-user-ann');
+  assert.ok(saved !== undefined);
+  // A copy that somebody made with all that is in it is not ours.
+  const copy = { ...saved, metadata: { ...saved.metadata, name: 'saved', uid: 'uid-saved' } };
+  const secrets = new Map([...member.model.secrets, ['saved', copy]]);
+  const plan = planCertificates(member.picture({ leaves: left, secrets }));
   assert.deepEqual(
     plan.removals.map(({ reference: { resource, name } }) => [resource.kind, name]),
     [
@@ -392,6 +489,32 @@ test('T6: a leaf that is not wished for any more goes with its Secret; names of 
   assert.match(refused.condition.message, /^Not ready: alice-ca-g1: another certificate has this name/);
   assert.ok(refused.objects.every(({ object }) => JSON.stringify(object).includes('user/eve') === false));
   assert.deepEqual(refused.removals, []);
+});
+
+test('T6: of two wishes for one name the first has it, and is not issued anew again and again for the other', async () => {
+  const member = await settled();
+  const thief = { name: 'alice-user-ann', uri: 'spiffe://alice.photos.test/user/eve', usages: 'client' } as const;
+  const leaves = [...member.leaves, thief];
+  const plan = planCertificates(member.picture({ leaves, nowMs: member.nowMs + HOUR_MS }));
+  assert.match(plan.condition.message, /^Not ready: alice-user-ann: another certificate has this name/);
+  assert.ok(plan.ready.has('alice-user-ann'));
+  assert.deepEqual(plan.renewals, []);
+});
+
+test("a Secret that is not this member's is left alone, and what to do is said", async () => {
+  const member = await settled();
+  const wish = { name: 'database', uri: 'spiffe://alice.photos.test/user/eve', usages: 'client' } as const;
+  const leaves = [...member.leaves, wish];
+  assert.ok(JSON.stringify(planCertificates(member.picture({ leaves })).objects).includes('user/eve'));
+  for (const kind of ['Secret', 'Certificate']) {
+    const plan = planCertificates(member.picture({ leaves, foreign: new Set([`${kind}/database`]) }));
+    assert.ok(!JSON.stringify(plan.objects).includes('user/eve'));
+    assert.deepEqual([plan.removals, plan.renewals], [[], []]);
+    assert.match(
+      plan.condition.message,
+      new RegExp(`^Not ready: database: a ${kind} of this name is not this Member's: choose another spec\\.users`),
+    );
+  }
 });
 
 test('T6: a duration that is none is said, and nothing is touched', async () => {

@@ -19,7 +19,7 @@ import { buildAuthorityCertificate } from './manifests/certificate.ts';
 import { buildAuthorityIssuer, buildSelfSignedIssuer } from './manifests/issuer.ts';
 import { buildTrustConfigMap } from './manifests/trust-config-map.ts';
 import { canIssue, type GenerationStep, planGenerations } from './plan-generations.ts';
-import { apply, type LeavesPlan, planLeaves, removal } from './plan-leaves.ts';
+import { apply, clashingLeaves, type LeavesPlan, planLeaves, removal } from './plan-leaves.ts';
 import { collectRoots, publishedRoots, type Root, rootsOf } from './roots.ts';
 import { someOf } from './some-of.ts';
 
@@ -45,8 +45,11 @@ export function planCertificates(picture: CertificatePicture): CertificatePlan {
     stored === undefined ? adoptAuthority(picture, authorities) : { ca: stored, events: [] };
   const collected = collectRoots(picture);
   const rootsBefore = rootsOf(found.generations ?? [], collected);
+  const clashing = clashingLeaves(picture);
   const leaves = new Map(
-    picture.leaves.map((wish) => [wish.name, inspectLeaf(picture.secrets.get(wish.name), wish, rootsBefore, nowMs)]),
+    picture.leaves
+      .filter((wish) => !clashing.has(wish))
+      .map((wish) => [wish.name, inspectLeaf(picture.secrets.get(wish.name), wish, rootsBefore, nowMs)]),
   );
   const step = planGenerations(found, { picture, settings, authorities, roots: rootsBefore, leaves });
   const roots = rootsOf(step.ca.generations ?? [], collected);
@@ -75,6 +78,7 @@ export function planCertificates(picture: CertificatePicture): CertificatePlan {
     ...(planned.signer === undefined
       ? {}
       : { issuer: certificateNames(member.metadata.name).authority(planned.signer) }),
+    roots: roots.map(({ certificate }) => certificate),
     ready: planned.ready,
     condition: stalled ?? conditionOf(step, planned),
     ...(stalled === undefined ? {} : { stalled }),
@@ -113,6 +117,7 @@ function nothing({ member }: CertificatePicture, stalled: PlannedCondition): Cer
     ...(ca === undefined ? {} : { ca }),
     certificates: member.status?.certificates ?? [],
     ...(member.status?.trustBundleHash === undefined ? {} : { trustBundleHash: member.status.trustBundleHash }),
+    roots: [],
     ready: new Set(),
     condition: stalled,
     stalled,

@@ -3,7 +3,8 @@
  * what objects show; each can be planned again, by another replica or after a restart, with the same result:
  *
  *   Creating      the next generation is made beside the present one
- *   Distributing  both roots are published; nobody shows a leaf of the new one until all who are connected have it
+ *   Distributing  both roots are published; nobody shows a leaf of the new one until all who are connected have it, and for a
+ *                 day where nothing but age is the cause, so that a laptop that is closed hears of it when it is opened
  *   Reissuing     leaves follow, some at a time
  *   Retiring      the old root stays until nobody needs it, absentees until `overlap` has passed
  *   Stable        one root
@@ -29,6 +30,9 @@ import { someOf } from './some-of.ts';
 
 /** The bundle of a peer holds 16 roots; one place is for the generation that is being made. */
 export const GENERATIONS_MAX = 15;
+
+/** An authority that is merely old is not followed in a hurry: who comes once within a day is to find the member again. */
+const ANNOUNCED_MS = 86_400_000;
 
 export interface GenerationFacts {
   readonly picture: CertificatePicture;
@@ -59,6 +63,21 @@ export function canIssue(
 }
 
 export function planGenerations(ca: CaState, facts: GenerationFacts): GenerationStep {
+  const step = nextStep(ca, facts);
+  return { ...step, ca: withEndOfOldRoots(step.ca, facts) };
+}
+
+function withEndOfOldRoots({ oldRootsUntil, ...ca }: CaState, { picture, settings }: GenerationFacts): CaState {
+  if (ca.phase !== 'Retiring') return ca;
+  return { ...ca, oldRootsUntil: iso(absenteesUntilMs(sinceMsOf(ca, picture.nowMs), settings)) };
+}
+
+/** A peer that is away longer has no leaf any more, or has to enrol again. */
+function absenteesUntilMs(sinceMs: number, { overlapMs, leafDurationMs }: CaSettings): number {
+  return sinceMs + Math.min(overlapMs, leafDurationMs);
+}
+
+function nextStep(ca: CaState, facts: GenerationFacts): GenerationStep {
   const known = withFoundRoots(ca, facts);
   if (known !== undefined) return known;
   if (ca.phase === 'Creating') return create(ca, facts);
@@ -101,8 +120,7 @@ function withFoundRoots(ca: CaState, { roots }: GenerationFacts): GenerationStep
 function rest(ca: CaState, newest: CaGeneration, facts: GenerationFacts): GenerationStep {
   const { picture, settings } = facts;
   const trigger = triggerOf(picture);
-  const ageAtMs = Date.parse(newest.created) + settings.rotateAfterMs;
-  const successorAtMs = Date.parse(newest.notAfter) - settings.successorBeforeMs;
+  const { ageAtMs, successorAtMs } = dueOf(newest, settings);
   if (trigger !== undefined && trigger !== ca.handledTrigger)
     return begin(ca, facts, `the annotation ${ANNOTATIONS.rotateCa} says '${trigger}'`);
   if (newest.specHash !== undefined && newest.specHash !== settings.hash)
@@ -111,6 +129,17 @@ function rest(ca: CaState, newest: CaGeneration, facts: GenerationFacts): Genera
     return begin(ca, facts, `g${newest.generation} is older than ${formatDurationMs(settings.rotateAfterMs)}`);
   if (picture.nowMs >= successorAtMs) return begin(ca, facts, `g${newest.generation} ends on ${newest.notAfter}`);
   return { ca, events: [], waits: '', againAtMs: Math.min(ageAtMs, successorAtMs) };
+}
+
+/** When it is followed by the next one although nothing is wrong with it. */
+function dueOf(
+  { created, notAfter }: CaGeneration,
+  { rotateAfterMs, successorBeforeMs }: CaSettings,
+): { readonly ageAtMs: number; readonly successorAtMs: number } {
+  return {
+    ageAtMs: Date.parse(created) + rotateAfterMs,
+    successorAtMs: Date.parse(notAfter) - successorBeforeMs,
+  };
 }
 
 function begin(
@@ -189,18 +218,47 @@ function create(ca: CaState, { picture, settings, authorities }: GenerationFacts
   };
 }
 
-function distribute(ca: CaState, { picture, settings, roots }: GenerationFacts): GenerationStep {
+function distribute(ca: CaState, facts: GenerationFacts): GenerationStep {
+  const { picture, settings, roots } = facts;
   const { nowMs, member, configMaps } = picture;
   if (roots.length === 1) return enter(ca, 'Reissuing', nowMs, []);
   const hash = bundleHash(roots.map(({ certificate }) => certificate));
   const published = publishedRoots(configMaps.get(certificateNames(member.metadata.name).trust));
-  if (bundleHash(published) !== hash) return { ca, events: [], waits: 'the bundle is published', againAtMs: nowMs };
   const sinceMs = sinceMsOf(ca, nowMs);
+  // Without it nothing may go on, however long it is refused; that it is there is heard of at once.
+  if (bundleHash(published) !== hash)
+    return {
+      ca,
+      events: [],
+      waits: 'the bundle is published',
+      againAtMs: pollAtMs(nowMs, sinceMs, Number.POSITIVE_INFINITY),
+    };
   const endMs = sinceMs + settings.overlapMs;
   const behind = peersBehind(picture, hash, sinceMs);
-  if (behind === '') return enter(ca, 'Reissuing', nowMs, []);
+  if (behind === '') {
+    const untilMs = announcedUntilMs(ca, sinceMs, facts);
+    if (nowMs >= untilMs) return enter(ca, 'Reissuing', nowMs, []);
+    return { ca, events: [], waits: `who comes until ${iso(untilMs)} is told of the new root`, againAtMs: untilMs };
+  }
   if (nowMs >= endMs) return enter(ca, 'Reissuing', nowMs, [goingOn(`does not know the new root yet: ${behind}`)]);
   return { ca, events: [], waits: `peers take the new root: ${behind}`, againAtMs: pollAtMs(nowMs, sinceMs, endMs) };
+}
+
+/**
+ * Who does not know the new root cannot tell the member from an impostor once its certificates are of it. An order, another spec
+ * and a lost authority do not wait for such absentees; nor does one that leaves of full life would outlive.
+ */
+function announcedUntilMs(
+  { generations = [] }: CaState,
+  sinceMs: number,
+  { picture: { nowMs }, settings, authorities }: GenerationFacts,
+): number {
+  const [, present] = generations;
+  if (present === undefined || !canIssue(present, authorities, nowMs)) return sinceMs;
+  const { ageAtMs, successorAtMs } = dueOf(present, settings);
+  if (sinceMs < Math.min(ageAtMs, successorAtMs)) return sinceMs;
+  const { overlapMs, leafDurationMs } = settings;
+  return Math.min(sinceMs + Math.min(ANNOUNCED_MS, overlapMs), Date.parse(present.notAfter) - leafDurationMs);
 }
 
 function reissue(ca: CaState, newest: CaGeneration, { picture, settings, leaves }: GenerationFacts): GenerationStep {
@@ -241,7 +299,7 @@ function retire(
   const sinceMs = sinceMsOf(ca, nowMs);
   const old = [...leaves].filter(([, { generation }]) => generation !== undefined && generation !== newest.generation);
   if (old.length > 0) return enter(ca, 'Reissuing', nowMs, []);
-  const absenteesMs = sinceMs + Math.min(settings.overlapMs, settings.leafDurationMs);
+  const absenteesMs = absenteesUntilMs(sinceMs, settings);
   const endMs = sinceMs + 2 * settings.overlapMs;
   const hash = bundleHash(roots.map(({ certificate }) => certificate));
   const hindered = peersBehind(picture, hash, sinceMs) || peersOnOtherRoots(picture, newest.fingerprint, 'all');

@@ -6,18 +6,21 @@
 import { parseDurationMs } from '@collective/base/duration';
 import type { CaGeneration, CaState, CertificateSeen } from '../api/member.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import { isDeleting } from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { isForeign } from '../member/foreign-objects.ts';
 import type { Apply, PlannedEvent, Removal } from '../member/plan-types.ts';
 import { type CaSettings, goDuration } from './ca-settings.ts';
 import { certificateNames, generationOf } from './certificate-names.ts';
 import type { CertificatePicture, LeafWish } from './certificate-picture.ts';
 import type { LeafSeen } from './inspect-leaf.ts';
-import { isIssuing, nextAttemptMs } from './issuing-condition.ts';
+import { hasFailed, isIssuing, isUnseen, nextAttemptMs } from './issuing-condition.ts';
 import { buildLeafCertificate } from './manifests/certificate.ts';
 
 /** Leaves of one member that are issued anew at the same time, so that a mistake meets few. */
 const MOVES_AT_ONCE_MAX = 8;
-const CERTIFICATE_NAME = 'cert-manager.io/certificate-name';
+/** Annotation by cert-manager of a Secret that it writes. */
+export const CERTIFICATE_NAME = 'cert-manager.io/certificate-name';
 
 export interface LeafFacts {
   readonly picture: CertificatePicture;
@@ -41,20 +44,26 @@ export interface LeavesPlan {
   readonly againAtMs: number;
 }
 
-/** Wishes for a name that is taken: by an authority, by an object of another kind of ours, or by an earlier wish. */
-export function clashingLeaves({ member, leaves }: CertificatePicture): readonly LeafWish[] {
+/** Wishes for a name that is taken, and why: by an authority, by an earlier wish, or by what is not this member's. */
+export function clashingLeaves({ member, leaves, foreign }: CertificatePicture): ReadonlyMap<LeafWish, string> {
+  const clashing = new Map<LeafWish, string>();
   const taken = new Set<string>();
-  return leaves.filter(({ name }) => {
-    const clashes = taken.has(name) || generationOf(member.metadata.name, name) !== undefined;
+  for (const wish of leaves) {
+    const { name } = wish;
+    const [other] = [RESOURCES.certificates, RESOURCES.secrets].filter((kind) => isForeign(foreign, kind, name));
+    if (taken.has(name) || generationOf(member.metadata.name, name) !== undefined)
+      clashing.set(wish, 'another certificate has this name');
+    else if (other !== undefined)
+      clashing.set(wish, `a ${other.kind} of this name is not this Member's: choose another spec.users[].secretName`);
     taken.add(name);
-    return clashes;
-  });
+  }
+  return clashing;
 }
 
 export function planLeaves(facts: LeafFacts): LeavesPlan {
   const { picture, leaves } = facts;
   const clashing = clashingLeaves(picture);
-  const wishes = picture.leaves.filter((wish) => !clashing.includes(wish));
+  const wishes = picture.leaves.filter((wish) => !clashing.has(wish));
   const signers = signersOf(facts);
   const moving = wishes.filter((wish) => isMoving(picture.certificates.get(wish.name), facts, leaves.get(wish.name)));
   let movesLeft = MOVES_AT_ONCE_MAX - moving.length;
@@ -75,7 +84,12 @@ export function planLeaves(facts: LeafFacts): LeavesPlan {
     if (isMove && seen.state === 'good') movesLeft--;
     objects.push(apply(wanted.object, certificate));
     if (isMove || certificate === undefined) continue;
-    const renewAtMs = renewalDueMs(certificate, seen, wanted.canBeSigned, picture.nowMs);
+    const renewAtMs = renewalDueMs(
+      certificate,
+      seen,
+      { ...wanted, hasFailed: hasMoveFailed(certificate, facts, seen) },
+      picture.nowMs,
+    );
     if (picture.nowMs >= renewAtMs) renewals.push(wish.name);
     else againAtMs = Math.min(againAtMs, renewAtMs);
   }
@@ -87,7 +101,7 @@ export function planLeaves(facts: LeafFacts): LeavesPlan {
     certificates: wishes.flatMap(({ name }) => seenCertificate(name, leaves.get(name))),
     ready,
     missing: [
-      ...clashing.map(({ name, uri }) => `${name}: another certificate has this name (wanted for ${uri})`),
+      ...[...clashing].map(([{ name, uri }, why]) => `${name}: ${why} (wanted for ${uri})`),
       ...wishes
         .filter(({ name }) => !ready.has(name))
         .map(({ name }) => `${name}: ${leaves.get(name)?.why ?? 'it is new'}`),
@@ -157,10 +171,20 @@ function overdueMs({ notBeforeMs = 0, notAfterMs = 0 }: LeafSeen): number {
   return notAfterMs - (notAfterMs - notBeforeMs) / 6;
 }
 
-function renewalDueMs(certificate: KubeObject, seen: LeafSeen, canBeSigned: boolean, nowMs: number): number {
-  if (!canBeSigned || isIssuing(certificate)) return Number.POSITIVE_INFINITY;
+function renewalDueMs(
+  certificate: KubeObject,
+  seen: LeafSeen,
+  { canBeSigned, hasFailed }: { readonly canBeSigned: boolean; readonly hasFailed: boolean },
+  nowMs: number,
+): number {
+  if (!canBeSigned || isIssuing(certificate) || isUnseen(certificate)) return Number.POSITIVE_INFINITY;
   const attemptMs = nextAttemptMs(certificate, nowMs, seen.notBeforeMs);
-  return seen.state === 'good' ? Math.max(overdueMs(seen), attemptMs) : Math.max(attemptMs, nowMs - 1);
+  return seen.state === 'good' && !hasFailed ? Math.max(overdueMs(seen), attemptMs) : Math.max(attemptMs, nowMs - 1);
+}
+
+/** It is to be of another generation, and cert-manager gave up for hours: a rotation is not held up for so long. */
+function hasMoveFailed(certificate: KubeObject, facts: LeafFacts, seen: LeafSeen): boolean {
+  return isMoving(certificate, facts, seen) && hasFailed(certificate);
 }
 
 function isMoving(
@@ -212,18 +236,25 @@ export function removal(resource: Removal['reference']['resource'], { metadata }
   return { reference: { resource, namespace, name }, uid };
 }
 
+/**
+ * A Certificate of this name may be wanted again in a moment. A CertificateRequest of the earlier one that is still there would then be in
+ * the way of its first one, which has the same name: cert-manager tries again after 1, 2, 4, ... 30 s.
+ */
+export function certificateRemoval(certificate: KubeObject): Removal {
+  return { ...removal(RESOURCES.certificates, certificate), withDependents: true };
+}
+
 /** cert-manager leaves the Secret of a Certificate that is gone. */
 function staleLeaves({ member, certificates, secrets, leaves }: CertificatePicture): readonly Removal[] {
   const wanted = new Set(leaves.map(({ name }) => name));
   const isStale = (name: string): boolean =>
     !wanted.has(name) && generationOf(member.metadata.name, name) === undefined;
   return [
-    ...[...certificates].filter(([name]) => isStale(name)).map(([, one]) => removal(RESOURCES.certificates, one)),
+    ...[...certificates]
+      .filter(([name, one]) => isStale(name) && !isDeleting(one))
+      .map(([, one]) => certificateRemoval(one)),
     ...[...secrets.values()]
-      .filter(({ metadata }) => {
-        const madeFor = metadata.annotations?.[CERTIFICATE_NAME];
-        return madeFor !== undefined && isStale(madeFor) && isStale(metadata.name);
-      })
+      .filter(({ metadata: { name, annotations } }) => annotations?.[CERTIFICATE_NAME] === name && isStale(name))
       .map((one) => removal(RESOURCES.secrets, one)),
   ];
 }
@@ -234,6 +265,6 @@ export function seenCertificate(name: string, seen: LeafSeen | undefined): reado
 }
 
 function healed(name: string, seen: LeafSeen | undefined): PlannedEvent {
-  const why = seen?.state === 'good' ? 'cert-manager has not renewed it in time' : (seen?.why ?? '');
+  const why = seen?.state === 'good' ? 'cert-manager has not done so in time' : (seen?.why ?? '');
   return { type: 'Warning', reason: 'CertificateReissued', message: `The certificate ${name} is issued anew: ${why}` };
 }

@@ -1,18 +1,20 @@
 /**
  * Keeps the PodMonitor that a Collective asks for. Its kind is not watched, since most clusters do not have it: it is written when
- * the Collective has changed or the operator is new, and a steady Collective costs no call.
+ * the Collective has changed or the operator is new, and a steady Collective costs no call. One of the same name that was made for
+ * anything else is neither written nor removed.
  */
 import type { Collective } from '../api/collective.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
 import { isKubeError } from '../kube/kube-error.ts';
 import type { KubeObject, ObjectKey } from '../kube/kube-object.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import type { PlannedEvent } from '../member/plan-types.ts';
 import type { Reconciled } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/event-recorder.ts';
 import { podMonitor } from './pod-monitor.ts';
 
-/** A Prometheus operator that is installed later is found after this. */
-const KIND_MISSING_AGAIN_MS = 5 * 60_000;
+/** A Prometheus operator that is installed later is found after this, and a name that is free again. */
+const TRY_AGAIN_MS = 5 * 60_000;
 
 export interface PodMonitorKeeperParts {
   readonly api: Pick<KubeApi, 'get' | 'apply' | 'delete'>;
@@ -33,18 +35,24 @@ export class PodMonitorKeeper {
     if (this.#done.get(nameOf({ namespace, name })) === stateOf(collective)) return {};
     const wanted = podMonitor(collective);
     try {
-      if (wanted === undefined) await this.#remove({ namespace, name }, uid, signal);
-      else await this.#parts.api.apply(RESOURCES.podMonitors, wanted, { signal });
+      const found = await this.#parts.api.get({ resource: RESOURCES.podMonitors, namespace, name }, { signal });
+      const isOurs = found?.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller) === true;
+      if (wanted === undefined) {
+        if (isOurs) await this.#remove(found, signal);
+      } else if (found !== undefined && !isOurs) {
+        return this.#tell(collective, {
+          reason: 'NameTaken',
+          message: `The PodMonitor ${name} is not of this Collective and is left alone: delete it, or set spec.monitoring.enabled to false`,
+        });
+      } else await this.#parts.api.apply(RESOURCES.podMonitors, wanted, { signal });
     } catch (thrown) {
       if (!isKubeError(thrown) || !thrown.isNotFound) throw thrown;
       if (wanted === undefined) return this.#isDone(collective);
-      this.#parts.events.record(collective as unknown as KubeObject, {
-        type: 'Warning',
+      return this.#tell(collective, {
         reason: 'PrometheusOperatorMissing',
         message:
           'spec.monitoring asks for a PodMonitor, a kind that this cluster does not have: install the Prometheus operator, or set spec.monitoring.enabled to false',
       });
-      return { requeueAfterMs: KIND_MISSING_AGAIN_MS };
     }
     return this.#isDone(collective);
   }
@@ -54,19 +62,19 @@ export class PodMonitorKeeper {
     this.#done.delete(nameOf(key));
   }
 
+  #tell(collective: Collective, event: Pick<PlannedEvent, 'reason' | 'message'>): Reconciled {
+    this.#parts.events.record(collective as unknown as KubeObject, { type: 'Warning', ...event });
+    return { requeueAfterMs: TRY_AGAIN_MS };
+  }
+
   #isDone(collective: Collective): Reconciled {
     const { name, namespace = '' } = collective.metadata;
     this.#done.set(nameOf({ namespace, name }), stateOf(collective));
     return {};
   }
 
-  /** Only what we made for this very Collective: another's of the same name stays. */
-  async #remove({ namespace, name }: ObjectKey, uid: string, signal: AbortSignal): Promise<void> {
-    const { api } = this.#parts;
-    const reference = { resource: RESOURCES.podMonitors, namespace, name };
-    const found = await api.get(reference, { signal });
-    if (found?.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller) !== true) return;
-    await api.delete(reference, { signal, uid: found.metadata.uid });
+  async #remove({ metadata: { namespace = '', name, uid } }: KubeObject, signal: AbortSignal): Promise<void> {
+    await this.#parts.api.delete({ resource: RESOURCES.podMonitors, namespace, name }, { signal, uid });
   }
 }
 

@@ -6,6 +6,7 @@
 import { CollectiveError, errorChain } from '@collective/base/errors';
 import type { Admin } from '@collective/client';
 import { secretText } from '../ca/secret-data.ts';
+import type { KeptRequest } from '../csr/checked-requests.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
 import { isReadyPod } from '../kube/object-facts.ts';
 import { memberAddress, namesOf, podOf } from '../member/names.ts';
@@ -42,14 +43,29 @@ export async function askCoordinator(question: CoordinatorQuestion): Promise<Ask
     const admin = await access.admin(target);
     const status = await admin.status({ signal });
     const subjects = await admin.subjects({ signal });
-    const answer: CoordinatorAnswer = { state: 'answered', status, holdings: new Map(), subjects };
+    const requests = await keptRequests(admin, signal);
+    const answer: CoordinatorAnswer = { state: 'answered', status, holdings: new Map(), subjects, requests };
     const holdings = new Map<string, Awaited<ReturnType<Admin['nodeHolding']>>>();
-    for (const node of question.nodesToCount(answer)) holdings.set(node, await admin.nodeHolding(node, { signal }));
+    for (const node of question.nodesToCount(answer))
+      holdings.set(node, await admin.nodeHolding(node, { rough: true, signal }));
     return { answer: { ...answer, holdings }, admin };
   } catch (thrown) {
     signal.throwIfAborted();
     if (!(thrown instanceof CollectiveError)) throw thrown;
+    // The next look dials anew: a channel that was refused for long has been seen to try again only a minute and a half later.
+    if (thrown.code === 'unavailable') access.forget({ namespace, name });
     return { answer: { state: 'silent', why: errorChain(thrown)[0] ?? thrown.message } };
+  }
+}
+
+async function keptRequests(admin: Admin, signal: AbortSignal): Promise<readonly KeptRequest[]> {
+  try {
+    const { requests } = await admin.certificateRequests.list({}, { signal });
+    return requests.map(({ id, subject, csr }) => ({ id, uri: subject, csr }));
+  } catch (thrown) {
+    // One of a version before keeps none; it must not be taken for silent, or it could not be updated.
+    if (thrown instanceof CollectiveError && thrown.code === 'unsupported') return [];
+    throw thrown;
   }
 }
 

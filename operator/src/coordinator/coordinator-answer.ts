@@ -1,5 +1,7 @@
 /** What a coordinator was asked in one reconcile, and said: plain data for planners. */
+
 import type { Identity, MemberStatus, NodeHolding, NodeStatus } from '@collective/client';
+import type { KeptRequest } from '../csr/checked-requests.ts';
 
 export type CoordinatorStatus = MemberStatus;
 
@@ -11,6 +13,8 @@ export type CoordinatorAnswer =
       readonly holdings: ReadonlyMap<string, NodeHolding>;
       /** Who may do what (T3a). */
       readonly subjects: readonly Identity[];
+      /** Approved, and to be signed by us (T5). */
+      readonly requests: readonly KeptRequest[];
     }
   /** It should answer and does not. */
   | { readonly state: 'silent'; readonly why: string }

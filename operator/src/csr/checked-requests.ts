@@ -17,12 +17,13 @@ export interface KeptRequest {
 export type CheckedKeptRequest =
   | {
       readonly id: string;
+      readonly uri: string;
       readonly state: 'fit';
       readonly peer: SpiffeId;
       readonly csr: Uint8Array;
       readonly publicKey: Buffer;
     }
-  | { readonly id: string; readonly state: 'refused'; readonly why: string };
+  | { readonly id: string; readonly uri: string; readonly state: 'refused'; readonly why: string };
 
 const ENROLLING_ROLES: readonly string[] = ['node', 'client', 'user'];
 
@@ -30,14 +31,14 @@ export async function checkKeptRequest(
   { id, uri, csr }: KeptRequest,
   trustDomain: string,
 ): Promise<CheckedKeptRequest> {
-  const refused = (why: string): CheckedKeptRequest => ({ id, state: 'refused', why });
+  const refused = (why: string): CheckedKeptRequest => ({ id, uri, state: 'refused', why });
   try {
     const peer = parseSpiffeId(uri);
     if (peer.trustDomain !== trustDomain) return refused(`${uri} is of another trust domain than ${trustDomain}`);
     if (!ENROLLING_ROLES.includes(peer.role))
       return refused(`the certificate of a ${peer.role} is not given on request`);
     const { publicKey } = await checkCsr(csr, peer);
-    return { id, state: 'fit', peer, csr, publicKey };
+    return { id, uri, state: 'fit', peer, csr, publicKey };
   } catch (thrown) {
     return refused(toCollectiveError(thrown, `Check the request ${id}`).message);
   }

@@ -19,6 +19,9 @@ import type { CheckedKeptRequest } from './checked-requests.ts';
 const APPROVED_WITHIN_MS = 60_000;
 /** Requests of one member that cert-manager is given at the same time; the others wait. */
 const REQUESTS_AT_ONCE_MAX = 32;
+/** What cert-manager says is told by a watch; what the coordinator says is not. */
+const WAITING_AGAIN_MS = 5_000;
+const ANSWERED_AGAIN_MS = 1_000;
 
 export interface RequestsPicture {
   readonly nowMs: number;
@@ -43,7 +46,11 @@ export interface RequestsPlan {
   readonly removals: readonly Removal[];
   readonly answers: readonly RequestAnswer[];
   readonly events: readonly PlannedEvent[];
+  /** Absent: nothing waits. */
+  readonly requeueAfterMs?: number;
 }
+
+export const NO_REQUESTS: RequestsPlan = { objects: [], removals: [], answers: [], events: [] };
 
 type Fit = Extract<CheckedKeptRequest, { state: 'fit' }>;
 
@@ -72,7 +79,13 @@ export function planRequests(picture: RequestsPicture): RequestsPlan {
     else events.push(...waitingEvents(object, picture.nowMs));
   }
   const answered = [...requests].filter(([name]) => isRequestName(member.metadata.name, name) && !open.has(name));
-  return { objects, removals: answered.map(([, one]) => removalOf(one)), answers, events };
+  return {
+    objects,
+    removals: answered.map(([, one]) => removalOf(one)),
+    answers,
+    events,
+    ...(kept.length === 0 ? {} : { requeueAfterMs: answers.length > 0 ? ANSWERED_AGAIN_MS : WAITING_AGAIN_MS }),
+  };
 }
 
 function objectFor({ id, csr, peer }: Fit, issuer: string, picture: RequestsPicture): KubeObject {
@@ -90,7 +103,8 @@ function answerOf(one: Fit, object: KubeObject, roots: readonly X509Certificate[
   if (ready?.reason === 'Failed' || conditionOf(object, 'InvalidRequest')?.status === 'True')
     return { id: one.id, refused: `cert-manager could not sign it: ${ready?.message ?? ''}` };
   const { certificate } = (object.status ?? {}) as { certificate?: string };
-  if (ready?.status !== 'True' || certificate === undefined) return undefined;
+  // Without roots nothing can be said of it.
+  if (ready?.status !== 'True' || certificate === undefined || roots.length === 0) return undefined;
   const pem = Buffer.from(certificate, 'base64').toString('utf8');
   const wrong = wrongBecause(pem, one, roots);
   return wrong === undefined

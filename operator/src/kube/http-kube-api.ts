@@ -258,20 +258,13 @@ export class HttpKubeApi implements KubeApi, Disposable {
   /** The head of a watch's answer. Not made again from here: whoever watches has a backoff of its own. */
   async #open(asked: KubeRequest, signal: AbortSignal | undefined): Promise<IncomingMessage> {
     const { answerWithinMs } = this.#bounds;
-    const response = await this.#counted(
+    const answer = await this.#counted(
       'WATCH',
       () => this.#connection.open(asked, answerWithinMs, signal),
-      ({ statusCode }) => statusCode,
+      (given) => ('status' in given ? given.status : given.statusCode),
     );
-    const { statusCode: status = 0, headers } = response;
-    if (status === 200) return response;
-    const pieces: Buffer[] = [];
-    try {
-      for await (const piece of response as AsyncIterable<Buffer>) pieces.push(piece);
-    } catch (thrown) {
-      throw noAnswer(asked.what, thrown, true);
-    }
-    throw errorOf(asked.what, { status, headers, text: Buffer.concat(pieces).toString('utf8') });
+    if ('status' in answer) throw errorOf(asked.what, answer);
+    return answer;
   }
 
   async #call(
@@ -325,8 +318,11 @@ interface ListPage {
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
 }
 
-function selectorQuery({ labelSelector }: ListOptions): URLSearchParams {
-  return new URLSearchParams(labelSelector === undefined ? {} : { labelSelector });
+function selectorQuery({ labelSelector, fieldSelector }: ListOptions): URLSearchParams {
+  return new URLSearchParams({
+    ...(labelSelector === undefined ? {} : { labelSelector }),
+    ...(fieldSelector === undefined ? {} : { fieldSelector }),
+  });
 }
 
 function parse(what: string, { status, text }: KubeAnswer): unknown {

@@ -12,6 +12,8 @@ export interface ListOptions extends CallOptions {
   /** Absent: all namespaces. */
   readonly namespace?: string;
   readonly labelSelector?: string;
+  /** Of the few fields that the server can select by, e.g. `type=Warning` of events. */
+  readonly fieldSelector?: string;
 }
 
 export interface WatchOptions extends ListOptions {

@@ -74,10 +74,15 @@ export class KubeConnection implements Disposable {
     };
   }
 
-  /** The answer's head within the deadline; its body comes as long as the signal lets it, and whoever gets it destroys it. */
-  async open(asked: KubeRequest, deadlineMs: number, signal?: AbortSignal): Promise<IncomingMessage> {
+  /**
+   * The head of a good answer within the deadline; its body comes as long as the signal lets it, and whoever gets it destroys it.
+   * Of any other answer all of it within the deadline.
+   */
+  async open(asked: KubeRequest, deadlineMs: number, signal?: AbortSignal): Promise<IncomingMessage | KubeAnswer> {
     using limit = new Limit(asked.what, this.#clock, deadlineMs, signal);
     const response = await this.#ask(asked, 'watches', limit);
+    const { statusCode: status = 0, headers } = response;
+    if (status !== 200) return { status, headers, text: await readText(asked, response, limit) };
     // Whoever reads it is told; until then nobody listens, and an error without a listener would end the process.
     response.on('error', () => undefined);
     return response;

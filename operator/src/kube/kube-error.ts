@@ -75,6 +75,11 @@ export class KubeError extends CollectiveError {
   get isRefusal(): boolean {
     return REFUSALS.has(this.status);
   }
+
+  /** 500: who is asked about objects of this kind (an admission webhook) does not answer; other kinds are not concerned. */
+  get isUnjudged(): boolean {
+    return this.status === 500;
+  }
 }
 
 export function isKubeError(thrown: unknown): thrown is KubeError {

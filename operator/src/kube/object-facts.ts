@@ -73,6 +73,12 @@ export function waitingContainer(pod: KubeObject | undefined): WaitingContainer 
   return undefined;
 }
 
+/** A container runs and is past its startup probe. */
+export function hasStarted(pod: KubeObject | undefined): boolean {
+  const statuses = partOf(partOf(pod, 'status'), 'containerStatuses');
+  return Array.isArray(statuses) && !isDeleting(pod) && statuses.some((each) => partOf(each, 'started') === true);
+}
+
 export function containerImage(object: KubeObject | undefined): string | undefined {
   const containers = partOf(podSpecOf(object), 'containers');
   const image = partOf(Array.isArray(containers) ? containers[0] : undefined, 'image');

@@ -25,6 +25,8 @@ export const RESOURCES = {
   /** Of the Prometheus operator: there is no such kind in many clusters, so it is never watched. */
   podMonitors: resource('monitoring.coreos.com/v1', 'PodMonitor', 'podmonitors'),
   leases: resource('coordination.k8s.io/v1', 'Lease', 'leases'),
+  /** Asked one by one: a Role within a namespace gives the right to get that very one. */
+  namespaces: { ...resource('v1', 'Namespace', 'namespaces'), namespaced: false },
 } as const satisfies Record<string, ResourceKind>;
 
 function resource(apiVersion: string, kind: string, plural: string): ResourceKind {

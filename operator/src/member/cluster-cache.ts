@@ -30,10 +30,11 @@ const OWN_KINDS = [
   'secrets',
   'certificates',
   'issuers',
+  'certificateRequests',
 ] as const satisfies readonly (keyof MemberObjects)[];
 
 /** Without cert-manager these are not there; everything else goes on. */
-const MAY_BE_ABSENT: ReadonlySet<string> = new Set(['certificates', 'issuers']);
+const MAY_BE_ABSENT: ReadonlySet<string> = new Set(['certificates', 'issuers', 'certificaterequests']);
 
 export interface ClusterCacheOptions {
   readonly api: Pick<KubeApi, 'list' | 'watch'>;
@@ -84,9 +85,12 @@ export class ClusterCache {
     await Promise.all([...this.#reflectors.values()].flat().map((reflector) => reflector.run(signal)));
   }
 
+  /** Also of kinds that may be absent it is known then whether they are: what is not listed yet must not be taken for missing. */
   async whenSynced(signal: AbortSignal): Promise<void> {
-    const needed = [...this.#reflectors].filter(([plural]) => !MAY_BE_ABSENT.has(plural)).flatMap(([, each]) => each);
-    await Promise.all(needed.map((reflector) => reflector.whenSynced(signal)));
+    const waits = [...this.#reflectors].flatMap(([plural, each]) =>
+      each.map((one) => (MAY_BE_ABSENT.has(plural) ? one.whenHeard(signal) : one.whenSynced(signal))),
+    );
+    await Promise.all(waits);
   }
 
   /** Undefined when all is seen as it is; otherwise the first kind that is not. */

@@ -2,52 +2,58 @@
  * What the cluster warns of, for things that no status tells: why a StatefulSet makes no pod (a quota), why a claim gets no
  * volume (a missing class). Events are asked for only while something of that kind is missing, and then not too often.
  */
-import type { Clock } from '@collective/base/clock';
-import { wallMs } from '@collective/base/clock';
+import { type Clock, wallMs } from '@collective/base/clock';
 import type { KubeApi } from '../kube/kube-api.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
 import { claimFacts, isReadyPod, partOf } from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { podOf } from './names.ts';
+import { NamespaceQuestion } from './namespace-question.ts';
 import type { ClusterWarning, MemberObjects } from './picture.ts';
 
-const ASK_AGAIN_MS = 15_000;
+/** A pod or volume that is being made is not missing: among many members something always is. */
+const MISSED_AFTER_MS = 10_000;
 /** An older one may be about something that was mended. */
 const COUNTS_FOR_MS = 10 * 60_000;
-const NAMESPACES_KEPT_MAX = 1_000;
 
 export type Warnings = ReadonlyMap<string, ClusterWarning>;
 
 export class ClusterWarnings {
-  readonly #api: Pick<KubeApi, 'list'>;
   readonly #clock: Clock;
-  readonly #asked = new Map<string, { readonly atMs: number; readonly warnings: Warnings }>();
+  readonly #warnings: NamespaceQuestion<Warnings>;
 
   constructor({ api, clock }: { readonly api: Pick<KubeApi, 'list'>; readonly clock: Clock }) {
-    this.#api = api;
     this.#clock = clock;
+    // A namespace may have thousands of events; few are warnings.
+    const ask = async (namespace: string, signal: AbortSignal): Promise<Warnings> => {
+      const { objects } = await api.list(RESOURCES.events, { namespace, fieldSelector: 'type=Warning', signal });
+      return warningsOf(objects, wallMs(clock));
+    };
+    this.#warnings = new NamespaceQuestion({ clock, ask });
   }
 
   async about(namespace: string, objects: MemberObjects, signal: AbortSignal): Promise<Warnings> {
-    if (!isMissingSomething(objects)) return new Map();
-    const known = this.#asked.get(namespace);
-    const nowMs = this.#clock.bootMs();
-    if (known !== undefined && nowMs - known.atMs < ASK_AGAIN_MS) return known.warnings;
-    const { objects: events } = await this.#api.list(RESOURCES.events, { namespace, signal });
-    const warnings = warningsOf(events, wallMs(this.#clock));
-    if (this.#asked.size >= NAMESPACES_KEPT_MAX) this.#asked.clear();
-    this.#asked.set(namespace, { atMs: nowMs, warnings });
-    return warnings;
+    if (!isMissingSomething(objects, wallMs(this.#clock))) return new Map();
+    return await this.#warnings.answer(namespace, signal);
   }
 }
 
-/** A pod that is not there although its StatefulSet is, or a claim without a volume. */
-export function isMissingSomething({ statefulSets, pods, volumeClaims }: MemberObjects): boolean {
-  const lacksPod = [...statefulSets.keys()].some((name) => !pods.has(podOf(name)));
+/** A pod that is not there although its StatefulSet is, or a claim without a volume, for longer than it takes to make them. */
+export function isMissingSomething({ statefulSets, pods, volumeClaims }: MemberObjects, nowMs: number): boolean {
+  const lacksPod = [...statefulSets].some(([name, set]) => !pods.has(podOf(name)) && !isNew(set, nowMs));
   const lacksVolume = [...volumeClaims.values()].some(
-    (claim) => claimFacts(claim).phase === 'Pending' && !isReadyPod(pods.get(podOf(claim.metadata.name))),
+    (claim) =>
+      claimFacts(claim).phase === 'Pending' &&
+      !isNew(claim, nowMs) &&
+      !isReadyPod(pods.get(podOf(claim.metadata.name))),
   );
   return lacksPod || lacksVolume;
+}
+
+/** By the server's clock, which may be ahead of ours: what is made in the future is not new. */
+function isNew({ metadata }: KubeObject, nowMs: number): boolean {
+  const ageMs = nowMs - Date.parse(metadata.creationTimestamp ?? '');
+  return ageMs >= 0 && ageMs < MISSED_AFTER_MS;
 }
 
 /** Newest of each object, by `Kind/name`. */

@@ -20,7 +20,11 @@ export function examplePicture(change: Partial<MemberPicture> = {}): MemberPictu
     claims: [],
     objects: NO_OBJECTS,
     coordinator: { state: 'unasked', why: 'it does not run yet' },
+    keptRequests: [],
+    namespaceEnds: false,
+    foreign: new Set(),
     warnings: new Map(),
+    claimUsers: new Map(),
     ...change,
   };
 }
@@ -31,6 +35,8 @@ export interface ExampleNode {
   /** Absent ones: only the rest of the node is there. */
   readonly without?: readonly ('claim' | 'statefulSet' | 'pod')[];
   readonly isReady?: boolean;
+  /** Its container has started, also if it is not ready. */
+  readonly isRunning?: boolean;
   readonly podHash?: string;
   readonly hash?: string;
   readonly capacity?: string;
@@ -84,7 +90,7 @@ function statefulSet({ name, hash = 'new' }: ExampleNode): KubeObject {
   };
 }
 
-function pod({ name, isReady = true, podHash = 'new' }: ExampleNode): KubeObject {
+function pod({ name, isReady = true, isRunning = isReady, podHash = 'new' }: ExampleNode): KubeObject {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -98,6 +104,7 @@ function pod({ name, isReady = true, podHash = 'new' }: ExampleNode): KubeObject
     spec: { containers: [{ name: 'node', image: 'collective:1.0.0' }] },
     status: {
       conditions: [{ type: 'Ready', status: isReady ? 'True' : 'False', lastTransitionTime: '2026-11-20T11:00:00Z' }],
+      ...(isRunning ? { containerStatuses: [{ started: true, ready: isReady, state: { running: {} } }] } : {}),
     },
   };
 }
@@ -119,10 +126,13 @@ export interface AnswerFacts {
   readonly nodes?: readonly (Partial<NodeStatus> & { readonly name: string })[];
   readonly replication?: Partial<CoordinatorStatus['replication']>;
   readonly holdings?: Readonly<Record<string, number>>;
+  /** Its metadata are from a backup, and nobody has looked yet. */
+  readonly garbageWaits?: boolean;
 }
 
 /** A coordinator that answers; nothing is wrong with it unless said otherwise. */
-export function answered({ nodes = [], replication = {}, holdings = {} }: AnswerFacts = {}): CoordinatorAnswer {
+export function answered(facts: AnswerFacts = {}): CoordinatorAnswer {
+  const { nodes = [], replication = {}, holdings = {}, garbageWaits = false } = facts;
   const status: CoordinatorStatus = {
     member: 'alice',
     trustDomain: 'alice.photos.example',
@@ -132,6 +142,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
     stablePosition: 1,
     sessions: 0,
     nodes: nodes.map(reported),
+    refusedNodes: [],
     capacityBytes: 0,
     usedBytes: 0,
     files: 0,
@@ -153,7 +164,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
       failure: '',
       ...replication,
     },
-    garbage: {} as CoordinatorStatus['garbage'],
+    garbage: { waits: garbageWaits } as CoordinatorStatus['garbage'],
     metadataCapacityBytes: 0,
     metadataFreeBytes: 0,
     metadataFull: false,
@@ -166,7 +177,7 @@ export function answered({ nodes = [], replication = {}, holdings = {} }: Answer
     name,
     { name, duty: 'draining', state: 'ready', chunks, bytes: chunks },
   ]);
-  return { state: 'answered', status, holdings: new Map(held), subjects: [] };
+  return { state: 'answered', status, holdings: new Map(held), subjects: [], requests: [] };
 }
 
 function reported(node: Partial<NodeStatus> & { readonly name: string }): NodeStatus {
@@ -184,6 +195,7 @@ function reported(node: Partial<NodeStatus> & { readonly name: string }): NodeSt
     leftChunks: 0,
     leftBytes: 0,
     waiting: [],
+    clockOffMs: 0,
     ...node,
   };
 }

@@ -1,24 +1,37 @@
 /**
- * Writes the status of Members, only when it differs, and remembers what was written until the cache has it: a look that comes
- * sooner would otherwise plan a rotation from a step that is over.
+ * Writes the status of Members, only when it differs, and mere progress not at once after another write. It remembers what was
+ * written until the cache has it: a look that comes sooner would otherwise plan a rotation from a step that is over.
  */
 import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '@collective/base/clock';
 import { API_VERSION } from '../api/group.ts';
 import type { Member, MemberStatus } from '../api/member.ts';
-import type { KubeApi } from '../kube/kube-api.ts';
 import type { KubeObject, ObjectKey } from '../kube/kube-object.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import type { DeclaredStatus } from '../runtime/declared-status.ts';
+import { keyOf, nameOf } from '../runtime/object-store.ts';
+import { StatusPace } from '../runtime/status-pace.ts';
+import { isProgress } from './status-progress.ts';
+
+export interface Told {
+  /** It was another one. */
+  readonly isWritten: boolean;
+  /** When what was held back is to be told. */
+  readonly againAfterMs?: number;
+}
 
 export class LatestStatus {
-  readonly #api: Pick<KubeApi, 'applyStatus'>;
+  readonly #statuses: DeclaredStatus;
+  readonly #pace: StatusPace;
   readonly #written = new Map<string, Member>();
 
-  constructor(api: Pick<KubeApi, 'applyStatus'>) {
-    this.#api = api;
+  constructor(statuses: DeclaredStatus, clock: Pick<Clock, 'bootMs'>) {
+    this.#statuses = statuses;
+    this.#pace = new StatusPace(clock);
   }
 
   of(cached: Member): Member {
-    const key = nameOf(cached);
+    const key = nameOf(keyOf(cached));
     const written = this.#written.get(key);
     if (written === undefined) return cached;
     if (isNewer(written, cached)) return written;
@@ -26,29 +39,29 @@ export class LatestStatus {
     return cached;
   }
 
-  /** True if it was another one. */
-  async write(member: Member, status: MemberStatus, signal: AbortSignal): Promise<boolean> {
-    if (isDeepStrictEqual(member.status, status)) return false;
+  async write(member: Member, meant: MemberStatus, signal: AbortSignal): Promise<Told> {
+    const status = this.#statuses.declared(RESOURCES.members, meant);
+    if (isDeepStrictEqual(member.status, status)) return { isWritten: false };
+    const againAfterMs = isProgress(member.status, status) ? this.#pace.waitMs(keyOf(member)) : 0;
+    if (againAfterMs > 0) return { isWritten: false, againAfterMs };
     const { name, namespace, uid } = member.metadata;
     const object = { apiVersion: API_VERSION, kind: 'Member', metadata: { name, namespace, uid }, status };
-    this.wrote(await this.#api.applyStatus(RESOURCES.members, object as KubeObject, { signal }));
-    return true;
+    this.wrote(await this.#statuses.apply(RESOURCES.members, object, { signal }));
+    this.#pace.wrote(keyOf(member));
+    return { isWritten: true };
   }
 
   /** The cache may be behind this answer for a moment. */
   wrote(answer: KubeObject): void {
     const { managedFields: _, ...metadata } = answer.metadata;
     const written = { ...answer, metadata } as unknown as Member;
-    this.#written.set(nameOf(written), written);
+    this.#written.set(nameOf(keyOf(written)), written);
   }
 
-  forget({ namespace, name }: ObjectKey): void {
-    this.#written.delete(`${namespace}/${name}`);
+  forget(key: ObjectKey): void {
+    this.#written.delete(nameOf(key));
+    this.#pace.forget(key);
   }
-}
-
-function nameOf({ metadata }: Member): string {
-  return `${metadata.namespace}/${metadata.name}`;
 }
 
 /** Versions of one object grow: since Kubernetes 1.35 that is a promise, and before it was so all the same. */

@@ -2,29 +2,33 @@
  * The status of a Member from its plan. Numbers that move all the time are told in steps (`roughQuantity`), so that a member at
  * work does not cost a write every few seconds; what planners need again (volumes, rotation) is exact.
  */
+import { formatHostPort } from '@collective/base/host-port';
 import type { NodeStatus } from '@collective/client';
 import type { CoordinatorState, MemberStatus, NodeStateSeen } from '../api/member.ts';
+import { BACKUPS_TOLD_MAX } from '../api/member-status.ts';
 import { setConditions } from '../api/set-conditions.ts';
 import { type CoordinatorAnswer, reportedNode } from '../coordinator/coordinator-answer.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { conditionOf, containerImage, isReadyPod, partOf } from '../kube/object-facts.ts';
+import { conditionOf, containerImage, isReadyPod, labelOf, partOf } from '../kube/object-facts.ts';
 import { roughQuantity } from '../kube/quantity.ts';
-import { externalAddress, formatAddress, HOST_IP } from './external-address.ts';
+import { type ExposedPart, externalAddress, HOST_IP, nodePortOf } from './external-address.ts';
 import { memberAddress, namesOf, podOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import type { MemberConditions } from './plan-conditions.ts';
 import type { MemberPlan } from './plan-member.ts';
 import type { PlannedNode } from './plan-nodes.ts';
+import { podReport } from './pod-report.ts';
+import type { MemberShape } from './shape.ts';
 
 export interface StatusInput {
   readonly picture: MemberPicture;
   readonly plan: MemberPlan;
   readonly conditions: MemberConditions;
-  /** The coordinator's settings of the beginning are written. */
-  readonly began: boolean;
+  /** The coordinator's settings of the beginning are still to be written. */
+  readonly settingsWait: boolean;
 }
 
-export function statusOf({ picture, plan, conditions, began }: StatusInput): MemberStatus {
+export function statusOf({ picture, plan, conditions, settingsWait }: StatusInput): MemberStatus {
   const { member, coordinator } = picture;
   const { shape, nodes, certificates } = plan;
   const seen = nodes.nodes.map((node) => nodeState(picture, plan, node));
@@ -34,7 +38,7 @@ export function statusOf({ picture, plan, conditions, began }: StatusInput): Mem
     ...plainStatus(picture, conditions),
     trustDomain: shape.trustDomain,
     version: coordinator.state === 'answered' ? coordinator.status.version : member.status?.version,
-    coordinator: coordinatorState(picture, plan, conditions, began),
+    coordinator: coordinatorState(picture, plan, conditions, settingsWait),
     nodes: seen,
     nodesReady: `${ready}/${wanted}`,
     ...roomOf(coordinator, member.status),
@@ -65,9 +69,9 @@ export function plainStatus({ member, nowMs }: MemberPicture, conditions: Member
 
 function coordinatorState(
   { member, objects, coordinator }: MemberPicture,
-  { shape, volumes }: MemberPlan,
+  { shape, volumes, begins }: MemberPlan,
   conditions: MemberConditions,
-  began: boolean,
+  settingsWait: boolean,
 ): CoordinatorState {
   const { coordinator: name } = namesOf(shape.member);
   const pod = objects.pods.get(podOf(name));
@@ -76,11 +80,28 @@ function coordinatorState(
   const uid = isLost ? before?.volumeUid : volumes.coordinator.state === 'fine' ? volumes.coordinator.uid : undefined;
   // Another volume begins anew, after its loss was accepted.
   const isSame = before?.volumeUid === undefined || uid === undefined || before.volumeUid === uid;
+  const filled = volumes.coordinator.state === 'fine' ? volumes.coordinator.restored : undefined;
+  const restored = filled ?? (before?.restored?.volumeUid === uid ? before?.restored : undefined);
   return present({
-    state: isLost ? 'VolumeLost' : partState(pod, coordinator.state === 'answered', conditions),
+    state: isLost
+      ? 'VolumeLost'
+      : volumes.coordinator.state === 'restoring'
+        ? 'Restoring'
+        : partState(pod, coordinator.state === 'answered', conditions),
     volumeUid: uid ?? before?.volumeUid,
-    began: began || (isSame && before?.began === true) ? true : undefined,
+    began: begins || filled !== undefined || (isSame && before?.began === true) ? true : undefined,
+    settingsWait: (filled === undefined && (begins || isSame) && settingsWait) || undefined,
     image: containerImage(pod),
+    nodePort: rememberedPort(shape, {
+      part: 'coordinator',
+      service: objects.services.get(name),
+      before: member.status,
+    }),
+    restored,
+    garbageWaits:
+      coordinator.state === 'answered'
+        ? coordinator.status.garbage.waits || undefined
+        : (restored && before?.garbageWaits) || undefined,
   });
 }
 
@@ -94,7 +115,11 @@ function partState(
   return conditions.CoordinatorReady.reason === 'Unreachable' ? 'Unreachable' : 'Starting';
 }
 
-function nodeState({ objects, coordinator }: MemberPicture, { shape }: MemberPlan, node: PlannedNode): NodeStateSeen {
+function nodeState(
+  { member, objects, coordinator }: MemberPicture,
+  { shape }: MemberPlan,
+  node: PlannedNode,
+): NodeStateSeen {
   const name = namesOf(shape.member).node(node.name);
   const pod = objects.pods.get(podOf(name));
   const reported = reportedNode(coordinator, node.name);
@@ -107,7 +132,13 @@ function nodeState({ objects, coordinator }: MemberPicture, { shape }: MemberPla
     used: reported === undefined ? undefined : roughQuantity(reported.usedBytes),
     leftChunks: node.leaving === 'Draining' && reported !== undefined ? roughCount(reported.leftChunks) : undefined,
     image: containerImage(pod),
+    nodePort: rememberedPort(shape, { part: node.name, service: objects.services.get(name), before: member.status }),
   });
+}
+
+/** Of a member that is exposed in another way, none: it would have lost its meaning until it is. */
+function rememberedPort({ exposure }: MemberShape, exposed: ExposedPart): number | undefined {
+  return exposure.type === 'NodePort' ? nodePortOf(exposed) : undefined;
 }
 
 function stateOf(
@@ -148,22 +179,29 @@ function replicationOf(coordinator: CoordinatorAnswer): MemberStatus['replicatio
   };
 }
 
-function endpointsOf({ objects }: MemberPicture, { shape }: MemberPlan): MemberStatus['endpoints'] {
+function endpointsOf({ member, objects }: MemberPicture, { shape }: MemberPlan): MemberStatus['endpoints'] {
   const { coordinator: name } = namesOf(shape.member);
   const internal = memberAddress(shape.member, shape.namespace);
-  const external = externalAddress(shape, 'coordinator', objects.services.get(name));
+  const external = externalAddress(shape, {
+    part: 'coordinator',
+    service: objects.services.get(name),
+    before: member.status,
+  });
   if (external.state !== 'known') return { internal };
   // The address of its machine is as good as that of any other for a port of the cluster.
   const hostIp = partOf(objects.pods.get(podOf(name))?.status, 'hostIP');
   const host = external.host === HOST_IP ? hostIp : external.host;
-  return typeof host === 'string' ? { internal, external: formatAddress({ host, port: external.port }) } : { internal };
+  return typeof host === 'string'
+    ? { internal, external: formatHostPort({ host, port: external.port }) }
+    : { internal };
 }
 
 /** From the jobs that are kept: one that succeeded, one that failed. */
 function backupOf({ member, objects }: MemberPicture): MemberStatus['backup'] {
   if (member.spec.backup === undefined) return undefined;
   const before = member.status?.backup;
-  const ends = [...objects.jobs.values()].map((job) => ({
+  const isBackup = (object: KubeObject): boolean => labelOf(object, 'app.kubernetes.io/component') === 'backup';
+  const ends = [...objects.jobs.values()].filter(isBackup).map((job) => ({
     success: partOf(job.status, 'completionTime'),
     failure: conditionOf(job, 'Failed'),
   }));
@@ -172,7 +210,23 @@ function backupOf({ member, objects }: MemberPicture): MemberStatus['backup'] {
   const lastFailure = latest(before?.lastFailure, ...failed.map(({ lastTransitionTime }) => lastTransitionTime));
   const isFailing = lastFailure !== undefined && lastFailure > (lastSuccess ?? '');
   const told = failed.find(({ lastTransitionTime }) => lastTransitionTime === lastFailure)?.message;
-  return present({ lastSuccess, lastFailure, message: isFailing ? (told ?? before?.message) : undefined });
+  const [newest] = [...objects.pods.values()]
+    .filter(isBackup)
+    .flatMap((pod) => podReport(pod) ?? [])
+    .filter(({ exitCode }) => exitCode === 0)
+    .sort((a, b) => (a.finishedAt < b.finishedAt ? 1 : -1));
+  return present({
+    lastSuccess,
+    lastFailure,
+    message: isFailing ? (told ?? before?.message) : undefined,
+    kept: backupsTold(newest?.told) ?? before?.kept,
+  });
+}
+
+function backupsTold(report: unknown): string[] | undefined {
+  const backups = partOf(report, 'backups');
+  if (!Array.isArray(backups) || !backups.every((each) => typeof each === 'string')) return undefined;
+  return (backups as string[]).slice(0, BACKUPS_TOLD_MAX);
 }
 
 function latest(...times: readonly unknown[]): string | undefined {

@@ -11,7 +11,7 @@ export const PORTS = {
   nodeHealth: 9431,
 } as const;
 
-export type Component = 'coordinator' | 'node' | 'backup';
+export type Component = 'coordinator' | 'node' | 'backup' | 'restore';
 
 export const MANAGED_BY = 'collective-operator';
 /** Finds all that the operator made, in one watch a kind. */

@@ -2,7 +2,9 @@
 import type { Collective } from '../api/collective.ts';
 import type { Member } from '../api/member.ts';
 import type { CoordinatorAnswer } from '../coordinator/coordinator-answer.ts';
+import type { CheckedKeptRequest } from '../csr/checked-requests.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import type { ForeignObjects } from './foreign-objects.ts';
 import type { OperatorSettings } from './shape.ts';
 
 export interface MemberPicture {
@@ -14,8 +16,16 @@ export interface MemberPicture {
   readonly claims: readonly TrustClaim[];
   readonly objects: MemberObjects;
   readonly coordinator: CoordinatorAnswer;
+  /** That the coordinator keeps unanswered (T5), checked. */
+  readonly keptRequests: readonly CheckedKeptRequest[];
+  /** Of a Member that is being deleted: its namespace is, too. */
+  readonly namespaceEnds: boolean;
+  /** What is in the way of objects that are to be made. */
+  readonly foreign: ForeignObjects;
   /** Newest warning of the cluster about an object of the member, by `Kind/name`. */
   readonly warnings: ReadonlyMap<string, ClusterWarning>;
+  /** Pods, whosever, that use a volume claim which was to have gone, by claim. */
+  readonly claimUsers: ReadonlyMap<string, readonly string[]>;
   /** Of an external member: how its endpoint answered; absent: not asked yet. */
   readonly external?: ExternalAnswer;
 }
@@ -25,6 +35,8 @@ export interface TrustClaim {
   readonly name: string;
   readonly uid: string;
   readonly created: string;
+  /** It has begun under this trust domain. */
+  readonly holds: boolean;
 }
 
 export type ExternalAnswer = { readonly reachable: true } | { readonly reachable: false; readonly why: string };
@@ -52,6 +64,8 @@ export interface MemberObjects {
   readonly secrets: ObjectsByName;
   readonly certificates: ObjectsByName;
   readonly issuers: ObjectsByName;
+  /** cert-manager's own, for Certificates, are among them. */
+  readonly certificateRequests: ObjectsByName;
 }
 
 export const NO_OBJECTS: MemberObjects = {
@@ -68,4 +82,5 @@ export const NO_OBJECTS: MemberObjects = {
   secrets: new Map(),
   certificates: new Map(),
   issuers: new Map(),
+  certificateRequests: new Map(),
 };

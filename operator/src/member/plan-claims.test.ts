@@ -7,7 +7,13 @@ import { examplePicture } from './example-picture.ts';
 import type { TrustClaim } from './picture.ts';
 import { planReferences } from './plan-claims.ts';
 
-const own: TrustClaim = { namespace: 'team', name: 'alice', uid: 'a11ce', created: '2026-11-01T00:00:00Z' };
+const own: TrustClaim = {
+  namespace: 'team',
+  name: 'alice',
+  uid: 'a11ce',
+  created: '2026-11-01T00:00:00Z',
+  holds: false,
+};
 const other = { ...own, namespace: 'other', uid: 'b0b' };
 
 function reasonOf(claims: readonly TrustClaim[]): string | undefined {
@@ -21,8 +27,27 @@ test('K1: the oldest Member has the trust domain, and the younger is told whose 
   const claims = [own, { ...other, created: '2026-10-01T00:00:00Z' }];
   assert.match(
     planReferences(examplePicture({ claims }))?.message ?? '',
-    /^The trust domain alice\.photos\.example is that of the older Member other\/alice:/,
+    /^The trust domain alice\.photos\.example is that of the Member other\/alice:/,
   );
+});
+
+test('K1: who has begun under a trust domain keeps it from an older Member whose Collective came later', () => {
+  const older = { ...other, created: '2026-10-01T00:00:00Z' };
+  assert.equal(reasonOf([older, { ...own, holds: true }]), undefined);
+  assert.equal(
+    reasonOf([
+      { ...older, holds: true },
+      { ...own, holds: true },
+    ]),
+    'TrustDomainConflict',
+  );
+});
+
+test("an account of the Member's name that is somebody else's is not taken", () => {
+  const foreign = new Set(['ServiceAccount/alice']);
+  const told = planReferences(examplePicture({ foreign }));
+  assert.equal(told?.reason, 'NameTaken');
+  assert.match(told.message, /ServiceAccount alice of namespace team .*use another name for the Member/);
 });
 
 test('K1: of two of the same second every operator chooses the same', () => {

@@ -50,6 +50,25 @@ function withPod(name: string, status: object): Partial<MemberPicture> {
   return { objects: { ...objects, pods: new Map([...objects.pods, [name, { ...pod, status }]]) } };
 }
 
+function leavingPod(name: string, deletedMs: number): Partial<MemberPicture> {
+  const objects = exampleObjects(up);
+  const pod = objects.pods.get(name) as KubeObject;
+  const leaving = {
+    ...pod,
+    metadata: { ...pod.metadata, deletionTimestamp: new Date(deletedMs).toISOString() },
+    spec: { ...(pod.spec as object), nodeName: 'machine-2' },
+  };
+  return { objects: { ...objects, pods: new Map([...objects.pods, [name, leaving]]) } };
+}
+
+function lostVolume(name: string): Partial<MemberPicture> {
+  const objects = exampleObjects(up.map((node) => ({ name: node, isReady: `alice-${node}` !== name })));
+  const claim = objects.volumeClaims.get(name);
+  assert.ok(claim !== undefined);
+  const lost = { ...claim, spec: { ...(claim.spec as object), volumeName: 'pv-7' }, status: { phase: 'Lost' } };
+  return { objects: { ...objects, volumeClaims: new Map([...objects.volumeClaims, [name, lost]]) } };
+}
+
 test('all up: Ready, not Reconciling, not Stalled', () => {
   const all = conditions({});
   assert.equal(summary(all), 'True Ready, False Settled, False NotStalled');
@@ -96,6 +115,24 @@ const troubles: readonly {
     picture: withPod('alice-disk-1-0', waiting('CrashLoopBackOff', 'back-off 10s')),
     want: 'False PodCrashes, True PodCrashes, False NotStalled',
     says: /kubectl logs -n team alice-disk-1-0 --previous/,
+  },
+  {
+    name: 'a pod that does not end, since its machine is silent',
+    picture: leavingPod('alice-disk-1-0', NOW_MS - 60_000),
+    want: 'False PodDoesNotEnd, True PodDoesNotEnd, False NotStalled',
+    says: /if machine-2 is off, kubectl taint nodes machine-2 node\.kubernetes\.io\/out-of-service=nodeshutdown:NoExecute/,
+  },
+  {
+    name: 'a pod that has a moment left to end',
+    picture: leavingPod('alice-disk-1-0', NOW_MS - 10_000),
+    want: 'False Starting, True Starting, False NotStalled',
+    says: /2 of 3 nodes are ready; not: disk-1/,
+  },
+  {
+    name: 'a volume that is gone below its claim needs a person',
+    picture: lostVolume('alice-disk-1'),
+    want: 'False VolumeGone, False Stalled, True VolumeGone',
+    says: /alice-disk-1: its PersistentVolume pv-7 is gone\..* kubectl delete -n team pvc alice-disk-1; /,
   },
   {
     name: 'a quota that allows no further pod needs a person',
@@ -153,12 +190,32 @@ test('told with what to do: a volume that cannot grow, while the member goes on 
   assert.match(all.Stalled.message, /allowVolumeExpansion: true/);
 });
 
+test('told with what to do: a claim that somebody made, larger than is wanted and without labels', () => {
+  const message =
+    'PersistentVolumeClaim "alice-disk-0" is invalid: spec.resources.requests.storage: Forbidden: field can not be less than status.capacity';
+  const all = conditions({}, { refused: [{ kind: 'PersistentVolumeClaim', name: 'alice-disk-0', message }] });
+  assert.equal(all.Stalled.reason, 'VolumeUnlabelled');
+  assert.match(
+    all.Stalled.message,
+    /kubectl label pvc alice-disk-0 app\.kubernetes\.io\/managed-by=collective-operator collective\.storage\/member=MEMBER/,
+  );
+  assert.doesNotMatch(all.Stalled.message, /allowVolumeExpansion/);
+});
+
 test('a write that is refused for another reason is told, and tried again', () => {
   const all = conditions(
     {},
     { refused: [{ kind: 'Service', name: 'alice-nodes', message: 'admission webhook denied' }] },
   );
   assert.equal(summary(all), 'True Ready, True WriteRefused, False NotStalled');
+});
+
+test('a webhook that does not answer is told, with where to look', () => {
+  const message =
+    'Apply issuers team/alice-self-signed: 500 InternalError: failed calling webhook "webhook.cert-manager.io"';
+  const all = conditions({}, { refused: [{ kind: 'Issuer', name: 'alice-self-signed', message }] });
+  assert.equal(summary(all), 'True Ready, True WebhookSilent, False NotStalled');
+  assert.match(all.Reconciling.message, /Look whether its pods run .*cert-manager/);
 });
 
 test('a coordinator that does not answer is Unreachable when its pod is ready, and Starting before', () => {
@@ -210,6 +267,42 @@ test('K2: a drain that cannot go on is told with the reason of the coordinator',
     conditions({ member, objects: exampleObjects(nodes), coordinator: going }).Reconciling.reason,
     'Draining',
   );
+});
+
+test('K2: a drain that cannot go on and a part that fails are both told', () => {
+  const nodes: ExampleNode[] = [
+    { name: 'disk-0', isReady: false },
+    { name: 'disk-1', mark: 'Draining' },
+  ];
+  const member = {
+    ...exampleMember({ nodePools: [{ name: 'disk', replicas: 1, capacity: '100Gi' }] }),
+    status: began(),
+  };
+  const waits = [{ reason: 'no-room', says: 'no node has room', chunks: 4 }];
+  const coordinator = answered({
+    nodes: [{ name: 'disk-0' }, { name: 'disk-1', duty: 'draining', leftChunks: 4, waiting: waits }],
+  });
+  const failing = conditions({ member, objects: exampleObjects(nodes), coordinator });
+  assert.equal(summary(failing), 'False Starting, True DrainStuck, False NotStalled');
+  assert.equal(
+    failing.Reconciling.message,
+    'Node disk-1 cannot go: 4 chunks lie there still; 4 chunks: no node has room. 0 of 1 nodes are ready; not: disk-0',
+  );
+  const refused = [{ kind: 'PersistentVolumeClaim', name: 'alice-disk-0', message: 'must support resize' }];
+  const stalled = conditions({ member, objects: exampleObjects(nodes), coordinator }, { refused });
+  assert.equal(summary(stalled), 'False VolumeCannotGrow, False DrainStuck, True VolumeCannotGrow');
+  assert.match(stalled.Reconciling.message, /^Node disk-1 cannot go: .*no node has room\. Volume claim alice-disk-0/);
+});
+
+test('K2: what waits for a silent coordinator says so, beside what is wrong with the coordinator', () => {
+  const member = {
+    ...exampleMember({ nodePools: [{ name: 'disk', replicas: 1, capacity: '100Gi' }] }),
+    status: began(),
+  };
+  const objects = exampleObjects(['disk-0', { name: 'disk-1', mark: 'Draining' }]);
+  const silent = conditions({ member, objects, coordinator: { state: 'silent', why: 'no answer within 5s' } });
+  assert.equal(summary(silent), 'False Unreachable, True DrainStuck, False NotStalled');
+  assert.match(silent.Reconciling.message, /its coordinator cannot be asked what lies there \(no answer within 5s\)/);
 });
 
 test('paused: it is told, and Ready says how the member is', () => {

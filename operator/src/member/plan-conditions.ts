@@ -111,6 +111,10 @@ function coordinatorCondition({ picture, shape, volumes, refused }: ConditionsIn
   const { coordinator: name } = namesOf(shape.member);
   if (volumes.coordinator.state === 'lost')
     return { status: 'False', reason: 'CoordinatorVolumeLost', message: volumes.coordinator.message };
+  if (volumes.coordinator.state === 'restoring') {
+    const { state, message } = volumes.coordinator.progress;
+    return { status: 'False', reason: state === 'failed' ? 'RestoreFailed' : 'Restoring', message };
+  }
   if (picture.coordinator.state === 'answered')
     return { status: 'True', reason: 'Serves', message: 'The coordinator answers' };
   const trouble = partTrouble(picture, name) ?? refusedOf(refused, name);
@@ -163,6 +167,8 @@ function stalledCondition(input: ConditionsInput): PlannedCondition {
   const { picture, shape, nodes, volumes, certificates, refused } = input;
   if (volumes.coordinator.state === 'lost')
     return { status: 'True', reason: 'CoordinatorVolumeLost', message: volumes.coordinator.message };
+  if (volumes.coordinator.state === 'restoring' && volumes.coordinator.progress.state === 'failed')
+    return { status: 'True', reason: 'RestoreFailed', message: volumes.coordinator.progress.message };
   if (certificates.stalled !== undefined) return certificates.stalled;
   const names = [namesOf(shape.member).coordinator, ...nodes.nodes.map(({ name }) => namesOf(shape.member).node(name))];
   const troubles = [...names.map((name) => partTrouble(picture, name)), ...refused.map(writeTrouble)];
@@ -181,17 +187,26 @@ function reconcilingCondition(
   const at = (reason: string, message: string): PlannedCondition => ({ status: 'True', reason, message });
   if (picture.member.spec.maintenance?.paused === true)
     return { status: 'False', reason: 'Paused', message: 'spec.maintenance.paused: nothing is changed' };
-  if (stalled.status === 'True') return { status: 'False', reason: 'Stalled', message: stalled.message };
-  if (failing !== undefined) return at(failing.reason, failing.message);
+  const isStalled = stalled.status === 'True';
   const [stuck] = nodes.stuck;
-  if (stuck !== undefined) return at('DrainStuck', `Node ${stuck.node} cannot go: ${stuck.why}`);
+  if (stuck !== undefined) {
+    // Ready and Stalled name what else is wrong; of a drain nothing else tells.
+    const more = isStalled ? `. ${stalled.message}` : failing === undefined ? '' : `. ${failing.message}`;
+    const message = `Node ${stuck.node} cannot go: ${stuck.why}${more}`;
+    return { status: isStalled ? 'False' : 'True', reason: 'DrainStuck', message };
+  }
+  if (isStalled) return { status: 'False', reason: 'Stalled', message: stalled.message };
+  if (failing !== undefined) return at(failing.reason, failing.message);
   const leaving = nodes.nodes.filter((node) => node.leaving !== undefined);
   if (leaving.length > 0) return at('Draining', leaving.map((node) => leavingText(picture, node)).join('; '));
   if (upgrading.status === 'True') return at(upgrading.reason, upgrading.message);
   const [growing] = volumes.growing;
   if (growing !== undefined) return at('VolumeGrowing', `Volume claim ${growing.claim} grows. ${growing.message}`);
   const [write] = refused;
-  if (write !== undefined) return at('WriteRefused', writeTrouble(write).message);
+  if (write !== undefined) {
+    const trouble = writeTrouble(write);
+    return at(trouble.reason, trouble.message);
+  }
   return { status: 'False', reason: 'Settled', message: 'Everything is as the spec wants it' };
 }
 

@@ -7,7 +7,7 @@ import type { KubeObject } from '../kube/kube-object.ts';
 import { exampleMember } from './example-member.ts';
 import { answered, began, byName, exampleObjects, examplePicture, NOW_MS } from './example-picture.ts';
 import { type MemberObjects, NO_OBJECTS } from './picture.ts';
-import { planDeletion } from './plan-deletion.ts';
+import { planDeletion, withRefused } from './plan-deletion.ts';
 
 const MINUTE_MS = 60_000;
 const silent: CoordinatorAnswer = { state: 'silent', why: 'no answer within 5s' };
@@ -19,6 +19,7 @@ interface Given {
   readonly deletedAgoMs?: number;
   readonly isForced?: boolean;
   readonly objects?: MemberObjects;
+  readonly namespaceEnds?: boolean;
 }
 
 function plan({
@@ -28,11 +29,12 @@ function plan({
   deletedAgoMs = 1_000,
   isForced,
   objects = NO_OBJECTS,
+  namespaceEnds = false,
 }: Given) {
   const deletionTimestamp = new Date(NOW_MS - deletedAgoMs).toISOString();
   const annotations = isForced === true ? { annotations: { [ANNOTATIONS.forceDelete]: 'true' } } : {};
   const member = { ...exampleMember({ deletionPolicy: policy }, { deletionTimestamp, ...annotations }), status };
-  return planDeletion(examplePicture({ member, coordinator, objects }));
+  return planDeletion(examplePicture({ member, coordinator, objects, namespaceEnds }));
 }
 
 function removed(given: Given): string[] {
@@ -83,6 +85,21 @@ test('K3: Retain keeps volumes and the authority, and takes leaves and then thei
   assert.equal(plan({ objects: third }).isFinished, true);
 });
 
+test('K3: a Certificate goes with its requests, so that they are not in the way of the next one of its name', () => {
+  const { removals } = plan({ objects: { ...NO_OBJECTS, certificates } });
+  assert.ok(removals.length > 0 && removals.every(({ withDependents }) => withDependents === true));
+  const ending = new Map(
+    [...certificates].map(([name, each]): [string, KubeObject] => [
+      name,
+      { ...each, metadata: { ...each.metadata, deletionTimestamp: '2026-11-20T12:00:00Z' } },
+    ]),
+  );
+  const objects = { ...NO_OBJECTS, certificates: ending, secrets };
+  assert.deepEqual(removed({ objects }), []);
+  // Whoever collects them may be broken: the Member is not.
+  assert.ok(removed({ objects, deletedAgoMs: 6 * MINUTE_MS }).includes('Secret alice-user-ann'));
+});
+
 test('K3: Delete takes volumes and the authority, too', () => {
   const { volumeClaims } = exampleObjects(['disk-0']);
   const first = { ...NO_OBJECTS, volumeClaims, certificates, issuers, secrets };
@@ -100,6 +117,25 @@ test('K3: Delete takes volumes and the authority, too', () => {
     'Secret alice-coordinator-tls',
     'Secret alice-user-ann',
   ]);
+});
+
+test('K3: a copy that somebody made of a volume claim or a Secret, labels and all, is left', () => {
+  const { volumeClaims } = exampleObjects(['disk-0']);
+  const copyOf = (objects: ReadonlyMap<string, KubeObject>, name: string): KubeObject => {
+    const one = objects.get(name);
+    assert.ok(one !== undefined);
+    const annotations = { 'cert-manager.io/certificate-name': name };
+    return { ...one, metadata: { ...one.metadata, name: `${name}-saved`, uid: `uid-${name}-saved`, annotations } };
+  };
+  const given = {
+    ...NO_OBJECTS,
+    volumeClaims: byName([copyOf(volumeClaims, 'alice-coordinator'), copyOf(volumeClaims, 'alice-disk-0')]),
+    secrets: byName([copyOf(secrets, 'alice-ca-g1'), copyOf(secrets, 'alice-user-ann')]),
+  };
+  for (const policy of ['Retain', 'Delete'] as const) {
+    assert.deepEqual(removed({ policy, objects: given }), []);
+    assert.equal(plan({ policy, objects: given }).isFinished, true);
+  }
 });
 
 test('K3: with Delete a coordinator that cannot be asked holds its volumes until somebody insists', () => {
@@ -122,6 +158,16 @@ test('K3: with Retain it is waited for five minutes, and the message is the same
   assert.equal(removed({ ...given, deletedAgoMs: 5 * MINUTE_MS }).length, 2);
 });
 
+for (const policy of ['Retain', 'Delete'] as const) {
+  test(`K3: with ${policy} a Member does not hold up its namespace, whose pods are gone and come never again`, () => {
+    const { volumeClaims } = exampleObjects(['disk-0']);
+    const given = { policy, coordinator: silent, objects: { ...NO_OBJECTS, volumeClaims, certificates } };
+    const { isFinished, removals, stalled } = plan({ ...given, namespaceEnds: true });
+    assert.deepEqual([isFinished, removals, stalled], [true, [], undefined]);
+    assert.equal(plan(given).isFinished, false);
+  });
+}
+
 test('K3: a Member that never served can be deleted at once, also with Delete', () => {
   const status: Member['status'] = {};
   assert.equal(removed({ policy: 'Delete', coordinator: silent, status, objects: exampleObjects([]) }).length, 1);
@@ -135,6 +181,20 @@ test('K3: once removal has begun, the coordinator that is gone with it is not as
   const { volumeClaims } = exampleObjects([]);
   const given = { policy: 'Delete', coordinator: silent, status, objects: { ...NO_OBJECTS, volumeClaims } } as const;
   assert.deepEqual(removed(given), ['PersistentVolumeClaim alice-coordinator']);
+});
+
+test('K3: what the apiserver does not let go is told, and the finalizer waits for it', () => {
+  const message = 'Delete persistentvolumeclaims team/alice-disk-0: 403 Forbidden: a policy keeps volumes';
+  const refused = [{ kind: 'PersistentVolumeClaim', name: 'alice-disk-0', message }];
+  const { volumeClaims } = exampleObjects(['disk-0']);
+  const going = plan({ policy: 'Delete', objects: { ...NO_OBJECTS, volumeClaims } });
+  const told = withRefused(going, refused);
+  assert.deepEqual(
+    [told.isFinished, told.stalled?.reason, told.reconciling.reason],
+    [false, 'WriteRefused', 'Removing'],
+  );
+  assert.match(told.stalled?.message ?? '', /PersistentVolumeClaim alice-disk-0: .*a policy keeps volumes/);
+  assert.deepEqual(withRefused(going, []), going);
 });
 
 test('an object that is ending already is not removed again', () => {

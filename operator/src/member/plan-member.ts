@@ -3,12 +3,15 @@
  * finalizer, objects, orders to the coordinator, removals; then the status, built with what the apiserver refused.
  */
 import { FINALIZER } from '../api/group.ts';
+import { caSettingsOf } from '../ca/ca-settings.ts';
 import type { CertificatePlan, LeafWish, PeerReport } from '../ca/certificate-picture.ts';
 import { planCertificates } from '../ca/plan-certificates.ts';
+import { NO_REQUESTS, planRequests, type RequestsPlan } from '../csr/plan-requests.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
+import { isReadyPod } from '../kube/object-facts.ts';
 import { backupSubjects } from '../users/backup-subject.ts';
 import { planSubjects, type SubjectOrder, type SubjectsPlan } from '../users/plan-subjects.ts';
-import { namesOf } from './names.ts';
+import { namesOf, podOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import { planReferences } from './plan-claims.ts';
 import {
@@ -22,6 +25,7 @@ import { type DeletionPlan, planDeletion } from './plan-deletion.ts';
 import { memberLeaves } from './plan-leaves.ts';
 import { type NodeOrder, type NodesPlan, planNodes } from './plan-nodes.ts';
 import { type ObjectsPlan, planObjects, podsToTouch } from './plan-objects.ts';
+import { planRestore } from './plan-restore.ts';
 import { planRollout, type RolloutPlan } from './plan-rollout.ts';
 import type { Apply, PlannedEvent, Removal } from './plan-types.ts';
 import { planVolumes, type VolumesPlan } from './plan-volumes.ts';
@@ -44,12 +48,17 @@ export interface MemberPlan {
   readonly nodes: NodesPlan;
   readonly volumes: VolumesPlan;
   readonly certificates: CertificatePlan;
+  readonly requests: RequestsPlan;
   readonly objects: ObjectsPlan;
   readonly rollout: RolloutPlan;
   readonly subjects: SubjectsPlan;
   readonly isPaused: boolean;
-  /** The coordinator answers for the first time. */
+  /** The coordinator serves, for the first time that is known. */
   readonly begins: boolean;
+  /** Its settings of the beginning are still to be written. */
+  readonly settingsWait: boolean;
+  /** The annotation that ordered a restore is taken away. */
+  readonly orderIsOver: boolean;
   /** All that is to be there, in order. */
   readonly applies: readonly Apply[];
   readonly orders: readonly CoordinatorOrder[];
@@ -61,7 +70,7 @@ export interface MemberPlan {
 export type AnyPlan =
   | MemberPlan
   | { readonly kind: 'external'; readonly conditions: MemberConditions; readonly requeueAfterMs: number }
-  | { readonly kind: 'stalled'; readonly conditions: MemberConditions }
+  | { readonly kind: 'stalled'; readonly conditions: MemberConditions; readonly requeueAfterMs: number }
   | { readonly kind: 'delete'; readonly deletion: DeletionPlan };
 
 export interface CertificateFacts {
@@ -76,7 +85,8 @@ export function planMember(picture: MemberPicture, facts: CertificateFacts): Any
   const hindrance = planReferences(picture);
   if (hindrance !== undefined || picture.collective === undefined) {
     const ready = { status: 'False', reason: hindrance?.reason ?? '', message: hindrance?.message ?? '' } as const;
-    return { kind: 'stalled', conditions: plainConditions(hindrance, ready) };
+    // What is in the way may be nothing that is watched.
+    return { kind: 'stalled', conditions: plainConditions(hindrance, ready), requeueAfterMs: AT_REST_MS };
   }
   if (member.spec.external !== undefined) return planExternal(picture);
   return planRun(picture, shapeOf(member, picture.collective, picture.operator), facts);
@@ -97,6 +107,7 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
   const isPaused = member.spec.maintenance?.paused === true;
   const nodes = planNodes(picture, shape);
   const volumes = planVolumes(picture, shape, nodes);
+  const restore = planRestore(picture, shape, volumes.coordinator);
   const certificates = planCertificates({
     nowMs,
     member,
@@ -108,10 +119,11 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     secrets: objects.secrets,
     configMaps: objects.configMaps,
     leaves: [...memberLeaves(shape, nodes), ...facts.userLeaves],
+    foreign: picture.foreign,
     peers: facts.peers,
   });
   const isReplicationHealthy = replicationCondition(picture.coordinator).status === 'True';
-  const planned = planObjects({ picture, shape, nodes, volumes, certificates, isReplicationHealthy });
+  const planned = planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicationHealthy });
   const rollout = planRollout({
     nowMs,
     nodes: planned.nodeSets,
@@ -122,24 +134,27 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
   });
   const seenSubjects = picture.coordinator.state === 'answered' ? picture.coordinator.subjects : undefined;
   const subjects = planSubjects(member, shape.trustDomain, seenSubjects);
-  const begins = picture.coordinator.state === 'answered' && member.status?.coordinator?.began !== true;
-  const setsUp = begins && !cameBack(picture);
+  const begins = serves(picture) && member.status?.coordinator?.began !== true;
+  const settingsWait = (begins || member.status?.coordinator?.settingsWait === true) && !cameBack(picture);
   return {
     kind: 'run',
     shape,
     nodes,
     volumes,
     certificates,
+    requests: requestsOf(picture, shape, certificates, facts),
     objects: planned,
     rollout,
     subjects,
     isPaused,
-    begins: begins && !isPaused,
+    begins,
+    settingsWait,
+    orderIsOver: restore.orderIsOver && !isPaused,
     applies: isPaused ? certificates.objects : [...volumes.applies, ...certificates.objects, ...planned.applies],
     orders: isPaused
       ? []
       : [
-          ...(setsUp ? [{ kind: 'root-realm' } as const] : []),
+          ...(settingsWait ? [{ kind: 'root-realm' } as const] : []),
           ...nodes.orders,
           ...subjectOrders(subjects),
           ...subjectOrders(backupSubjects(shape.backup !== undefined, seenSubjects)),
@@ -148,8 +163,32 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
       ? certificates.removals
       : [...certificates.removals, ...nodes.removals, ...planned.removals, ...rollout.removals],
     podsToTouch: podsToTouch(picture, certificates.trustBundleHash),
-    events: isPaused ? certificates.events : [...certificates.events, ...volumes.events, ...rollout.events],
+    events: isPaused
+      ? certificates.events
+      : [...certificates.events, ...volumes.events, ...restore.events, ...rollout.events],
   };
+}
+
+/** Also of a paused member: who may come in is decided, and certificates are renewed. */
+function requestsOf(
+  { nowMs, member, objects, coordinator, keptRequests: kept }: MemberPicture,
+  { namespace, trustDomain }: MemberShape,
+  { issuer, roots, stalled }: CertificatePlan,
+  { renewalPolicySupported }: CertificateFacts,
+): RequestsPlan {
+  // What it keeps is not known: nothing is made for it, and nothing is taken away.
+  if (coordinator.state !== 'answered' || renewalPolicySupported === 'absent' || stalled !== undefined)
+    return NO_REQUESTS;
+  const { leafDurationMs } = caSettingsOf(member, trustDomain);
+  const requests = objects.certificateRequests;
+  return planRequests({ nowMs, member, namespace, kept, requests, issuer, leafDurationMs, roots });
+}
+
+/** Whom nodes and people can use, also if the operator itself cannot ask it: from now on it has something to lose (K3). */
+function serves({ member, objects, coordinator }: MemberPicture): boolean {
+  return (
+    coordinator.state === 'answered' || isReadyPod(objects.pods.get(podOf(namesOf(member.metadata.name).coordinator)))
+  );
 }
 
 /** With metadata from an earlier life, whose settings are not those of a beginning (K3). */
@@ -186,10 +225,14 @@ export function conditionsOf(
 
 /** When to look again although nothing was heard. */
 export function requeueAfterMs(plan: MemberPlan, conditions: MemberConditions): number {
-  const { certificates, rollout } = plan;
+  const { certificates, requests, rollout } = plan;
   const isSettled = conditions.Ready.status === 'True' && conditions.Reconciling.status === 'False';
   const restMs = isSettled && rollout.upgrading.status !== 'True' && conditions.ReplicationHealthy.status === 'True';
-  return Math.min(restMs ? AT_REST_MS : UNDER_WAY_MS, certificates.requeueAfterMs ?? AT_REST_MS);
+  return Math.min(
+    restMs ? AT_REST_MS : UNDER_WAY_MS,
+    certificates.requeueAfterMs ?? AT_REST_MS,
+    requests.requeueAfterMs ?? AT_REST_MS,
+  );
 }
 
 export function hasFinalizer(picture: MemberPicture): boolean {

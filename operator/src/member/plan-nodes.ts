@@ -7,12 +7,16 @@
 import { ANNOTATIONS, LABELS } from '../api/group.ts';
 import { type CoordinatorAnswer, reportedNode } from '../coordinator/coordinator-answer.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { annotationOf, labelOf } from '../kube/object-facts.ts';
+import { annotationOf, isDeleting, isReadyPod, labelOf } from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { staysTooLong } from './claim-users.ts';
 import { namesOf, nodeIndex, nodeName, podOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import type { Removal } from './plan-types.ts';
 import type { MemberShape } from './shape.ts';
+import { podTrouble } from './troubles.ts';
+
+const PODS_TOLD_MAX = 3;
 
 export type RemovalStep = 'Draining' | 'Drained';
 
@@ -61,12 +65,12 @@ export function planNodes(picture: MemberPicture, shape: MemberShape): NodesPlan
   };
 }
 
-/** Nodes on which nothing seems to lie any more and which are to go: the coordinator is asked for the truth, which closes them. */
-export function nodesToClose(plan: NodesPlan, answer: CoordinatorAnswer): string[] {
+/** Nodes that are being emptied: the coordinator is asked what is left there, and closes one of which it says that nothing is. */
+export function nodesToCount(plan: NodesPlan, answer: CoordinatorAnswer): string[] {
   return plan.nodes
     .filter(({ leaving }) => leaving === 'Draining')
     .map(({ name }) => reportedNode(answer, name))
-    .flatMap((node) => (node !== undefined && node.duty === 'draining' && node.leftChunks === 0 ? [node.name] : []));
+    .flatMap((node) => (node !== undefined && node.duty === 'draining' ? [node.name] : []));
 }
 
 interface SeenNode {
@@ -83,8 +87,11 @@ interface WantedNode {
   readonly mark?: RemovalStep;
 }
 
-/** By their volumes, StatefulSets and Services: whatever of a node is left counts. */
-function seenNodes({ objects }: MemberPicture, shape: MemberShape): SeenNode[] {
+/**
+ * By their volumes and StatefulSets: whatever of a node is left counts. And by the status, of those that were being taken away when
+ * the last of it went: the coordinator may still have to forget them.
+ */
+function seenNodes({ objects, member }: MemberPicture, shape: MemberShape): SeenNode[] {
   const found = new Map<string, SeenNode>();
   const all = [objects.volumeClaims, objects.statefulSets].flatMap((map) => [...map.values()]);
   for (const object of all) {
@@ -94,6 +101,10 @@ function seenNodes({ objects }: MemberPicture, shape: MemberShape): SeenNode[] {
     if (name === undefined || pool === undefined || index === undefined || found.has(name)) continue;
     const mark = removalMark(objects.volumeClaims.get(namesOf(shape.member).node(name)));
     found.set(name, { name, pool, index, ...(mark === undefined ? {} : { mark }) });
+  }
+  for (const { name, pool, state } of member.status?.nodes ?? []) {
+    const index = nodeIndex(pool, name);
+    if (state === 'Removing' && index !== undefined && !found.has(name)) found.set(name, { name, pool, index });
   }
   return [...found.values()].sort((a, b) => (a.pool === b.pool ? a.index - b.index : a.pool < b.pool ? -1 : 1));
 }
@@ -155,22 +166,36 @@ function nextStep(picture: MemberPicture, shape: MemberShape, wanted: WantedNode
     };
   }
   const world = worldOf(picture, shape, name);
-  if (mark === 'Drained' || world.claim === undefined) return removeStep(picture, world, { name, pool });
+  // A coordinator that lets it take chunks did not say that it is empty: it had not registered then, or a backup knows nothing of it.
+  const isTaken = reported !== undefined && reported.duty !== 'draining';
+  if ((mark === 'Drained' && !isTaken) || world.claim === undefined) return removeStep(picture, world, { name, pool });
   const node: PlannedNode = { name, pool, leaving: 'Draining', runs: true };
   if (picture.coordinator.state !== 'answered')
     return { node, stuck: `its coordinator cannot be asked what lies there (${picture.coordinator.why})` };
   if (reported === undefined) {
+    if (isReadyPod(world.pod)) return { node, stuck: UNREGISTERED };
+    if (picture.coordinator.status.garbage.waits) return { node, stuck: RESTORED };
     // A coordinator that never heard of it has nothing there.
     return { node: { ...node, leaving: 'Drained', runs: false } };
   }
-  if (mark === undefined) return { node };
-  if (reported.duty !== 'draining') return { node, orders: [{ kind: 'duty', node: name, duty: 'draining' }] };
+  if (mark !== 'Draining') return { node };
+  if (isTaken) return { node, orders: [{ kind: 'duty', node: name, duty: 'draining' }] };
   const holding = picture.coordinator.holdings.get(name);
-  if (holding?.chunks === 0) return { node: { ...node, leaving: 'Drained' } };
-  const left = Math.max(reported.leftChunks, holding?.chunks ?? 0);
+  if (holding?.chunks === 0) {
+    if (picture.coordinator.status.garbage.waits) return { node, stuck: RESTORED };
+    return { node: { ...node, leaving: 'Drained' } };
+  }
+  const left = holding?.chunks ?? reported.leftChunks;
   const waiting = reported.waiting.map(({ chunks, says }) => `${chunks} chunks: ${says}`);
   return waiting.length === 0 ? { node } : { node, stuck: `${left} chunks lie there still; ${waiting.join('; ')}` };
 }
+
+/** A pod is ready once it has registered, so this is a matter of moments. */
+const UNREGISTERED =
+  'it runs, and its coordinator does not know it yet: what lies there is not known before it has registered';
+/** D9: metadata of a backup may know neither the node nor what was moved there since. */
+const RESTORED =
+  'its coordinator was restored from a backup, which may not know what lies there: nothing is taken away until you say so: collective maintenance set garbage-waits=false';
 
 interface NodeWorld {
   readonly statefulSet: KubeObject | undefined;
@@ -195,11 +220,37 @@ function removeStep(
 ): NodeStep {
   const node: PlannedNode = { name, pool, leaving: 'Drained', runs: false };
   if (world.statefulSet !== undefined) return { node, removals: [removal(RESOURCES.statefulSets, world.statefulSet)] };
-  if (world.pod !== undefined) return { node };
+  if (world.pod !== undefined) {
+    const trouble = isDeleting(world.pod) ? podTrouble(world.pod, picture.nowMs) : undefined;
+    return trouble === undefined ? { node } : { node, stuck: trouble.message };
+  }
   if (picture.coordinator.state !== 'answered')
     return { node, stuck: `its coordinator cannot be asked to forget it (${picture.coordinator.why})` };
-  if (reportedNode(picture.coordinator, name) !== undefined) return { node, orders: [{ kind: 'forget', node: name }] };
-  return world.claim === undefined ? {} : { node, removals: [removal(RESOURCES.volumeClaims, world.claim)] };
+  const reported = reportedNode(picture.coordinator, name);
+  // One that still is to take chunks is never forgotten.
+  if (reported !== undefined && reported.duty !== 'draining')
+    return { node, orders: [{ kind: 'duty', node: name, duty: 'draining' }] };
+  if (reported !== undefined) return { node, orders: [{ kind: 'forget', node: name }] };
+  if (world.claim === undefined) return {};
+  if (picture.coordinator.status.garbage.waits) return { node, stuck: RESTORED };
+  const removals = [removal(RESOURCES.volumeClaims, world.claim)];
+  return staysTooLong(world.claim, picture.nowMs)
+    ? { node, removals, stuck: heldText(world.claim, picture) }
+    : { node, removals };
+}
+
+/** The member has nothing on it any more; what holds it is not the operator's. */
+function heldText(
+  { metadata: { name, namespace, finalizers = [] } }: KubeObject,
+  { claimUsers }: MemberPicture,
+): string {
+  const pods = claimUsers.get(name) ?? [];
+  if (pods.length > 0) {
+    const more = pods.length > PODS_TOLD_MAX ? ` and ${pods.length - PODS_TOLD_MAX} more` : '';
+    const told = `${pods.slice(0, PODS_TOLD_MAX).join(', ')}${more}`;
+    return `it is empty, and its volume claim ${name} is still used by pod ${told}: the claim goes once that is deleted (kubectl get pods -n ${namespace})`;
+  }
+  return `it is empty, and its volume claim ${name} was to go, and is kept by its finalizers (${finalizers.join(', ')}): it goes once who set them takes them away`;
 }
 
 export function removal(resource: Removal['reference']['resource'], { metadata }: KubeObject): Removal {

@@ -5,10 +5,12 @@ import type { Member, MemberSpec } from '../api/member.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
 import { exampleCollective, exampleMember, operatorSettings } from './example-member.ts';
 import { began, byName, type ExampleNode, exampleObjects, examplePicture } from './example-picture.ts';
+import { givenNodePort } from './external-address.ts';
 import { labelsOf } from './names.ts';
 import { type MemberObjects, NO_OBJECTS } from './picture.ts';
 import { planNodes } from './plan-nodes.ts';
 import { type ObjectsPlan, planObjects, podsToTouch } from './plan-objects.ts';
+import { planRestore } from './plan-restore.ts';
 import { planVolumes } from './plan-volumes.ts';
 import { shapeOf } from './shape.ts';
 
@@ -30,7 +32,8 @@ function plan({ spec, status, objects = NO_OBJECTS, ready = ALL_READY, networkPo
   const nodes = planNodes(picture, shape);
   const volumes = planVolumes(picture, shape, nodes);
   const certificates = { ready: new Set(ready) };
-  return planObjects({ picture, shape, nodes, volumes, certificates, isReplicationHealthy: true });
+  const restore = planRestore(picture, shape, volumes.coordinator);
+  return planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicationHealthy: true });
 }
 
 function names({ applies }: ObjectsPlan, kind: string): string[] {
@@ -76,7 +79,33 @@ test('D10: an exposed member has a Service for each node, and its nodes begin wh
   const port = { ...services.get('alice-disk-0'), spec: { ports: [{ nodePort: 30_001 }] } } as KubeObject;
   const second = plan({ spec, objects: changed(NO_OBJECTS, { services: new Map([['alice-disk-0', port]]) }) });
   assert.deepEqual(names(second, 'StatefulSet'), ['alice-coordinator', 'alice-disk-0']);
-  assert.match(JSON.stringify(second.nodeSets[0]), /external=\$\(HOST_IP\):30001/);
+  assert.match(JSON.stringify(second.nodeSets[0]), /external=\[\$\(HOST_IP\)\]:30001/);
+});
+
+test('D10: a Service is asked for without a port, and while there is none under the port that it had', () => {
+  const spec = { exposure: { type: 'NodePort' } } as const;
+  const nodes = [{ name: 'disk-0', pool: 'disk', state: 'Ready', nodePort: 30_002 }] as const;
+  const status = { coordinator: { state: 'Ready', nodePort: 30_001 }, nodes } as const;
+  const asked = ({ applies }: ObjectsPlan) =>
+    applies
+      .filter(({ resource }) => resource.kind === 'Service')
+      .map(({ object, atFirst }) => [object, atFirst].map(givenNodePort));
+  const none = [undefined, undefined];
+  assert.deepEqual(asked(plan({ spec })), [none, none, none, none]);
+  assert.deepEqual(asked(plan({ spec, status })), [[undefined, 30_001], none, [undefined, 30_002], none]);
+  const service = { ...made('Service', 'alice-disk-0').get('alice-disk-0'), spec: { ports: [{ nodePort: 30_003 }] } };
+  const edited = changed(NO_OBJECTS, { services: byName([service as KubeObject]) });
+  assert.deepEqual(asked(plan({ spec, status, objects: edited }))[2], [undefined, 30_003]);
+  assert.deepEqual(asked(plan({ status })), [none, none]);
+});
+
+test('D10: while its Service is gone the template of a node stays what it is', () => {
+  const spec = { exposure: { type: 'NodePort' } } as const;
+  const service = { ...made('Service', 'alice-disk-0').get('alice-disk-0'), spec: { ports: [{ nodePort: 30_002 }] } };
+  const services = byName([service as KubeObject]);
+  const before = plan({ spec, objects: changed(exampleObjects(up), { services }) }).nodeSets[0];
+  const status = { nodes: [{ name: 'disk-0', pool: 'disk', state: 'Ready', nodePort: 30_002 }] } as const;
+  assert.deepEqual(plan({ spec, status, objects: exampleObjects(up) }).nodeSets[0], before);
 });
 
 test('what is no longer wanted is removed: Services of nodes, policies, the backup job', () => {

@@ -78,6 +78,49 @@ const cases: readonly Case[] = [
     reason: 'RollingOut',
   },
   {
+    name: 'K2: nodes that run and are unready for want of their coordinator go one at a time: they serve reads',
+    nodes: [
+      { name: 'disk-0', isReady: false, isRunning: true },
+      { name: 'disk-1', ...old, isReady: false, isRunning: true },
+      { name: 'disk-2', ...old, isReady: false, isRunning: true },
+    ],
+    coordinator: { name: 'coordinator', isReady: false },
+    removes: [],
+    reason: 'WaitingForPods',
+  },
+  {
+    name: 'K2: a coordinator that is not ready goes before nodes that wait for it',
+    nodes: [
+      { name: 'disk-0', isReady: false, isRunning: true },
+      { name: 'disk-1', ...old, isReady: false, isRunning: true },
+    ],
+    coordinator: { name: 'coordinator', ...old, isReady: false, isRunning: true },
+    removes: ['pod-coordinator'],
+    reason: 'RollingOut',
+  },
+  {
+    name: 'K2: what does not run at all goes first, whoever else waits',
+    nodes: [
+      { name: 'disk-0', isReady: false, isRunning: true },
+      { name: 'disk-1', ...old, isReady: false, isRunning: true },
+      { name: 'disk-2', ...old, isReady: false },
+    ],
+    coordinator: { name: 'coordinator', isReady: false, isRunning: true },
+    removes: ['pod-disk-2'],
+    reason: 'RollingOut',
+  },
+  {
+    name: 'a node that runs and is not ready is replaced when all that follow the template are',
+    nodes: [
+      { name: 'disk-0', ...old },
+      { name: 'disk-1', ...old, isReady: false, isRunning: true },
+      { name: 'disk-2' },
+    ],
+    given: { replication: { isHealthy: false, why: 'chunks lack replicas' } },
+    removes: ['pod-disk-1'],
+    reason: 'RollingOut',
+  },
+  {
     name: 'paused: nothing is replaced, and it is told',
     nodes: [{ name: 'disk-0', ...old, isReady: false }],
     given: { paused: true },
@@ -112,6 +155,21 @@ test('a pod that is ending is not deleted again', () => {
   const ending = { ...pod, metadata: { ...pod.metadata, deletionTimestamp: '2026-11-20T12:00:00Z' } };
   const plan = planRollout({ ...rest, pods: new Map([...pods, [name, ending]]) });
   assert.deepEqual(plan.removals, []);
+});
+
+test('K2: a pod that does not end, since its machine is silent, is not in the way of what mends the coordinator', () => {
+  const { pods, ...rest } = input([{ name: 'disk-0', ...old, isReady: false }], {
+    name: 'coordinator',
+    ...old,
+    isReady: false,
+  });
+  const pod = pods.get('alice-disk-0-0') as KubeObject;
+  const ending = { ...pod, metadata: { ...pod.metadata, deletionTimestamp: '2026-11-20T12:00:00Z' } };
+  const plan = planRollout({ ...rest, pods: new Map([...pods, [pod.metadata.name, ending]]) });
+  assert.deepEqual(
+    plan.removals.map(({ uid }) => uid),
+    ['pod-coordinator'],
+  );
 });
 
 test('K3: a pod that expects data which was given up is replaced', () => {

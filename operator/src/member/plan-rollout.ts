@@ -3,11 +3,20 @@
  * other node is ready. Nodes go first and the coordinator last: what lies on a node has copies elsewhere, so an image that
  * cannot run stops at the first node and takes nothing away, while a coordinator is the only one of its member; servers of
  * two neighbouring versions work together either way round. What does not run anyway is replaced at once: it has nothing to lose,
- * and a broken image must not stand in the way of the one that mends it.
+ * and a broken image must not stand in the way of the one that mends it. A node that runs and is not ready may only miss its
+ * coordinator, and serves reads meanwhile: it waits until what was replaced before is ready.
  */
-import { ANNOTATIONS } from '../api/group.ts';
+import { ANNOTATIONS, LABELS } from '../api/group.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { annotationOf, conditionOf, isDeleting, isReadyPod, podSpecOf } from '../kube/object-facts.ts';
+import {
+  annotationOf,
+  conditionOf,
+  hasStarted,
+  isDeleting,
+  isReadyPod,
+  labelOf,
+  podSpecOf,
+} from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { EXPECT_DATA } from './manifests/stateful-set.ts';
 import { podOf } from './names.ts';
@@ -44,13 +53,11 @@ export function planRollout(input: RolloutInput): RolloutPlan {
   if (outdated.length === 0) return idle('False', 'UpToDate', 'Every pod follows its template');
   const progress = `${parts.length - outdated.length} of ${parts.length} pods follow the template`;
   if (input.paused) return idle('True', 'Paused', `${progress}; spec.maintenance.paused holds the rest`);
-  const [broken] = outdated.filter(({ isReady }) => !isReady);
-  if (broken !== undefined) {
-    return broken.isLeaving
-      ? idle('True', 'RollingOut', `${progress}; ${broken.name} starts anew`)
-      : replace(broken, progress, 'it is not ready anyway');
-  }
-  const unready = parts.find(({ isSettled }) => !isSettled);
+  const broken = brokenPart(parts);
+  if (broken !== undefined) return replace(broken, progress, 'it is not ready anyway');
+  const leaving = outdated.find(({ isLeaving }) => isLeaving);
+  if (leaving !== undefined) return idle('True', 'RollingOut', `${progress}; ${leaving.name} starts anew`);
+  const unready = parts.find(({ isSettled, isOutdated, isReady }) => !isSettled && !(isOutdated && !isReady));
   if (unready !== undefined)
     return idle('True', 'WaitingForPods', `${progress}; the next waits until ${unready.name} is ready`);
   if (!input.replication.isHealthy)
@@ -59,11 +66,27 @@ export function planRollout(input: RolloutInput): RolloutPlan {
   return next === undefined ? idle('False', 'UpToDate', '') : replace(next, progress, 'it is next');
 }
 
+/** Replaced whatever the replicas: what does not run, then the coordinator, then a node once all that follow the template are ready. */
+function brokenPart(parts: readonly Part[]): Part | undefined {
+  const broken = parts.filter(({ isOutdated, isReady, isLeaving }) => isOutdated && !isReady && !isLeaving);
+  const isNobodyUnderWay = parts.every(
+    ({ isOutdated, isSettled, isLeaving }) => isSettled || (isOutdated && !isLeaving),
+  );
+  return (
+    broken.find(({ isRunning }) => !isRunning) ??
+    broken.find(({ isNode }) => !isNode) ??
+    (isNobodyUnderWay ? broken[0] : undefined)
+  );
+}
+
 interface Part {
   readonly name: string;
   readonly pod: KubeObject | undefined;
   readonly isOutdated: boolean;
+  readonly isNode: boolean;
   readonly isReady: boolean;
+  /** Ready, or at least started. */
+  readonly isRunning: boolean;
   /** Ready for as long as its StatefulSet asks. */
   readonly isSettled: boolean;
   readonly isLeaving: boolean;
@@ -78,11 +101,13 @@ function partOfSet(set: KubeObject, { pods, nowMs }: RolloutInput): Part {
   return {
     name: set.metadata.name,
     pod,
+    isNode: labelOf(set, LABELS.node) !== undefined,
     // A pod that is not there yet comes with the new template.
     isOutdated:
       pod !== undefined &&
       (annotationOf(pod, ANNOTATIONS.templateHash) !== wanted || (expectsData(pod) && !expectsData(set))),
     isReady,
+    isRunning: isReady || hasStarted(pod),
     isSettled: isReady && !(nowMs - readySince < minReadySeconds * 1000),
     isLeaving: isDeleting(pod),
   };

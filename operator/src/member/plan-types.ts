@@ -4,12 +4,16 @@ import type { KubeObject, ObjectReference, ResourceKind } from '../kube/kube-obj
 export interface Apply {
   readonly resource: ResourceKind;
   readonly object: KubeObject;
+  /** Tried in its place while there is none; if that is refused, `object` is applied. */
+  readonly atFirst?: KubeObject;
 }
 
 /** Only that very object is removed. */
 export interface Removal {
   readonly reference: ObjectReference;
   readonly uid: string;
+  /** It is there until all that it owns is gone. */
+  readonly withDependents?: boolean;
 }
 
 export interface PlannedCondition {

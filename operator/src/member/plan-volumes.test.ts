@@ -134,6 +134,30 @@ test('K3: a Member that comes back to volumes of nodes without that of its coord
   assert.equal(accepted.coordinator.state, 'fine');
 });
 
+test('K3: the claim of a coordinator that has served says so, and a Member that comes back to it does not begin blank', () => {
+  const annotationsOf = (volumes: VolumesPlan) => volumes.applies[0]?.object.metadata.annotations;
+  const claimed = (annotations: Record<string, string>): MemberObjects => {
+    const all = objects(['disk-0']);
+    const claims = [...all.volumeClaims.values()].map((claim) =>
+      claim.metadata.name === 'alice-coordinator' ? { ...claim, metadata: { ...claim.metadata, annotations } } : claim,
+    );
+    return { ...all, volumeClaims: byName(claims) };
+  };
+  assert.equal(annotationsOf(plan({ objects: objects(['disk-0']) })), undefined, 'it has not served yet');
+  assert.equal(
+    annotationsOf(plan({ status: began({ volumeUid: 'earlier' }), objects: objects(['disk-0']), accept: 'earlier' })),
+    undefined,
+  );
+  const mark = annotationsOf(plan({ status: began(), objects: objects(['disk-0']) }));
+  assert.deepEqual(mark, { [ANNOTATIONS.began]: 'true' });
+
+  const back = plan({ objects: claimed(mark ?? {}) });
+  assert.deepEqual([back.coordinator.state, back.expectsData], ['fine', true]);
+  assert.deepEqual(annotationsOf(back), mark, 'it is not taken away');
+  const accepted = plan({ objects: claimed(mark ?? {}), accept: 'claim-coordinator' });
+  assert.deepEqual([accepted.coordinator.state, accepted.expectsData], ['fine', false]);
+});
+
 test('K3: a lost volume of a node is a lost disk: it gets an empty one, and an event says so', () => {
   const node = { name: 'disk-0', pool: 'disk', state: 'Ready', volumeUid: 'claim-disk-0' } as const;
   const volumes = plan({ status: { ...began(), nodes: [node] }, objects: objects(['disk-0'], ['alice-disk-0']) });

@@ -11,7 +11,7 @@ test('D8: a root realm is left as it is where nobody says anything', () => {
 test('D8: a root realm gets what the Collective says', () => {
   const collective = exampleCollective({
     replication: { replicas: 3, minReplicas: 2 },
-    compression: 'Off',
+    compression: 'Disabled',
     quotas: { bytes: '2Ti', inodes: 1_000_000 },
   });
   assert.deepEqual(rootRealm(exampleMember(), collective), {

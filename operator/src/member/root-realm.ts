@@ -15,7 +15,7 @@ export function rootRealm({ spec }: Member, collective: Collective | undefined):
   return {
     ...(replicas === undefined ? {} : { replicas }),
     ...(minReplicas === undefined ? {} : { minReplicas }),
-    ...(compression === undefined ? {} : { compression: compression === 'On' }),
+    ...(compression === undefined ? {} : { compression: compression === 'Enabled' }),
     ...(quotaBytes === undefined ? {} : { quotaBytes }),
     ...(quotas?.inodes === undefined ? {} : { quotaInodes: quotas.inodes }),
   };

@@ -55,3 +55,21 @@ test('K2: the way of a node that leaves is told step by step', () => {
   assert.deepEqual(events(at('Drained'), at('Removing')), ['Normal NodeRemoving']);
   assert.deepEqual(events(at('Removing'), status([])), ['Normal NodeRemoved']);
 });
+
+test('K2: a drain that gets stuck is told once, also while something else keeps the member from being ready', () => {
+  const before = status([
+    ['Ready', 'False', 'PodCrashes'],
+    ['Reconciling', 'True', 'PodCrashes'],
+  ]);
+  const stuck = status([
+    ['Ready', 'False', 'PodCrashes'],
+    ['Reconciling', 'True', 'DrainStuck'],
+  ]);
+  const stalled = status([
+    ['Ready', 'False', 'PodCrashes'],
+    ['Reconciling', 'False', 'DrainStuck'],
+  ]);
+  assert.deepEqual(events(before, stuck), ['Warning DrainStuck']);
+  assert.deepEqual(events(stuck, stuck), []);
+  assert.deepEqual(events(before, stalled), ['Warning DrainStuck']);
+});

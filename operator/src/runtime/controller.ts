@@ -19,6 +19,12 @@ export interface Reconciled {
   readonly requeueAfterMs?: number;
 }
 
+/** Of several reasons to look again; undefined is none. */
+export function soonest(...timesMs: readonly (number | undefined)[]): Reconciled {
+  const known = timesMs.filter((timeMs) => timeMs !== undefined);
+  return known.length === 0 ? {} : { requeueAfterMs: Math.min(...known) };
+}
+
 export type ReconcileResult = 'success' | 'requeue_after' | 'error';
 
 export interface ControllerMetrics {

@@ -7,7 +7,7 @@ import { SeededRandom } from '@collective/base/random';
 import { KubeError, NO_ANSWER } from '../kube/kube-error.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
 import { Elector } from './elector.ts';
-import { type LeaseSpec, microTime } from './lease.ts';
+import { LEASE_SECONDS, type LeaseSpec, leaseTimes, microTime } from './lease.ts';
 
 // Against a real apiserver, with processes that are killed: test/apiserver/elector.test.ts. Here are its times.
 
@@ -44,7 +44,7 @@ class Candidate {
   /** How long what it leads takes to end. */
   endsAfterMs = 0;
 
-  constructor(keeper: LeaseKeeper, world: FakeClock, identity: string, clock: Clock = world) {
+  constructor(keeper: LeaseKeeper, world: FakeClock, identity: string, clock: Clock = world, leaseSeconds?: number) {
     this.#clock = clock;
     this.#world = world;
     const over = async <Value>(signal: AbortSignal | undefined, answer: () => Value): Promise<Value> => {
@@ -65,7 +65,9 @@ class Candidate {
         }),
     };
     const random = new SeededRandom(identity.length);
-    this.elector = new Elector({ api, namespace: 'ns', name: 'operator', identity, clock, random, log: silentLog });
+    const times = leaseTimes(leaseSeconds);
+    const which = { namespace: 'ns', name: 'operator', identity, times };
+    this.elector = new Elector({ api, ...which, clock, random, log: silentLog });
   }
 
   run(): this {
@@ -126,6 +128,34 @@ for (const network of ['refused', 'silent'] as const) {
     assert.equal(keeper.spec.leaseTransitions, 1);
   });
 }
+
+test('a longer lease outlives a longer silence, and only after it another one leads', async () => {
+  const clock = new FakeClock();
+  const keeper = new LeaseKeeper();
+  const first = new Candidate(keeper, clock, 'first', clock, 60).run();
+  await clock.settle();
+  const second = new Candidate(keeper, clock, 'second', clock, 60).run();
+  await clock.advance(60_000);
+  first.network = 'silent';
+  await clock.advance(30_000);
+  first.network = 'well';
+  await clock.advance(60_000);
+  assert.deepEqual([first.elector.isLeader, keeper.spec.leaseDurationSeconds], [true, 60]);
+  const lastRenewedMs = clock.elapsedMs;
+  first.network = 'refused';
+  await clock.until(() => second.led.length > 0);
+  assert.ok(first.at('stopped') - lastRenewedMs <= 40_000, `stopped after ${first.at('stopped') - lastRenewedMs} ms`);
+  assert.ok(first.at('ended') < second.at('began'));
+  assert.ok(second.at('began') - lastRenewedMs >= 60_000 - leaseTimes(60).retryMs);
+});
+
+test('whatever its length, who has lost a lease is silent before others may take it', () => {
+  for (let seconds: number = LEASE_SECONDS.min; seconds <= LEASE_SECONDS.max; seconds++) {
+    const { renewWithinMs, callWithinMs, retryMs, silentWithinMs } = leaseTimes(seconds);
+    assert.ok(renewWithinMs + silentWithinMs < seconds * 1000);
+    assert.ok(2 * callWithinMs <= renewWithinMs && 4 * retryMs < renewWithinMs);
+  }
+});
 
 test('a few failed renewals lose nothing', async () => {
   const clock = new FakeClock();

@@ -1,7 +1,8 @@
 /**
  * One of several operators leads: it holds a Lease and says so every 2 s. Who cannot say so for 10 s has lost it and must be silent
  * before anybody else may lead, which is 15 s after it was last heard of; so it stops at once and `run` rejects, and the process ends.
- * All that is counted on the own clock since the renewal was sent, so clocks of other machines do not matter.
+ * All that is counted on the own clock since the renewal was sent, so clocks of other machines do not matter. Where an apiserver is
+ * often silent for longer, all these times are made longer together (`lease.ts`).
  *
  * Asked to stop, it goes on renewing until what it led has ended, and then gives the lease back: the next one leads within 2 s.
  */
@@ -13,15 +14,16 @@ import type { KubeApi } from '../kube/kube-api.ts';
 import { isKubeError } from '../kube/kube-error.ts';
 import type { KubeObject, ObjectReference } from '../kube/kube-object.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import { claimOf, holderOf, mayTake, releaseOf, type SeenLease, seeLease } from './lease.ts';
-
-const LEASE_SECONDS = 15;
-const RENEW_WITHIN_MS = 10_000;
-const RETRY_MS = 2_000;
-/** Of one call: a hanging one leaves time for another. */
-const CALL_WITHIN_MS = RENEW_WITHIN_MS / 2;
-/** What was led has this long to fall silent once the lease is lost; the lease itself runs out after the remaining 5 s. */
-const SILENT_WITHIN_MS = 4_000;
+import {
+  claimOf,
+  holderOf,
+  type LeaseTimes,
+  leaseTimes,
+  mayTake,
+  releaseOf,
+  type SeenLease,
+  seeLease,
+} from './lease.ts';
 
 export interface ElectorMetrics {
   leads(name: string, isLeader: boolean): void;
@@ -33,6 +35,7 @@ export interface ElectorOptions {
   readonly name: string;
   /** Of this process alone, also after a restart: two of one identity would both lead. */
   readonly identity: string;
+  readonly times?: LeaseTimes;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -41,6 +44,7 @@ export interface ElectorOptions {
 
 export class Elector {
   readonly #options: ElectorOptions;
+  readonly #times: LeaseTimes;
   readonly #reference: ObjectReference;
   readonly #log: Log;
   #seen: SeenLease | undefined;
@@ -50,6 +54,7 @@ export class Elector {
   constructor(options: ElectorOptions) {
     const { namespace, name } = options;
     this.#options = options;
+    this.#times = options.times ?? leaseTimes();
     this.#reference = { resource: RESOURCES.leases, namespace, name };
     this.#log = options.log.child({ lease: `${namespace}/${name}`, identity: options.identity });
   }
@@ -101,7 +106,7 @@ export class Elector {
         if (!isKubeError(thrown) || !thrown.isConflict)
           this.#log.warn({ err: thrown, identity }, 'cannot ask for the lease');
       }
-      const delayMs = RETRY_MS * (1 + randomUnit(random) / 5);
+      const delayMs = this.#times.retryMs * (1 + randomUnit(random) / 5);
       await sleep(clock, delayMs, signal).catch(() => undefined);
     }
     return undefined;
@@ -121,30 +126,31 @@ export class Elector {
     }
     this.#log.error({ err: loss }, 'lease is lost');
     lost.abort(loss);
-    await sleep(clock, SILENT_WITHIN_MS, over.signal).catch(() => undefined);
+    await sleep(clock, this.#times.silentWithinMs, over.signal).catch(() => undefined);
     throw loss;
   }
 
   /** Until `over`, or until the lease is lost: then why. */
   async #renew(renewedAtMs: number, over: AbortSignal): Promise<CollectiveError | undefined> {
     const { clock, identity } = this.#options;
+    const { renewWithinMs, retryMs } = this.#times;
     let cause: unknown;
     for (let lastMs = renewedAtMs; ; ) {
-      const leftMs = Math.max(0, lastMs + RENEW_WITHIN_MS - clock.bootMs());
-      await sleep(clock, Math.min(RETRY_MS, leftMs), over).catch(() => undefined);
+      const leftMs = Math.max(0, lastMs + renewWithinMs - clock.bootMs());
+      await sleep(clock, Math.min(retryMs, leftMs), over).catch(() => undefined);
       if (over.aborted) return undefined;
       const startedMs = clock.bootMs();
-      if (startedMs - lastMs >= RENEW_WITHIN_MS) {
-        return new CollectiveError('fenced', `Renew the lease of ${identity} within ${RENEW_WITHIN_MS} ms`, { cause });
+      if (startedMs - lastMs >= renewWithinMs) {
+        return new CollectiveError('fenced', `Renew the lease of ${identity} within ${renewWithinMs} ms`, { cause });
       }
       try {
-        await this.#claim(this.#lease, over, lastMs + RENEW_WITHIN_MS - startedMs);
+        await this.#claim(this.#lease, over, lastMs + renewWithinMs - startedMs);
         lastMs = startedMs;
       } catch (thrown) {
         if (over.aborted) return undefined;
         cause = thrown;
         this.#log.warn({ err: thrown }, 'lease is not renewed');
-        const holder = await this.#holderAfterConflict(thrown, over, lastMs + RENEW_WITHIN_MS - clock.bootMs());
+        const holder = await this.#holderAfterConflict(thrown, over, lastMs + renewWithinMs - clock.bootMs());
         if (holder !== undefined && holder !== identity) {
           return new CollectiveError('fenced', `Renew the lease of ${identity}: ${holder || 'nobody'} holds it`, {
             cause,
@@ -166,7 +172,7 @@ export class Elector {
     }
   }
 
-  async #look(signal: AbortSignal, withinMs = CALL_WITHIN_MS): Promise<KubeObject | undefined> {
+  async #look(signal: AbortSignal, withinMs = this.#times.callWithinMs): Promise<KubeObject | undefined> {
     const { api, clock } = this.#options;
     this.#lease = await this.#within(withinMs, signal, (limit) => api.get(this.#reference, { signal: limit }));
     if (this.#lease !== undefined) this.#seen = seeLease(this.#seen, this.#lease, clock.bootMs());
@@ -180,11 +186,11 @@ export class Elector {
   }
 
   /** Bound to the version that was looked at: of two who try, one is told Conflict. */
-  async #claim(lease: KubeObject | undefined, signal: AbortSignal, withinMs = CALL_WITHIN_MS): Promise<void> {
+  async #claim(lease: KubeObject | undefined, signal: AbortSignal, withinMs = this.#times.callWithinMs): Promise<void> {
     const { api, clock, identity, namespace, name } = this.#options;
-    const spec = claimOf(lease, { identity, durationSeconds: LEASE_SECONDS, nowWallMs: wallMs(clock) });
+    const spec = claimOf(lease, { identity, durationSeconds: this.#times.durationSeconds, nowWallMs: wallMs(clock) });
     const { apiVersion, kind } = RESOURCES.leases;
-    this.#lease = await this.#within(Math.min(CALL_WITHIN_MS, withinMs), signal, (limit) =>
+    this.#lease = await this.#within(Math.min(this.#times.callWithinMs, withinMs), signal, (limit) =>
       lease === undefined
         ? api.create(RESOURCES.leases, { apiVersion, kind, metadata: { namespace, name }, spec }, { signal: limit })
         : api.patch(this.#reference, bound(lease, spec), { signal: limit }),
@@ -197,7 +203,7 @@ export class Elector {
     if (lease === undefined) return;
     const never = new AbortController().signal;
     try {
-      await this.#within(CALL_WITHIN_MS, never, (limit) =>
+      await this.#within(this.#times.callWithinMs, never, (limit) =>
         api.patch(this.#reference, bound(lease, releaseOf(wallMs(clock))), { signal: limit }),
       );
       this.#log.info({}, 'lease is given back');

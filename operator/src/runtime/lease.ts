@@ -18,6 +18,33 @@ export interface SeenLease {
   readonly sinceMs: number;
 }
 
+/** The least that a leader is given, and what is usual in Kubernetes; the most that a lost one is missed for. */
+export const LEASE_SECONDS = { min: 15, usual: 15, max: 300 } as const;
+
+export interface LeaseTimes {
+  /** From the last renewal until others may take it. */
+  readonly durationSeconds: number;
+  /** A leader that could not renew for so long has lost it. */
+  readonly renewWithinMs: number;
+  /** Of one call: a hanging one leaves time for another. */
+  readonly callWithinMs: number;
+  readonly retryMs: number;
+  /** What was led has this long to fall silent once the lease is lost: less than is left until others may take it. */
+  readonly silentWithinMs: number;
+}
+
+/** In the proportions of client-go: 15, 10 and 2 s. */
+export function leaseTimes(durationSeconds: number = LEASE_SECONDS.usual): LeaseTimes {
+  const part = (fraction: number): number => Math.floor(durationSeconds * 1000 * fraction);
+  return {
+    durationSeconds,
+    renewWithinMs: part(10 / 15),
+    callWithinMs: part(5 / 15),
+    retryMs: part(2 / 15),
+    silentWithinMs: part(4 / 15),
+  };
+}
+
 export function specOf(lease: KubeObject): LeaseSpec {
   return (lease.spec ?? {}) as LeaseSpec;
 }

@@ -163,6 +163,21 @@ test('whoever waits for the first list gets it, or the reason why it waits no lo
   await clock.finish(synced);
 });
 
+test('what cannot be listed is heard of at once, and what can with its first list', async () => {
+  const listed: readonly Answer[] = [{ list: { objects: [], resourceVersion: '5' } }, { watch: [] }];
+  for (const [answers, synced] of [
+    [[{ list: forbidden }, ...listed], false],
+    [listed, true],
+  ] as const) {
+    const { clock, reflector, run } = following(answers);
+    const heard = reflector.whenHeard(new AbortController().signal);
+    void run();
+    await clock.settle();
+    await heard;
+    assert.equal(reflector.hasSynced, synced);
+  }
+});
+
 test('everything is told again at each resync, and after the stop nothing', async () => {
   const { clock, told, stop, run } = following(
     [{ list: { objects: [object('a', '3')], resourceVersion: '5' } }],

@@ -42,6 +42,7 @@ export class Reflector {
   readonly #log: Log;
   readonly #listeners: ((change: ObjectChange) => void)[] = [];
   readonly #synced = Promise.withResolvers<void>();
+  readonly #heard = Promise.withResolvers<void>();
   #hasSynced = false;
   #started = false;
   #version: string | undefined;
@@ -75,15 +76,12 @@ export class Reflector {
 
   /** Resolves with the first complete list. */
   async whenSynced(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => aborted.reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      await Promise.race([this.#synced.promise, aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    await this.#unlessAborted(this.#synced.promise, signal);
+  }
+
+  /** Resolves with the first complete list, or with the first word that there can be none now: `trouble` says why. */
+  async whenHeard(signal: AbortSignal): Promise<void> {
+    await this.#unlessAborted(this.#heard.promise, signal);
   }
 
   /** Once. Resolves after the signal was aborted; rejects when a listener threw. */
@@ -100,6 +98,18 @@ export class Reflector {
       resyncs.cancel();
       stop.abort();
       await following;
+    }
+  }
+
+  async #unlessAborted(level: Promise<void>, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = (): void => aborted.reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await Promise.race([level, aborted.promise]);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
     }
   }
 
@@ -132,6 +142,7 @@ export class Reflector {
     if (!this.#hasSynced) this.#log.debug({ objects: objects.length }, 'kind listed');
     this.#hasSynced = true;
     this.#synced.resolve();
+    this.#heard.resolve();
     return resourceVersion;
   }
 
@@ -196,6 +207,7 @@ export class Reflector {
       return;
     }
     this.#trouble = error;
+    this.#heard.resolve();
     // Connections break in ordinary life; a second time in a row is worth a line, the same again is not.
     const isOrdinary = error.reason === NO_ANSWER.connectionLost && this.#failures <= 1;
     const kind = `${error.status} ${error.reason}`;

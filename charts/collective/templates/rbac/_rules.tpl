@@ -1,9 +1,8 @@
 {{- /*
 What the operator may do where its members are. No verb and no resource is a wildcard.
 
-Secrets: cert-manager makes them, so the operator neither creates nor replaces one. It reads them, because the certificate in each
-says which authority signed it and when it ends; it annotates those of authorities that are kept; and it deletes those of authorities that
-were followed and of users that were taken away. Their names come from Members, so no list of names can be written here, and RBAC knows no labels.
+Secrets: cert-manager makes them, so the operator neither creates nor changes one. It reads them, because the certificate in each
+says which authority signed it and when it ends; and it deletes those of authorities that were followed and of users that were taken away. Their names come from Members, so no list of names can be written here, and RBAC knows no labels.
 */ -}}
 {{- define "collective.memberRules" -}}
 - apiGroups: [collective.storage]
@@ -18,7 +17,7 @@ were followed and of users that were taken away. Their names come from Members, 
   verbs: [update]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [get, list, watch, delete]
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
@@ -26,6 +25,10 @@ were followed and of users that were taken away. Their names come from Members, 
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch, delete]
+# A Member does not hold up a namespace that is being deleted.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]
@@ -36,11 +39,8 @@ were followed and of users that were taken away. Their names come from Members, 
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
-  resources: [cronjobs]
+  resources: [cronjobs, jobs]
   verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [batch]
-  resources: [jobs]
-  verbs: [get, list, watch]
 # Where there is the Prometheus operator, and a Collective asks for it (spec.monitoring).
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]

@@ -3,7 +3,7 @@ import type { ICronJob } from 'kubernetes-models/batch/v1/CronJob';
 import type { KubeObject } from '../../kube/kube-object.ts';
 import { labelsOf, memberAddress, namesOf } from '../names.ts';
 import type { BackupShape, MemberShape } from '../shape.ts';
-import { podSpec, TLS_FOLDER, VOLUME_FOLDER } from './pod-template.ts';
+import { podSpec, TERMINATION_MESSAGE, TLS_FOLDER, VOLUME_FOLDER } from './pod-template.ts';
 import { raw } from './raw.ts';
 
 /** One that could not begin for so long is left out; the next comes. */
@@ -12,7 +12,8 @@ const ENDS_WITHIN_SECONDS = 3_600;
 const ATTEMPTS = 2;
 const RESOURCES = { requests: { cpu: '50m', memory: '128Mi' }, limits: { memory: '512Mi' } };
 
-export function backupCronJob(shape: MemberShape, backup: BackupShape): KubeObject {
+/** `rests`: there is no coordinator that could be saved, and the volume is needed for its restore. */
+export function backupCronJob(shape: MemberShape, backup: BackupShape, { rests }: { rests: boolean }): KubeObject {
   const { namespace, member, collective, owner } = shape;
   const names = namesOf(member);
   const labels = labelsOf({ member, collective, component: 'backup' });
@@ -24,7 +25,14 @@ export function backupCronJob(shape: MemberShape, backup: BackupShape): KubeObje
       name: 'backup',
       args: [
         ...['backup', 'create', `${VOLUME_FOLDER}/`, '--keep', String(backup.keep)],
-        ...['--identity', TLS_FOLDER, '--coordinator', memberAddress(member, namespace)],
+        ...[
+          '--identity',
+          TLS_FOLDER,
+          '--coordinator',
+          memberAddress(member, namespace),
+          '--report',
+          TERMINATION_MESSAGE,
+        ],
       ],
     },
     env: [],
@@ -40,7 +48,7 @@ export function backupCronJob(shape: MemberShape, backup: BackupShape): KubeObje
     spec: {
       schedule: backup.schedule,
       timeZone: 'Etc/UTC',
-      suspend: backup.suspend,
+      suspend: backup.suspend || rests,
       concurrencyPolicy: 'Forbid',
       startingDeadlineSeconds: BEGINS_WITHIN_SECONDS,
       successfulJobsHistoryLimit: 1,

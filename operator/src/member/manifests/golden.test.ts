@@ -13,6 +13,7 @@ import { type MemberShape, shapeOf } from '../shape.ts';
 import { backupCronJob } from './cron-job.ts';
 import { nodesDisruptionBudget } from './disruption-budget.ts';
 import { networkPolicies } from './network-policy.ts';
+import { restoreJob } from './restore-job.ts';
 import { coordinatorService, nodeService, nodesService } from './service.ts';
 import { serviceAccount } from './service-account.ts';
 import { coordinatorStatefulSet, nodeStatefulSet, templateHash } from './stateful-set.ts';
@@ -45,11 +46,15 @@ const manifests: Readonly<Record<string, readonly KubeObject[]>> = {
     ...networkPolicies(small),
   ],
   'large-coordinator': [coordinatorStatefulSet(large, { expectsData: true }), coordinatorService(large)],
-  'large-node': [...nodeObjects(large, '$(HOST_IP):30431'), nodeService(large, 'disk-0', 'disk')],
+  'large-node': [
+    ...nodeObjects(large, '$(HOST_IP):30431'),
+    nodeService(large, { node: 'disk-0', pool: 'disk', nodePort: 30_431 }),
+  ],
   'large-member': [
     nodesDisruptionBudget(large, { nodes: 3, isReplicationHealthy: false }),
     ...networkPolicies(large),
-    ...(large.backup === undefined ? [] : [backupCronJob(large, large.backup)]),
+    ...(large.backup === undefined ? [] : [backupCronJob(large, large.backup, { rests: false })]),
+    restoreJob(large, { from: 'alice-20261126T034500Z.backup', claimUid: 'c1a1' }),
   ],
 };
 

@@ -1,10 +1,11 @@
 /**
- * What the pods of coordinator, nodes and backups share: Pod Security `restricted`, a read-only root, the identity as one
- * projected volume (T4) and no token of the apiserver, which they never speak to.
+ * What the pods of coordinator, nodes, backups and restores share: Pod Security `restricted`, a read-only root, the identity as
+ * one projected volume (T4) where they speak to others, and no token of the apiserver, which they never speak to.
  */
 import type { IIoK8sApiCoreV1Container as Container } from 'kubernetes-models/v1/Container';
 import type { IIoK8sApiCoreV1EnvVar as EnvVar } from 'kubernetes-models/v1/EnvVar';
 import type { IIoK8sApiCoreV1PodSpec as PodSpec } from 'kubernetes-models/v1/PodSpec';
+import type { IIoK8sApiCoreV1Volume as Volume } from 'kubernetes-models/v1/Volume';
 import type { ResourceRequirements } from '../../api/pod.ts';
 import { quantityBytes } from '../../kube/quantity.ts';
 import { namesOf } from '../names.ts';
@@ -14,6 +15,8 @@ import type { MemberShape, Scheduling } from '../shape.ts';
 const UID = 65532;
 export const TLS_FOLDER = '/etc/collective/tls';
 export const VOLUME_FOLDER = '/var/lib/collective';
+/** What a container writes there is told in the status of its pod. */
+export const TERMINATION_MESSAGE = '/dev/termination-log';
 /** Of the memory limit; the rest is for buffers, SQLite and the program itself. */
 const HEAP_SHARE = 0.6;
 const MiB = 2 ** 20;
@@ -27,15 +30,17 @@ export interface PodParts {
     'ports' | 'startupProbe' | 'livenessProbe' | 'readinessProbe'
   >;
   readonly env: readonly EnvVar[];
-  /** Secret of the leaf. */
-  readonly tlsSecret: string;
+  /** Secret of the leaf; absent: it speaks to nobody. */
+  readonly tlsSecret?: string;
   readonly volumeClaim: string;
+  /** A second volume, which it only reads. */
+  readonly source?: { readonly volumeClaim: string; readonly mountPath: string };
   readonly terminationGracePeriodSeconds: number;
   readonly pod?: Partial<PodSpec>;
 }
 
 export function podSpec(parts: PodParts): PodSpec {
-  const { shape, scheduling, resources, container, tlsSecret, volumeClaim } = parts;
+  const { shape, scheduling, resources, container, tlsSecret, volumeClaim, source } = parts;
   const { affinity, tolerations, nodeSelector } = scheduling;
   return {
     serviceAccountName: namesOf(shape.member).serviceAccount,
@@ -74,35 +79,41 @@ export function podSpec(parts: PodParts): PodSpec {
         },
         terminationMessagePolicy: 'FallbackToLogsOnError',
         volumeMounts: [
-          { name: 'tls', mountPath: TLS_FOLDER, readOnly: true },
+          ...(tlsSecret === undefined ? [] : [{ name: 'tls', mountPath: TLS_FOLDER, readOnly: true }]),
           { name: 'data', mountPath: VOLUME_FOLDER },
+          ...(source === undefined ? [] : [{ name: 'source', mountPath: source.mountPath, readOnly: true }]),
           { name: 'tmp', mountPath: '/tmp' },
         ],
       },
     ],
     volumes: [
-      {
-        name: 'tls',
-        projected: {
-          // The group may read: the files belong to root.
-          defaultMode: 0o440,
-          sources: [
-            {
-              secret: {
-                name: tlsSecret,
-                items: [
-                  { key: 'tls.crt', path: 'tls.crt' },
-                  { key: 'tls.key', path: 'tls.key' },
-                ],
-              },
-            },
-            { configMap: { name: namesOf(shape.member).trust, items: [{ key: 'trust.pem', path: 'trust.pem' }] } },
-          ],
-        },
-      },
+      ...(tlsSecret === undefined ? [] : [identityVolume(shape, tlsSecret)]),
       { name: 'data', persistentVolumeClaim: { claimName: volumeClaim } },
+      ...(source === undefined ? [] : [{ name: 'source', persistentVolumeClaim: { claimName: source.volumeClaim } }]),
       { name: 'tmp', emptyDir: {} },
     ],
+  };
+}
+
+function identityVolume({ member }: MemberShape, tlsSecret: string): Volume {
+  return {
+    name: 'tls',
+    projected: {
+      // The group may read: the files belong to root.
+      defaultMode: 0o440,
+      sources: [
+        {
+          secret: {
+            name: tlsSecret,
+            items: [
+              { key: 'tls.crt', path: 'tls.crt' },
+              { key: 'tls.key', path: 'tls.key' },
+            ],
+          },
+        },
+        { configMap: { name: namesOf(member).trust, items: [{ key: 'trust.pem', path: 'trust.pem' }] } },
+      ],
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 /**
  * The Services of a member: one for its coordinator, a headless one that gives every node's pod a name of its own, and, when
- * it is exposed, one for each node, because bytes come from the node that has them (D10).
+ * it is exposed, one for each node, because bytes come from the node that has them (D10). Which port of the machines a Service has
+ * is the apiserver's choice, but for one that comes back (`nodePort`).
  */
 import type { IService } from 'kubernetes-models/v1/Service';
 import type { KubeObject } from '../../kube/kube-object.ts';
@@ -8,7 +9,7 @@ import { labelsOf, namesOf, PORTS, selectorOf } from '../names.ts';
 import type { MemberShape } from '../shape.ts';
 import { raw } from './raw.ts';
 
-export function coordinatorService(shape: MemberShape): KubeObject {
+export function coordinatorService(shape: MemberShape, nodePort?: number): KubeObject {
   const { namespace, member, collective, owner, exposure } = shape;
   return raw({
     apiVersion: 'v1',
@@ -23,7 +24,7 @@ export function coordinatorService(shape: MemberShape): KubeObject {
     spec: {
       type: exposure.type,
       selector: selectorOf({ member, component: 'coordinator' }),
-      ports: [{ name: 'grpc', port: PORTS.grpc, targetPort: 'grpc', protocol: 'TCP' }],
+      ports: [{ name: 'grpc', port: PORTS.grpc, targetPort: 'grpc', protocol: 'TCP', nodePort }],
     },
   } satisfies IService);
 }
@@ -49,7 +50,13 @@ export function nodesService({ namespace, member, collective, owner }: MemberSha
   } satisfies IService);
 }
 
-export function nodeService(shape: MemberShape, node: string, pool: string): KubeObject {
+export interface NodeServiceOptions {
+  readonly pool: string;
+  readonly node: string;
+  readonly nodePort?: number;
+}
+
+export function nodeService(shape: MemberShape, { pool, node, nodePort }: NodeServiceOptions): KubeObject {
   const { namespace, member, collective, owner, exposure } = shape;
   return raw({
     apiVersion: 'v1',
@@ -65,7 +72,7 @@ export function nodeService(shape: MemberShape, node: string, pool: string): Kub
       type: exposure.type,
       publishNotReadyAddresses: true,
       selector: selectorOf({ member, component: 'node', node }),
-      ports: [{ name: 'bulk', port: PORTS.bulk, targetPort: 'bulk', protocol: 'TCP' }],
+      ports: [{ name: 'bulk', port: PORTS.bulk, targetPort: 'bulk', protocol: 'TCP', nodePort }],
     },
   } satisfies IService);
 }

@@ -13,8 +13,11 @@ import type { MemberShape, PoolShape } from '../shape.ts';
 import { podSpec, probes, settingsEnv, TLS_FOLDER, VOLUME_FOLDER } from './pod-template.ts';
 import { raw } from './raw.ts';
 
-/** Programs end within 5 s (D4 needs no more); the rest is for a slow kubelet. */
-const TERMINATION_SECONDS = 30;
+/**
+ * Programs end by themselves within 5 s of being asked (D4 needs no more), and lose nothing by being killed. Who deletes a namespace waits
+ * for it, too: while pods are left Kubernetes looks again only after half of the longest of these times.
+ */
+const TERMINATION_SECONDS = 10;
 /** A node counts as back when it has served for some heartbeats. */
 const NODE_MIN_READY_SECONDS = 5;
 export const EXPECT_DATA = 'COLLECTIVE_EXPECT_DATA';
@@ -24,9 +27,14 @@ const NO_RESTART_FOR: ReadonlySet<string> = new Set([EXPECT_DATA]);
 export interface CoordinatorSetOptions {
   /** It has served before: from now on it must not start blank (K3). */
   readonly expectsData: boolean;
+  /** Its volume is being filled by a restore: nobody else may have it meanwhile. */
+  readonly isHeld?: boolean;
 }
 
-export function coordinatorStatefulSet(shape: MemberShape, { expectsData }: CoordinatorSetOptions): KubeObject {
+export function coordinatorStatefulSet(
+  shape: MemberShape,
+  { expectsData, isHeld = false }: CoordinatorSetOptions,
+): KubeObject {
   const names = namesOf(shape.member);
   const spec = podSpec({
     shape,
@@ -58,7 +66,7 @@ export function coordinatorStatefulSet(shape: MemberShape, { expectsData }: Coor
   });
   return statefulSet(
     shape,
-    { name: names.coordinator, serviceName: names.coordinator, component: 'coordinator' },
+    { name: names.coordinator, serviceName: names.coordinator, component: 'coordinator', replicas: isHeld ? 0 : 1 },
     spec,
   );
 }
@@ -68,7 +76,7 @@ export interface NodeSetOptions {
   readonly node: string;
   /** That it gives; less than its volume. */
   readonly capacityBytes: number;
-  /** host:port that people outside dial; absent: as inside. `$(HOST_IP)` is the address of its machine. */
+  /** host:port that people outside dial; absent: as inside. `[$(HOST_IP)]` is the address of its machine. */
   readonly externalAddress?: string;
 }
 
@@ -133,11 +141,12 @@ interface SetFacts {
   readonly component: Component;
   readonly node?: string;
   readonly pool?: string;
+  readonly replicas?: number;
 }
 
 function statefulSet(
   { namespace, member, collective, owner }: MemberShape,
-  { name, serviceName, component, node, pool }: SetFacts,
+  { name, serviceName, component, node, pool, replicas = 1 }: SetFacts,
   spec: PodSpec,
   minReadySeconds?: number,
 ): KubeObject {
@@ -149,7 +158,7 @@ function statefulSet(
     kind: 'StatefulSet',
     metadata: { name, namespace, labels, annotations, ownerReferences: [{ ...owner }] },
     spec: {
-      replicas: 1,
+      replicas,
       minReadySeconds,
       serviceName,
       selector: { matchLabels: selectorOf({ member, component, node }) },
