@@ -45,6 +45,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/node.ts')).nodeCommand(shell),
   },
   {
+    name: 'compose',
+    group: MEMBER,
+    summary: 'make compose files, to run members as containers',
+    load: async (shell) => (await import('./commands/compose.ts')).composeCommand(shell),
+  },
+  {
     name: 'backup',
     group: MEMBER,
     summary: 'save what the coordinator knows, check a backup, restore one',
@@ -73,6 +79,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: ACCESS,
     summary: 'create one-time tokens that let users and nodes in',
     load: async (shell) => (await import('./commands/token.ts')).tokenCommand(shell),
+  },
+  {
+    name: 'users',
+    group: ACCESS,
+    summary: 'list who is let in, and take that away',
+    load: async (shell) => (await import('./commands/users.ts')).usersCommand(shell),
   },
   {
     name: 'realm',

@@ -5,19 +5,20 @@
 import { X509Certificate } from 'node:crypto';
 import { CollectiveError } from '@collective/base/errors';
 import type { TrustDomain } from '@collective/base/ids';
+import type { Invitation, InvitedRole } from '@collective/protocol/tls/invitation';
 import { parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
-
-export type EnrolledRole = 'user' | 'client' | 'node';
+import { readStandardInput, readTextFile } from './given-text.ts';
+import type { Shell } from './shell.ts';
 
 export interface NamedToken {
   readonly secret: string;
-  readonly role?: EnrolledRole;
+  readonly role?: InvitedRole;
   readonly name?: string;
 }
 
-const ROLES: readonly EnrolledRole[] = ['user', 'client', 'node'];
+const ROLES: readonly InvitedRole[] = ['user', 'client', 'node'];
 
-export function formatNamedToken(role: EnrolledRole, name: string, secret: string): string {
+export function formatNamedToken(role: InvitedRole, name: string, secret: string): string {
   return `${role}/${name}:${secret}`;
 }
 
@@ -30,6 +31,15 @@ export function parseNamedToken(text: string): NamedToken {
     throw new CollectiveError('token_invalid', `Read the token: '${role}' is none of ${ROLES.join(', ')}`);
   }
   return { secret, role: known, name };
+}
+
+/** `file`: "-" is standard input. */
+export async function readInvitation(shell: Shell, file: string): Promise<Invitation> {
+  const { parseInvitation } = await import('@collective/protocol/tls/invitation');
+  const text = file === '-' ? await readStandardInput(shell) : await readTextFile(shell, file, '--invitation');
+  const invitation = parseInvitation(text, file);
+  requireCertificate(invitation.bundlePem, `--invitation ${file}`);
+  return invitation;
 }
 
 /** Throws `invalid_argument` naming the file, for whoever gave another one. */

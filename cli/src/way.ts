@@ -19,7 +19,11 @@ const DIRECT: Way = {
   [Symbol.asyncDispose]: () => Promise.resolve(),
 };
 
-export async function openWay(shell: Shell, context: ResolvedContext, signal: AbortSignal): Promise<Way> {
+export async function openWay(
+  shell: Shell,
+  context: Pick<ResolvedContext, 'name' | 'via'>,
+  signal: AbortSignal,
+): Promise<Way> {
   const { via, name } = context;
   if (via === undefined) return DIRECT;
   if (via.kind === 'kubernetes') {

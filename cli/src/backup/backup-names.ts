@@ -9,10 +9,33 @@ export function backupFileName(member: string, unixSeconds: number): string {
   return `${member}-${time}.backup`;
 }
 
-/** Beyond the newest `keep`. */
-export function olderBackups(names: readonly string[], member: string, keep: number): string[] {
-  const own = names.filter((name) => name.startsWith(`${member}-`) && TIME.test(name.slice(member.length + 1)));
-  return own.sort().reverse().slice(keep);
+export interface NamedBackup {
+  readonly name: string;
+  readonly member: string;
+  /** ISO 8601 */
+  readonly created: string;
 }
 
-const TIME = /^[0-9]{8}T[0-9]{6}Z\.backup$/;
+/** Those of all members, or of one; newest first. */
+export function backupsAmong(names: readonly string[], member?: string): NamedBackup[] {
+  const found = names.flatMap((name): NamedBackup[] => {
+    const { of, time } = NAME.exec(name)?.groups ?? {};
+    if (of === undefined || time === undefined || (member !== undefined && of !== member)) return [];
+    const created = time.replace(/(....)(..)(..)T(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z');
+    return [{ name, member: of, created }];
+  });
+  return found.sort((a, b) => compare(b.created, a.created) || compare(a.name, b.name));
+}
+
+/** Beyond the newest `keep`. */
+export function olderBackups(names: readonly string[], member: string, keep: number): string[] {
+  return backupsAmong(names, member)
+    .slice(keep)
+    .map(({ name }) => name);
+}
+
+const NAME = /^(?<of>[a-z0-9-]+)-(?<time>[0-9]{8}T[0-9]{6}Z)\.backup$/;
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

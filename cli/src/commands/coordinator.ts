@@ -1,11 +1,11 @@
 /** `collective coordinator`: a member's coordinator alone. Settings come from flags, a YAML file and the environment. */
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { LOG_LEVELS, type LogLevel } from '@collective/base/log';
 import type { Command } from 'commander';
 import { parseMode } from '../mode.ts';
 import { bindAddress, missingSetting } from '../settings/addresses.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
-import { type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
+import { type HostPort, hostPort, names, type Setting, text, truth } from '../settings/settings.ts';
 import type { Shell } from '../shell.ts';
 import { COLLECTIVE_DEFAULT, trustDomainFlag } from '../trust-domain-flag.ts';
 import { PORT_BASE_DEFAULT } from '../up/layout.ts';
@@ -62,10 +62,18 @@ const COORDINATOR_SETTINGS = {
     summary: 'permission bits of the root directory that the first start makes (default: 755)',
     parse: parseMode,
   } as Setting<number | undefined>,
+  inviteNodes: {
+    value: '<names>',
+    summary: 'nodes that start beside it: each that is not known yet finds an invitation in --invitations',
+    parse: names,
+  } as Setting<readonly string[] | undefined>,
+  invitations: {
+    value: '<dir>',
+    summary: 'where invitations are laid, as NAME.invitation (default: DATA/invitations)',
+    parse: text,
+  } as Setting<string | undefined>,
   logLevel: { value: '<level>', summary: LOG_LEVELS.join(', '), parse: logLevel, default: 'info' } as Setting<LogLevel>,
 } as const;
-
-const STOP_WITHIN_MS = 5_000;
 
 export function coordinatorCommand(shell: Shell): Command {
   return serverCommand(
@@ -82,7 +90,7 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
         },
         { line: 'collective coordinator --config coordinator.yaml', says: 'settings from a file' },
         {
-          line: 'collective init --coordinator :8001 --ca-cert /srv/alice/tls/trust.pem --user admin --token - < /srv/alice/bootstrap-token',
+          line: 'collective token bootstrap --data /srv/alice --advertise alice.example:8001 | collective init --invitation -',
           says: 'become its administrator',
         },
       ],
@@ -96,7 +104,7 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
     const trustDomain = trustDomainFlag(settings.member, settings.collective);
     const dot = trustDomain.indexOf('.');
     const dataFolder = resolve(shell.cwd, settings.data);
-    await runServer(shell, command, STOP_WITHIN_MS, settings.logLevel, 'coordinator', async (log) => {
+    await runServer(shell, command, settings.logLevel, 'coordinator', async (log) => {
       const { startCoordinator } = await import('@collective/coordinator/main');
       return await startCoordinator({
         member: trustDomain.slice(0, dot),
@@ -106,6 +114,13 @@ and writes a one-time token for an administrator (user/admin) to DATA/bootstrap-
         autoTls: settings.autoTls,
         expectData: settings.expectData,
         rootMode: settings.rootMode,
+        inviteNodes:
+          settings.inviteNodes === undefined
+            ? undefined
+            : {
+                names: settings.inviteNodes,
+                folder: resolve(shell.cwd, settings.invitations ?? join(dataFolder, 'invitations')),
+              },
         listen: bindAddress(settings.listen),
         health: settings.healthListen === undefined ? undefined : bindAddress(settings.healthListen),
         version: VERSION,

@@ -4,14 +4,18 @@ import type { Clock } from '@collective/base/clock';
 import { formatDurationMs, parseDurationMs } from '@collective/base/duration';
 import type { GarbageChunk, GarbageStatus, OrphanChunk } from '@collective/client';
 import type { Command } from 'commander';
-import { withAdmin } from '../member-session.ts';
+import { ExitWith } from '../exit-with.ts';
+import { type AdminSession, withAdmin } from '../member-session.ts';
 import { counted } from '../output/counted.ts';
+import { Progress } from '../output/progress.ts';
 import { printOne, printRows, type RowsView } from '../output/table.ts';
 import { age, isoTime } from '../output/time.ts';
 import { type Shell, writeOut } from '../shell.ts';
 import { flag, noun, verb } from '../verb.ts';
 
 const SECOND_MS = 1_000;
+/** As for all that may succeed when it is tried again. */
+const EXIT_UNFINISHED = 5;
 
 export function garbageCommand(shell: Shell): Command {
   const status = verb('status', {
@@ -31,7 +35,7 @@ export function garbageCommand(shell: Shell): Command {
     summary: 'give the room of what nothing names back now',
     description:
       'What was removed less than the grace time ago stays, unless --grace says otherwise: a backup from before may still name it, and\n' +
-      'restoring that backup would miss it. Nodes give the room back at once. `collective maintenance set garbage-grace=...` changes the grace time for good.',
+      'restoring that backup would miss it. Nodes give the room back at once, all that they have; with --wait\nthe command ends when they have, with exit code 5 if one of them could not. `collective maintenance set garbage-grace=...` changes the grace time for good.',
     examples: [
       { line: 'collective garbage collect --wait', says: 'all that is older than the grace time' },
       {
@@ -45,7 +49,8 @@ export function garbageCommand(shell: Shell): Command {
     .option('-n, --dry-run', 'only list what would go')
     .option('-w, --wait', 'return when it is done')
     .action(async (options: { grace?: number; dryRun?: boolean; wait?: boolean }, command: Command) => {
-      await withAdmin(shell, command, async ({ admin, globals, signal }) => {
+      await withAdmin(shell, command, async (session) => {
+        const { admin, globals, signal } = session;
         const { grace, dryRun, wait = false } = options;
         if (dryRun) {
           const listed = new Sum(admin.dueGarbage({ graceSeconds: grace }, { signal }));
@@ -54,20 +59,24 @@ export function garbageCommand(shell: Shell): Command {
           return;
         }
         const before = await admin.garbage({ signal });
-        const after = await admin.collectGarbage({ graceSeconds: grace, wait }, { signal });
-        if (globals.output !== 'table' && globals.output !== 'wide') {
+        const after = await collectGarbage(shell, session, grace, wait);
+        const unfinished = wait ? after.compactions.filter(({ state }) => state === 'unfinished') : [];
+        if (globals.output !== 'table' && globals.output !== 'wide')
           await printOne(shell, globals.output, after, statusView(shell.clock));
-          return;
+        else {
+          const chunks = after.collectedChunks - before.collectedChunks;
+          const bytes = formatByteSize(after.collectedBytes - before.collectedBytes);
+          const text = wait
+            ? `collected ${counted(chunks, 'chunk')}, ${bytes} on all nodes together`
+            : 'the collection has begun';
+          await writeOut(shell.stdout, `${text}\n`);
+          if (wait && !globals.quiet)
+            for (const { node, reason } of after.waitsFor)
+              await writeOut(shell.stderr, `node ${node} is told later: ${reason}\n`);
+          for (const { node, reason } of unfinished)
+            await writeOut(shell.stderr, `node ${node} has not given all room back: ${reason}\n`);
         }
-        const chunks = after.collectedChunks - before.collectedChunks;
-        const bytes = formatByteSize(after.collectedBytes - before.collectedBytes);
-        const text = wait
-          ? `collected ${counted(chunks, 'chunk')}, ${bytes} on all nodes together`
-          : 'the collection has begun';
-        await writeOut(shell.stdout, `${text}\n`);
-        if (!wait || globals.quiet) return;
-        for (const { node, reason } of after.waitsFor)
-          await writeOut(shell.stderr, `node ${node} is told later: ${reason}\n`);
+        if (unfinished.length > 0) throw new ExitWith(EXIT_UNFINISHED);
       });
     });
 
@@ -94,6 +103,26 @@ export function garbageCommand(shell: Shell): Command {
       { line: 'collective garbage collect --wait', says: 'give the room back now' },
     ],
   );
+}
+
+async function collectGarbage(
+  shell: Shell,
+  { admin, globals, signal }: AdminSession,
+  graceSeconds: number | undefined,
+  wait: boolean,
+): Promise<GarbageStatus> {
+  const progress = new Progress(shell, { quiet: globals.quiet });
+  let totalBytes = 0;
+  const onProgress = ({ compactions }: GarbageStatus): void => {
+    const leftBytes = compactions.reduce((total, { deadBytes }) => total + deadBytes, 0);
+    totalBytes = Math.max(totalBytes, leftBytes);
+    progress.update({ doneBytes: totalBytes - leftBytes, totalBytes, doneFiles: 0 });
+  };
+  try {
+    return await admin.collectGarbage({ graceSeconds, wait, onProgress }, { signal });
+  } finally {
+    progress.clear();
+  }
 }
 
 function graceSeconds(text: string): number {
@@ -146,6 +175,17 @@ function statusView(clock: Clock): Omit<RowsView<GarbageStatus>, 'headers'> {
                 `${node} ${age(ended, clock.now())} ago: ${chunks} chunks, ${missing} missing, ${orphans} orphans, ${adopted} adopted`,
             )
             .join('; ') || 'no node yet',
+      },
+      {
+        header: 'Compacted',
+        wide: true,
+        cell: ({ compactions }) =>
+          compactions
+            .map(({ node, state, deadBytes, reason }) => {
+              const left = state === 'done' ? '' : `, ${formatByteSize(deadBytes)} are left`;
+              return `${node} ${state}${left}${reason === '' ? '' : `: ${reason}`}`;
+            })
+            .join('; ') || 'not asked for',
       },
     ],
     name: () => 'garbage',

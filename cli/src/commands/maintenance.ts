@@ -75,6 +75,14 @@ const VIEW: RowsView<MaintenanceSettings> = {
   object: (settings) => ({ ...settings }),
 };
 
+const SETTLED_VIEW: RowsView<{ readonly settled: number; readonly left: number }> = {
+  columns: [
+    { header: 'SETTLED', cell: ({ settled }) => String(settled), align: 'right' },
+    { header: 'LEFT', cell: ({ left }) => String(left), align: 'right' },
+  ],
+  name: ({ settled }) => String(settled),
+};
+
 export function maintenanceCommand(shell: Shell): Command {
   const show = verb('show', {
     summary: 'show how the member looks after itself',
@@ -99,10 +107,25 @@ export function maintenanceCommand(shell: Shell): Command {
         await printOne(shell, globals.output, await admin.setMaintenance(change, { signal }), VIEW);
       });
     });
+  const settle = verb('settle-losses', {
+    summary: 'say that you have seen to the blocks that were lost',
+    description:
+      'A block that nodes lost with the power before it was stable shows its earlier content, and the member is DAMAGED until somebody has\nlooked: the events name the files. What is lost while you look is not settled by it.',
+    examples: [
+      { line: 'collective events --kind block-reverted', says: 'which files' },
+      { line: 'collective maintenance settle-losses', says: 'when they are written again, or nobody misses it' },
+    ],
+  }).action(async (_options: unknown, command: Command) => {
+    await withAdmin(shell, command, async ({ admin, globals, signal }) => {
+      const { lost } = (await admin.status({ signal })).replication;
+      const settled = lost === 0 ? { settled: 0, left: 0 } : await admin.settleLosses({ blocks: lost }, { signal });
+      await printOne(shell, globals.output, settled, SETTLED_VIEW);
+    });
+  });
   return noun(
     'maintenance',
     'show and change how the member looks after itself',
-    [show, set],
+    [show, set, settle],
     [
       { line: 'collective maintenance show', says: 'all settings and what they mean' },
       { line: 'collective maintenance set repair-after=1h', says: 'change one' },

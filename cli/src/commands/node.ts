@@ -9,13 +9,15 @@ import { parseByteSize } from '@collective/base/byte-size';
 import { sleep } from '@collective/base/clock';
 import { fileError } from '@collective/base/disk/file-error';
 import { CollectiveError, type ErrorCode } from '@collective/base/errors';
+import { formatHostPort } from '@collective/base/host-port';
+import type { TrustDomain } from '@collective/base/ids';
 import { LOG_LEVELS, type Log } from '@collective/base/log';
 import type { Command } from 'commander';
 import { parseNamedToken, requireCertificate, trustDomainOfBundle } from '../enrolment-token.ts';
 import { bindAddress, missingSetting } from '../settings/addresses.ts';
 import { type Advertised, advertised } from '../settings/advertised.ts';
 import { logLevel, runServer, serverCommand, settingsOf } from '../settings/server-command.ts';
-import { formatHostPort, type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
+import { type HostPort, hostPort, type Setting, text, truth } from '../settings/settings.ts';
 import type { Shell } from '../shell.ts';
 import { trustDomainFlag } from '../trust-domain-flag.ts';
 import { IDLE_WITHOUT_DATA } from '../verb.ts';
@@ -76,6 +78,11 @@ const NODE_SETTINGS = {
   caCert: { value: '<file>', summary: "the member's trust bundle, to enrol", parse: text } as Setting<
     string | undefined
   >,
+  invitation: {
+    value: '<file>',
+    summary: 'an invitation to enrol with, in place of token and ca-cert; it is waited for',
+    parse: text,
+  } as Setting<string | undefined>,
   autoTls: {
     summary: 'enrol with the token where there is no certificate',
     parse: truth,
@@ -88,11 +95,18 @@ const NODE_SETTINGS = {
 
 type NodeSettings = ReturnType<typeof settingsOf<typeof NODE_SETTINGS>> extends Promise<infer T> ? T : never;
 
-const STOP_WITHIN_MS = 5_000;
+const INVITATION_EVERY_MS = 500;
 const ENROL_AGAIN_MS_MIN = 1_000;
 const ENROL_AGAIN_MS_MAX = 15_000;
 /** What another try may find changed. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['unavailable', 'deadline_exceeded', 'overloaded', 'interrupted']);
+const PASSING: ReadonlySet<ErrorCode> = new Set([
+  'unavailable',
+  'deadline_exceeded',
+  'overloaded',
+  'interrupted',
+  'not_signed_yet',
+  'shutting_down',
+]);
 
 export function nodeCommand(shell: Shell): Command {
   return serverCommand(
@@ -105,6 +119,10 @@ variables named in brackets, in this order of strength. Its name is the one in i
         {
           line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk --token T --ca-cert alice.pem',
           says: 'the first start: enrols',
+        },
+        {
+          line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk --invitation attic.invitation',
+          says: "the same with what 'collective token create --for node/attic --invitation' printed",
         },
         {
           line: 'collective node --coordinator alice:7420 --capacity 500GB --data /mnt/disk',
@@ -123,7 +141,7 @@ variables named in brackets, in this order of strength. Its name is the one in i
     if (capacity === undefined) throw missingSetting('a node', 'capacity');
     const folder = resolve(shell.cwd, data);
     const trustFolder = settings.tls === undefined ? join(folder, 'tls') : resolve(shell.cwd, settings.tls);
-    await runServer(shell, command, STOP_WITHIN_MS, settings.logLevel, 'node', async (log, stopping) => {
+    await runServer(shell, command, settings.logLevel, 'node', async (log, stopping) => {
       if (!(await hasCertificate(trustFolder)))
         await enrolNode({ shell, settings, coordinator, trustFolder, log, stopping });
       const { startNode } = await import('@collective/node/main');
@@ -183,33 +201,83 @@ async function enrolNode(enrolment: NodeEnrolment): Promise<void> {
 /** What is wrong with the settings is told before anything is tried. */
 async function preparedEnrolment(enrolment: NodeEnrolment): Promise<() => Promise<void>> {
   const { shell, settings, coordinator, trustFolder, stopping } = enrolment;
-  const { token, caCert, member, name } = settings;
-  if (!settings.autoTls || token === undefined || caCert === undefined) {
-    throw new CollectiveError(
-      'unauthenticated',
-      `Start a node without a certificate in ${trustFolder}: give --token and --ca-cert ('collective token create --for node/NAME' makes the token)`,
-    );
-  }
-  const caPem = await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
-    throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
-  });
-  requireCertificate(caPem, `--ca-cert ${caCert}`);
-  const trustDomain = member === undefined ? trustDomainOfBundle(caPem) : trustDomainFlag(member, settings.collective);
-  if (trustDomain === undefined) throw missingSetting('a node that has to enrol', 'member');
+  const { token, caCert, invitation } = settings;
   const { enrol } = await import('@collective/client');
-  const named = parseNamedToken(token);
-  return async () => {
+  const enrolAs = async (invited: NodeInvitation): Promise<void> => {
     await enrol({
       coordinator: formatHostPort({ host: coordinator.host || 'localhost', port: coordinator.port }),
-      trustDomain,
-      caPem,
-      token: named.secret,
+      trustDomain: invited.trustDomain,
+      caPem: invited.bundlePem,
+      token: invited.token,
       role: 'node',
-      name: name ?? named.name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
+      name: settings.name ?? invited.name ?? hostname().split('.')[0]?.toLowerCase() ?? 'node',
       credentials: trustFolder,
       signal: stopping,
     });
   };
+  if (settings.autoTls && invitation !== undefined) {
+    if (token !== undefined || caCert !== undefined)
+      throw new CollectiveError(
+        'config_invalid',
+        'Start a node: give --invitation, or --token and --ca-cert, not both',
+      );
+    const file = resolve(shell.cwd, invitation);
+    // Read at each try: who invites may start later, and write another one.
+    return async () => await enrolAs(await awaitedInvitation(file, enrolment));
+  }
+  if (!settings.autoTls || token === undefined || caCert === undefined) {
+    throw new CollectiveError(
+      'unauthenticated',
+      `Start a node without a certificate in ${trustFolder}: give --token and --ca-cert, or --invitation ('collective token create --for node/NAME' makes the token)`,
+    );
+  }
+  const given = await readTokenAndBundle(shell, settings, token, caCert);
+  return async () => await enrolAs(given);
+}
+
+interface NodeInvitation {
+  readonly trustDomain: TrustDomain;
+  readonly bundlePem: string;
+  readonly token: string;
+  readonly name?: string;
+}
+
+async function awaitedInvitation(file: string, { shell, log, stopping }: NodeEnrolment): Promise<NodeInvitation> {
+  for (let tries = 0; ; tries++) {
+    const text = await readFile(file, 'utf8').catch((thrown: unknown) => {
+      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw fileError(`Read the invitation ${file}`, thrown);
+    });
+    if (text !== undefined) return await nodeInvitation(text, file);
+    if (tries === 0) log.info({ file }, 'waiting for an invitation');
+    await sleep(shell.clock, INVITATION_EVERY_MS, stopping);
+  }
+}
+
+async function nodeInvitation(text: string, file: string): Promise<NodeInvitation> {
+  const { parseInvitation } = await import('@collective/protocol/tls/invitation');
+  const invitation = parseInvitation(text, file);
+  if (invitation.role === 'node') return invitation;
+  throw new CollectiveError(
+    'token_invalid',
+    `Start a node with the invitation ${file}: it is for ${invitation.role}/${invitation.name}`,
+  );
+}
+
+async function readTokenAndBundle(
+  shell: Shell,
+  { member, collective }: NodeSettings,
+  token: string,
+  caCert: string,
+): Promise<NodeInvitation> {
+  const bundlePem = await readFile(resolve(shell.cwd, caCert), 'utf8').catch((cause: unknown) => {
+    throw new CollectiveError('not_found', `Read --ca-cert ${caCert}`, { cause });
+  });
+  requireCertificate(bundlePem, `--ca-cert ${caCert}`);
+  const trustDomain = member === undefined ? trustDomainOfBundle(bundlePem) : trustDomainFlag(member, collective);
+  if (trustDomain === undefined) throw missingSetting('a node that has to enrol', 'member');
+  const { secret, name } = parseNamedToken(token);
+  return { trustDomain, bundlePem, token: secret, ...(name === undefined ? {} : { name }) };
 }
 
 function defaultAddresses(listenHost: string): readonly Advertised[] {

@@ -12,7 +12,6 @@ import { noun, verb } from '../verb.ts';
 import { rebalanceVerb } from './nodes-rebalance.ts';
 import { scrubVerb } from './nodes-scrub.ts';
 
-/** The coordinator walks over all chunks for each answer. */
 const LOOK_EVERY_MS = 2_000;
 
 const VIEW: RowsView<NodeHolding> = {
@@ -106,7 +105,8 @@ async function untilEmpty(
     totalBytes = Math.max(totalBytes, holding.bytes);
     progress.update({ doneBytes: totalBytes - holding.bytes, totalBytes, doneFiles: 0 });
     await sleep(shell.clock, LOOK_EVERY_MS, signal);
-    holding = await admin.nodeHolding(first.name, { signal });
+    // Rough while something is left; that nothing is left is counted.
+    holding = await admin.nodeHolding(first.name, { rough: true, signal });
   }
   progress.clear();
   return holding;

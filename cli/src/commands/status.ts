@@ -141,7 +141,7 @@ export function healthOf(status: MemberStatus, now: Timestamp): string {
   const expired = status.certificates.filter(
     ({ notAfter }) => notAfter !== undefined && notAfter.seconds <= now.seconds,
   );
-  if (lost > 0) return `DAMAGED: ${lost} chunks are lost`;
+  if (lost > 0) return `DAMAGED: ${counted(lost, 'block')} lost what was written last`;
   if (unreadable > 0) return `DAMAGED: ${unreadable} chunks have no sound copy left`;
   if (status.nodes.length === 0) return 'NOT READY: no storage nodes';
   if (away.length === status.nodes.length) return 'NOT READY: no storage node is in touch';
@@ -196,6 +196,7 @@ function statusObject(status: MemberStatus): object {
     started: status.started && isoTime(status.started),
     time: status.time && isoTime(status.time),
     nodes: status.nodes.map(nodeObject),
+    refusedNodes: status.refusedNodes.map(({ at, ...more }) => ({ ...more, at: at && isoTime(at) })),
     certificates: status.certificates.map(({ subject, issuer, notAfter, ...more }) => ({
       subject: subject.replaceAll('\n', ', '),
       issuer: issuer.replaceAll('\n', ', '),

@@ -6,15 +6,19 @@
 import { join } from 'node:path';
 import { formatDurationMs } from '@collective/base/duration';
 import { CollectiveError } from '@collective/base/errors';
-import type { SubjectRole, TokenRequest } from '@collective/client';
+import { formatHostPort } from '@collective/base/host-port';
+import type { ResolvedContext, SubjectRole, TokenRequest } from '@collective/client';
+import { parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
 import type { Command } from 'commander';
 import { formatNamedToken } from '../enrolment-token.ts';
 import { withAdmin } from '../member-session.ts';
 import { printOne } from '../output/table.ts';
 import { isoTime } from '../output/time.ts';
 import { remotePath } from '../remote-path.ts';
-import { type Shell, say } from '../shell.ts';
+import { type HostPort, hostPort } from '../settings/settings.ts';
+import { type Shell, say, writeOut } from '../shell.ts';
 import { duration, flag, noun, verb, wholeNumber } from '../verb.ts';
+import { tokenBootstrap } from './token-bootstrap.ts';
 
 interface TokenOptions {
   readonly for: { readonly role: SubjectRole; readonly name: string };
@@ -23,6 +27,8 @@ interface TokenOptions {
   readonly trusted?: boolean;
   readonly realm?: { readonly path: string; readonly readOnly: boolean }[];
   readonly uid?: number;
+  readonly invitation?: boolean;
+  readonly advertise?: HostPort;
 }
 
 const TTL_DEFAULT_MS = 3_600_000;
@@ -35,11 +41,15 @@ export function tokenCommand(shell: Shell): Command {
   const create = verb('create', {
     summary: 'create a one-time token for a user, client or node',
     description:
-      'Whoever has the token may enrol once under that name until it expires. Without --admin, --trusted or --uid a user\nworks with a uid of its own.',
+      'Whoever has the token may enrol once under that name until it expires. Without --admin, --trusted or --uid a user\nworks with a uid of its own. In a cluster the operator has signed what the token lets in within seconds.',
     examples: [
       { line: 'collective token create --for user/anna --ttl 1h', says: 'let anna in' },
       { line: 'collective token create --for node/attic', says: 'let a storage node in' },
       { line: 'collective token create --for user/ben --realm /photos:ro', says: 'one realm only, for reading' },
+      {
+        line: 'collective token create --for user/anna --invitation > anna.invitation',
+        says: 'with all that anna needs',
+      },
     ],
   })
     .requiredOption('--for <role/name>', 'user/NAME, client/NAME or node/NAME', flag(parseSubject))
@@ -48,6 +58,12 @@ export function tokenCommand(shell: Shell): Command {
     .option('--trusted', 'its uids and gids are believed (for mounts)')
     .option('--realm <path[:ro]>', 'may use this realm only; can be repeated', collectRealm)
     .option('--uid <n>', 'all that it does is done as this uid', flag(wholeNumber('--uid', 0, UID_MAX)))
+    .option('--invitation', 'print it together with address, name and roots, for --invitation of init and node')
+    .option(
+      '--advertise <host:port>',
+      'where the invited one reaches the coordinator (default: where you do)',
+      flag((text) => hostPort(text, '--advertise')),
+    )
     .action(async (options: TokenOptions, command: Command) => {
       if (options.ttl < TTL_MIN_MS || options.ttl > TTL_MAX_MS) {
         throw new CollectiveError(
@@ -66,6 +82,13 @@ export function tokenCommand(shell: Shell): Command {
           uid: options.uid,
         };
         const issued = await admin.createToken(request, { signal });
+        if (options.invitation) {
+          const coordinator = options.advertise ? formatHostPort(options.advertise) : reachableCoordinator(context);
+          await writeOut(shell.stdout, await invitationOf(context, { ...request, token: issued.token, coordinator }));
+          if (!globals.quiet)
+            await say(shell, `Good once for ${issued.subject}: for '--invitation' on the other side.`);
+          return;
+        }
         const created = { ...issued, token: formatNamedToken(options.for.role, options.for.name, issued.token) };
         if (globals.output === 'json' || globals.output === 'yaml') {
           await printOne(shell, globals.output, created, {
@@ -79,24 +102,52 @@ export function tokenCommand(shell: Shell): Command {
         if (globals.quiet) return;
         const until = created.expires === undefined ? '' : ` until ${isoTime(created.expires)}`;
         await say(shell, `Good once for ${created.subject}${until}. On the other side:`);
-        const where = `--coordinator ${context.coordinator} --ca-cert trust.pem --token TOKEN`;
+        // What leads through a cluster's apiserver is no address for others.
+        const address = context.via === undefined ? context.coordinator : 'HOST:PORT';
+        const where = `--coordinator ${address} --ca-cert trust.pem --token TOKEN`;
         const hint =
           options.for.role === 'node'
             ? `collective node ${where} --capacity 500GB --data DIR`
             : `collective init ${where}`;
         await say(shell, `  ${hint}`);
+        if (context.via !== undefined)
+          await say(
+            shell,
+            "HOST:PORT is where the member is reached from there: spec.exposure of the Member says where. Who may forward ports there needs none: '--invitation' makes what 'kubectl collective context import' takes.",
+          );
         await say(shell, `trust.pem is ${join(context.credentials, 'trust.pem')} on this machine; it is no secret.`);
       });
     });
   return noun(
     'token',
     'create one-time tokens that let users and nodes in',
-    [create],
+    [create, tokenBootstrap(shell)],
     [
       { line: 'collective token create --for user/anna', says: 'let anna in' },
       { line: 'collective token create --for node/attic', says: 'let a storage node in' },
     ],
   );
+}
+
+/** One that is reached by forwarded ports has an address of this moment on this machine only. */
+function reachableCoordinator({ coordinator, via }: ResolvedContext): string | undefined {
+  return via === undefined ? coordinator : undefined;
+}
+
+async function invitationOf(
+  { credentials, trustDomain }: ResolvedContext,
+  {
+    role,
+    name,
+    token,
+    coordinator,
+  }: TokenRequest & { readonly token: string; readonly coordinator?: string | undefined },
+): Promise<string> {
+  const { readTrustPems } = await import('@collective/protocol/tls/trust-files');
+  const { formatInvitation } = await import('@collective/protocol/tls/invitation');
+  const { bundlePem } = await readTrustPems(credentials);
+  const where = coordinator === undefined ? {} : { coordinator };
+  return formatInvitation({ trustDomain: parseTrustDomain(trustDomain), role, name, token, bundlePem, ...where });
 }
 
 function parseSubject(text: string): TokenOptions['for'] {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { MaintenanceSettings, MemberStatus, NodeStatus } from '@collective/client';
+import type { MaintenanceSettings, MemberStatus, NodeScrub, NodeStatus } from '@collective/client';
 import { examine, type Facts, type Finding } from './examine.ts';
 
 const NOW_S = 1_800_000_000;
@@ -22,16 +22,26 @@ function node(name: string, change: Partial<NodeStatus> = {}): NodeStatus {
     addresses: [],
     certificateExpires: undefined,
     incarnation: 1,
+    waiting: [],
+    clockOffMs: 3,
     ...change,
   } as NodeStatus;
 }
+
+const REPLICATION = {
+  ...{ replicas: 10, underReplicated: 0, unstable: 0, lost: 0, toMove: 0, unreadable: 0 },
+  ...{ waiting: [], counting: false },
+} as unknown as MemberStatus['replication'];
 
 const STATUS = {
   version: '0.1.0',
   time: at(NOW_S),
   nodes: [node('node-1'), node('node-2')],
+  refusedNodes: [],
   certificates: [{ subject: 'CN=ca', issuer: '', kind: 'ca', notAfter: at(NOW_S + 3_000 * DAY_S) }],
-  replication: { replicas: 10, underReplicated: 0, unstable: 0, lost: 0 },
+  replication: REPLICATION,
+  jobs: [],
+  garbage: { waitsFor: [] },
   events: [],
   metadataCapacityBytes: 1e11,
   metadataFreeBytes: 5e10,
@@ -70,6 +80,11 @@ test('a member that is well has findings that say so, and nothing to do', () => 
     ['your certificate', 'coordinator', 'clocks', 'authority', 'node node-1', 'node node-2', 'replication', 'backup'],
   );
   for (const { level, todo } of findings) assert.deepEqual([level, todo], ['ok', undefined]);
+});
+
+const scrub = (change: Partial<NodeScrub>): NodeScrub => ({
+  ...{ verifiedBytes: 0, totalBytes: 0, lastDamaged: 0, damagedFound: 0, damagedNow: 0 },
+  ...change,
 });
 
 const withStatus = (change: Partial<MemberStatus>): Partial<Facts> => ({ status: { ...STATUS, ...change } });
@@ -214,11 +229,121 @@ const CASES: {
   },
   {
     name: 'chunks that are lost',
-    facts: withStatus({ replication: { ...STATUS.replication, lost: 2, underReplicated: 7 } }),
+    facts: withStatus({ replication: { ...STATUS.replication, lost: 2, lostLast: at(NOW_S - 300) } }),
     level: 'problem',
     about: 'replication',
-    says: /2 chunks were lost/,
-    todo: /events/,
+    says: /2 blocks lost what was written last, the latest 5m ago/,
+    todo: /--kind block-reverted.*settle-losses/,
+  },
+  {
+    name: 'D8: a chunk without a sound copy, which no repair makes anew,',
+    facts: withStatus({ replication: { ...STATUS.replication, unreadable: 3, underReplicated: 3 } }),
+    level: 'problem',
+    about: 'replication',
+    says: /3 chunks have no sound copy left/,
+    todo: /Bring back a node.*verify \/ --only-bad.*repair\.md/,
+  },
+  {
+    name: 'a repair that cannot go on',
+    facts: withStatus({
+      replication: {
+        ...STATUS.replication,
+        underReplicated: 7,
+        waiting: [{ reason: 'no-node', says: 'no further node is ready', chunks: 5 }],
+      },
+    }),
+    level: 'warning',
+    about: 'replication',
+    says: /7 chunks have fewer replicas than they should; 5 wait: no further node is ready/,
+    todo: /Repair/,
+  },
+  {
+    name: 'a move that cannot go on',
+    facts: withStatus({
+      replication: {
+        ...STATUS.replication,
+        toMove: 4,
+        waiting: [{ reason: 'away', says: 'a node that has one of its copies is away', chunks: 4 }],
+      },
+    }),
+    level: 'warning',
+    about: 'replication',
+    says: /4 chunks do not lie where they should; 4 wait: a node/,
+    todo: /repair\.md/,
+  },
+  {
+    name: 'a node that cannot be emptied',
+    facts: withNode({
+      duty: 'draining',
+      waiting: [{ reason: 'no-node', says: 'no further node is ready', chunks: 9 }],
+    }),
+    level: 'warning',
+    about: 'node node-1',
+    says: /9 chunks cannot leave it now: no further node is ready/,
+    todo: /add one/,
+  },
+  {
+    name: 'a job that fails',
+    facts: withStatus({
+      jobs: [{ name: 'fold', state: 'failing', failure: 'Fold a block: no', done: 0, unit: '', rounds: 3 }],
+    }),
+    level: 'warning',
+    about: 'job fold',
+    says: /last round failed: Fold a block: no/,
+    todo: /tried again.*log/,
+  },
+  {
+    name: 'garbage that a node which is there is not told of',
+    facts: withStatus({
+      garbage: { ...STATUS.garbage, waitsFor: [{ node: 'node-2', reason: 'it did not answer' }] },
+    }),
+    level: 'warning',
+    about: 'garbage',
+    says: /node node-2 .*: it did not answer/,
+    todo: /space\.md/,
+  },
+  {
+    name: 'a node whose clock goes wrong',
+    facts: withNode({ clockOffMs: -20_400 }),
+    level: 'warning',
+    about: 'node node-1',
+    says: /20s behind/,
+    todo: /NTP/,
+  },
+  {
+    name: 'a node that is refused for its clock',
+    facts: withStatus({
+      nodes: [node('node-1', { state: 'away' }), node('node-2')],
+      refusedNodes: [{ name: 'node-1', code: 'clock_wrong', message: 'Take node node-1: its clock differs by 120 s' }],
+    }),
+    level: 'problem',
+    about: 'node node-1',
+    says: /refuses it: .* differs by 120 s/,
+    todo: /NTP.*registers again by itself/,
+  },
+  {
+    name: 'a node that is refused and was never there',
+    facts: withStatus({ refusedNodes: [{ name: 'node-9', code: 'version_too_new', message: 'it speaks 9' }] }),
+    level: 'problem',
+    about: 'node node-9',
+    says: /refuses it: it speaks 9/,
+    todo: /Upgrade/,
+  },
+  {
+    name: 'a scrub that is overdue',
+    facts: withNode({ scrub: scrub({ lastEnded: at(NOW_S - 61 * DAY_S) }) }),
+    level: 'warning',
+    about: 'node node-1',
+    says: /not .* read for 61d.*period is 30d/,
+    todo: /nodes scrub node-1/,
+  },
+  {
+    name: 'a first scrub that does not come to its end',
+    facts: withNode({ scrub: scrub({ passBegan: at(NOW_S - 70 * DAY_S) }) }),
+    level: 'warning',
+    about: 'node node-1',
+    says: /70d/,
+    todo: /scrub\.md/,
   },
   {
     name: 'garbage that waits for a person',
@@ -265,6 +390,28 @@ for (const { name, facts, level, about, says, todo } of CASES) {
     assert.match(found[0]?.todo ?? '', todo);
   });
 }
+
+test('garbage of a node that is away, and a scrub that goes on in time, are no findings of their own', () => {
+  const facts = withStatus({
+    nodes: [node('node-1', { state: 'away' }), node('node-2', { scrub: scrub({ lastEnded: at(NOW_S - 59 * DAY_S) }) })],
+    garbage: { ...STATUS.garbage, waitsFor: [{ node: 'node-1', reason: 'it is not connected' }] },
+  });
+  const found = examine({ ...WELL, ...facts }).filter(({ level }) => level !== 'ok');
+  assert.deepEqual(
+    found.map(({ level, about }) => [level, about]),
+    [['problem', 'node node-1']],
+  );
+});
+
+test('what was lost for good is told beside what repair still makes anew', () => {
+  const replication = { ...STATUS.replication, lost: 1, unreadable: 2, underReplicated: 9 };
+  const found = examine({ ...WELL, ...withStatus({ replication }) }).filter(({ about }) => about === 'replication');
+  assert.deepEqual(
+    found.map(({ level }) => level),
+    ['problem', 'problem', 'warning'],
+  );
+  assert.match(found[2]?.says ?? '', /^7 chunks have fewer/);
+});
 
 test('who may not ask for settings is not told about backups', () => {
   const about = examine({ ...WELL, maintenance: undefined, lastBackupMs: undefined }).map((finding) => finding.about);

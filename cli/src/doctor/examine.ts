@@ -5,6 +5,7 @@
 import { formatByteSize } from '@collective/base/byte-size';
 import { formatDurationMs } from '@collective/base/duration';
 import type { MaintenanceSettings, MemberStatus, NodeStatus } from '@collective/client';
+import { counted } from '../output/counted.ts';
 
 export type Level = 'ok' | 'warning' | 'problem';
 
@@ -44,6 +45,7 @@ export interface Facts {
 const DAY_MS = 86_400_000;
 const CLOCK_DIFFERENCE_MS = 5_000;
 const CLOCK_REFUSED_MS = 60_000;
+const SET_CLOCKS = 'Let NTP set both clocks (timedatectl set-ntp true).';
 const CERTIFICATE_SOON_MS = 7 * DAY_MS;
 const CA_SOON_MS = 90 * DAY_MS;
 const HEARTBEAT_LATE_MS = 5_000;
@@ -51,6 +53,8 @@ const FREE_SHARE_LOW = 0.1;
 const METADATA_FREE_LOW_BYTES = 2 * 1024 ** 3;
 const METADATA_FREE_LEAST_BYTES = 256 * 1024 ** 2;
 const BACKUP_OLD_MS = 7 * DAY_MS;
+/** In periods, since the last whole pass ended: one that is begun in time has ended by then. */
+const SCRUB_LATE_PERIODS = 2;
 
 export function examine(facts: Facts): Finding[] {
   const own = [ownCertificate(facts)];
@@ -62,9 +66,12 @@ export function examine(facts: Facts): Finding[] {
     clocks(facts, status),
     ...certificates(facts, status),
     ...status.nodes.flatMap((node) => nodeFindings(facts, status, node)),
+    ...refusedStrangers(status),
     ...noNodes(status),
     ...metadataDisk(status),
-    replication(status),
+    ...replication(facts, status),
+    ...jobs(status),
+    ...garbage(status),
     ...maintenance(facts),
     ...backup(facts),
   ];
@@ -119,9 +126,8 @@ function clocks({ nowMs, statusTookMs }: Facts, status: MemberStatus): Finding {
   const theirsMs = status.time === undefined ? nowMs : status.time.seconds * 1000 + status.time.nanos / 1e6;
   const offMs = Math.max(0, Math.abs(nowMs - theirsMs) - statusTookMs);
   const says = `this machine and the coordinator differ by ${formatDurationMs(Math.round(offMs))}`;
-  const todo = 'Let NTP set both clocks (timedatectl set-ntp true).';
-  if (offMs > CLOCK_REFUSED_MS) return { level: 'problem', about, says, todo };
-  if (offMs > CLOCK_DIFFERENCE_MS) return { level: 'warning', about, says, todo };
+  if (offMs > CLOCK_REFUSED_MS) return { level: 'problem', about, says, todo: SET_CLOCKS };
+  if (offMs > CLOCK_DIFFERENCE_MS) return { level: 'warning', about, says, todo: SET_CLOCKS };
   return { level: 'ok', about, says: offMs < 1_000 ? 'this machine and the coordinator agree' : says };
 }
 
@@ -142,11 +148,14 @@ function certificates({ nowMs }: Facts, status: MemberStatus): Finding[] {
   });
 }
 
-function nodeFindings({ nowMs, probes }: Facts, status: MemberStatus, node: NodeStatus): Finding[] {
+function nodeFindings({ nowMs, probes, maintenance }: Facts, status: MemberStatus, node: NodeStatus): Finding[] {
   const about = `node ${node.name}`;
   const findings: Finding[] = [];
   const heardMs = node.lastHeartbeat === undefined ? undefined : nowMs - node.lastHeartbeat.seconds * 1000;
-  if (node.state === 'away' || node.state === 'unknown')
+  const refusal = status.refusedNodes.find(({ name }) => name === node.name);
+  const isAway = node.state === 'away' || node.state === 'unknown';
+  if (isAway && refusal !== undefined) findings.push(refused(refusal));
+  else if (isAway)
     findings.push({
       level: 'problem',
       about,
@@ -170,6 +179,13 @@ function nodeFindings({ nowMs, probes }: Facts, status: MemberStatus, node: Node
       says: `only ${formatByteSize(node.freeBytes)} of ${formatByteSize(node.capacityBytes)} are free`,
       todo: 'Add a node, or free some room, before it is full.',
     });
+  if (!isAway && Math.abs(node.clockOffMs) > CLOCK_DIFFERENCE_MS)
+    findings.push({
+      level: 'warning',
+      about,
+      says: `its clock is ${formatDurationMs(Math.abs(node.clockOffMs))} ${node.clockOffMs > 0 ? 'ahead of' : 'behind'} the coordinator's: from ${formatDurationMs(CLOCK_REFUSED_MS)} on it is refused`,
+      todo: SET_CLOCKS,
+    });
   const damaged = node.scrub?.damagedNow ?? 0;
   if (damaged > 0)
     findings.push({
@@ -177,6 +193,22 @@ function nodeFindings({ nowMs, probes }: Facts, status: MemberStatus, node: Node
       about,
       says: `${damaged} of its chunks are damaged and not repaired yet`,
       todo: 'They are copied anew while other copies can be read: collective status. If it comes again, replace the disk: collective nodes drain.',
+    });
+  const scrubbed = node.scrub?.lastEnded ?? node.scrub?.passBegan;
+  const periodMs = (maintenance?.scrubPeriodSeconds ?? 0) * 1000;
+  if (periodMs > 0 && scrubbed !== undefined && nowMs - scrubbed.seconds * 1000 > SCRUB_LATE_PERIODS * periodMs)
+    findings.push({
+      level: 'warning',
+      about,
+      says: `not all that it holds was read for ${formatDurationMs(nowMs - scrubbed.seconds * 1000)}, and the scrub period is ${formatDurationMs(periodMs)}`,
+      todo: `Was it down for long, or is the period too short for its disk? Read all now: collective nodes scrub ${node.name}; docs/operating/scrub.md`,
+    });
+  for (const { chunks, says } of node.waiting)
+    findings.push({
+      level: 'warning',
+      about,
+      says: `it is to be emptied, and ${chunks} chunks cannot leave it now: ${says}`,
+      todo: 'Bring nodes back, add one, or give them room; docs/operating/nodes.md',
     });
   if (node.version !== '' && node.version !== status.version)
     findings.push({
@@ -198,6 +230,26 @@ function nodeFindings({ nowMs, probes }: Facts, status: MemberStatus, node: Node
     heardMs !== undefined && heardMs > HEARTBEAT_LATE_MS ? `, last heard of ${formatDurationMs(heardMs)} ago` : '';
   const reached = probe === undefined ? '' : `, reached in ${probe.tookMs} ms`;
   return [{ level: 'ok', about, says: `${node.state}, ${formatByteSize(node.freeBytes)} free${reached}${late}` }];
+}
+
+/** Nodes that the member does not know yet, or no more. */
+function refusedStrangers(status: MemberStatus): Finding[] {
+  return status.refusedNodes.filter(({ name }) => status.nodes.every((node) => node.name !== name)).map(refused);
+}
+
+function refused({ name, code, message }: MemberStatus['refusedNodes'][number]): Finding {
+  const todo =
+    code === 'clock_wrong'
+      ? `${SET_CLOCKS} The node registers again by itself then.`
+      : code === 'version_too_new'
+        ? 'Upgrade the older one of node and coordinator.'
+        : "The node's log and the coordinator's say more.";
+  return {
+    level: 'problem',
+    about: `node ${name}`,
+    says: `it is there, and the coordinator refuses it: ${message}`,
+    todo,
+  };
 }
 
 function noNodes(status: MemberStatus): Finding[] {
@@ -234,23 +286,67 @@ function metadataDisk({ metadataCapacityBytes, metadataFreeBytes, metadataFull }
   ];
 }
 
-function replication({ replication }: MemberStatus): Finding {
+function replication({ nowMs }: Facts, { replication }: MemberStatus): Finding[] {
   const about = 'replication';
-  if (replication.lost > 0)
-    return {
+  const { lost, lostLast, unreadable, underReplicated, toMove, waiting, counting } = replication;
+  const findings: Finding[] = [];
+  if (lost > 0)
+    findings.push({
       level: 'problem',
       about,
-      says: `${replication.lost} chunks were lost`,
-      todo: 'collective events names the files; collective verify / --only-bad finds what cannot be read.',
-    };
-  if (replication.underReplicated > 0)
-    return {
+      says: `${counted(lost, 'block')} lost what was written last${lostLast === undefined ? '' : `, the latest ${formatDurationMs(Math.max(0, nowMs - lostLast.seconds * 1000))} ago`}, and show what was before`,
+      todo: 'collective events --kind block-reverted names the files: write them again. Then: collective maintenance settle-losses',
+    });
+  if (unreadable > 0)
+    findings.push({
+      level: 'problem',
+      about,
+      says: `${unreadable} chunks have no sound copy left that can be counted on`,
+      todo: 'Bring back a node or disk that has one; collective verify / --only-bad names the files. Restore those from elsewhere, or remove them; docs/operating/repair.md',
+    });
+  // Those without any sound copy are among the short ones, and repair can do nothing for them.
+  const short = underReplicated - unreadable;
+  const waits = waiting.map(({ chunks, says }) => `; ${chunks} wait: ${says}`).join('');
+  if (short > 0)
+    findings.push({
       level: 'warning',
       about,
-      says: `${replication.underReplicated} chunks have fewer replicas than they should`,
+      says: `${short} chunks have fewer replicas than they should${waits}`,
       todo: 'Repair makes them anew while enough nodes are there: collective status --watch. Is a node missing or full?',
-    };
-  return { level: 'ok', about, says: 'every chunk has its replicas' };
+    });
+  else if (toMove > 0 && unreadable === 0 && waits !== '')
+    findings.push({
+      level: 'warning',
+      about,
+      says: `${toMove} chunks do not lie where they should${waits}`,
+      todo: 'They go on by themselves when what they wait for is there; docs/operating/repair.md says what each word means.',
+    });
+  if (findings.length > 0) return findings;
+  const again = counting ? ', as far as they are counted: all chunks are being looked at again' : '';
+  return [{ level: 'ok', about, says: `every chunk has its replicas${again}` }];
+}
+
+function jobs({ jobs }: MemberStatus): Finding[] {
+  return jobs
+    .filter(({ state }) => state === 'failing')
+    .map(({ name, failure }) => ({
+      level: 'warning',
+      about: `job ${name}`,
+      says: `its last round failed: ${failure}`,
+      todo: "It is tried again within a minute. If it fails on and on, the coordinator's log has the whole error; docs/operating/health.md says what the job is for.",
+    }));
+}
+
+function garbage({ garbage, nodes }: MemberStatus): Finding[] {
+  const isAway = (name: string): boolean => nodes.some((node) => node.name === name && node.state === 'away');
+  return garbage.waitsFor
+    .filter(({ node }) => !isAway(node))
+    .map(({ node, reason }) => ({
+      level: 'warning',
+      about: 'garbage',
+      says: `node ${node} could not be told to forget what was removed: ${reason}`,
+      todo: 'It is told again every ten minutes, and gives the room back then; docs/operating/space.md',
+    }));
 }
 
 function maintenance({ maintenance }: Facts): Finding[] {
@@ -278,7 +374,14 @@ function backup({ lastBackupMs, nowMs, maintenance }: Facts): Finding[] {
   if (maintenance === undefined) return [];
   const todo = 'collective backup create FILE; docs/operating/backup.md says how to do it every hour.';
   if (lastBackupMs === undefined)
-    return [{ level: 'warning', about: 'backup', says: 'none was ever made of the metadata', todo }];
+    return [
+      {
+        level: 'warning',
+        about: 'backup',
+        says: 'none was made of the metadata, as far as the events that are kept tell',
+        todo,
+      },
+    ];
   const ageMs = nowMs - lastBackupMs;
   const says = `the last one was made ${formatDurationMs(Math.max(0, ageMs))} ago`;
   if (ageMs > BACKUP_OLD_MS) return [{ level: 'warning', about: 'backup', says, todo }];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isRotated, rotationOrder, rotationStep } from './ca-rotation.ts';
+import { isRotated, rotatedText, rotationOrder, rotationStep } from './ca-rotation.ts';
 import type { CaSeen, MemberObject } from './member-object.ts';
 
 const ROTATE = 'collective.storage/rotate-ca';
@@ -47,7 +47,7 @@ for (const { name, given, want } of refused) {
   });
 }
 
-test('T6: the steps are told in order, with what is left and what holds it up; done is stable again for this order', () => {
+test('T6: the steps are told in order, with what is left and what holds it up; authorities are not counted as certificates', () => {
   const at = (ca: CaSeen, status: object = {}) => member(ca, { status });
   assert.equal(
     rotationStep(at({ generation: 1, phase: 'Stable', handledTrigger: 'old' }), 'new'),
@@ -56,6 +56,8 @@ test('T6: the steps are told in order, with what is left and what holds it up; d
   const certificates = [
     { name: 'a', generation: 2 },
     { name: 'b', generation: 1 },
+    { name: 'alice-ca-g2', generation: 2 },
+    { name: 'alice-ca-g1', generation: 1 },
   ];
   assert.equal(
     rotationStep(at({ generation: 2, phase: 'Reissuing', handledTrigger: 'new' }, { certificates }), 'new'),
@@ -63,7 +65,19 @@ test('T6: the steps are told in order, with what is left and what holds it up; d
   );
   const conditions = [{ type: 'CertificatesReady', status: 'False', message: 'rack-0 trusts the old bundle' }];
   assert.match(rotationStep(at({ generation: 2, phase: 'Distributing' }, { conditions }), 'new'), /\(rack-0 trusts/);
-  assert.equal(isRotated(at({ generation: 2, phase: 'Stable', handledTrigger: 'old' }), 'new'), false);
-  assert.equal(isRotated(at({ generation: 2, phase: 'Retiring', handledTrigger: 'new' }), 'new'), false);
-  assert.equal(isRotated(at({ generation: 2, phase: 'Stable', handledTrigger: 'new' }), 'new'), true);
+});
+
+test('T6: an order is done when all certificates are new, and it is said until when the old root is trusted', () => {
+  const at = (phase: string, handledTrigger = 'new') =>
+    member({ generation: 2, phase, handledTrigger, oldRootsUntil: '2026-12-03T12:00:00Z' });
+  assert.deepEqual(
+    ['Creating', 'Distributing', 'Reissuing', 'Retiring', 'Stable'].map((phase) => isRotated(at(phase), 'new')),
+    [false, false, false, true, true],
+  );
+  assert.equal(isRotated(at('Stable', 'old'), 'new'), false);
+  assert.match(
+    rotatedText(at('Retiring')),
+    /^All .* generation 2\. .* until 2026-12-03T12:00:00Z for those who are away/,
+  );
+  assert.match(rotatedText(at('Stable')), /generation 2, which alone is trusted\.$/);
 });

@@ -1,7 +1,7 @@
 /** What the order to rotate an authority means for a Member, and how far it is (T6). Pure. */
 import { CollectiveError } from '@collective/base/errors';
 import { counted } from '../output/counted.ts';
-import { ANNOTATIONS, conditionOf, type MemberObject } from './member-object.ts';
+import { ANNOTATIONS, conditionOf, leavesOf, type MemberObject } from './member-object.ts';
 
 /** Throws when a rotation cannot begin now. */
 export function rotationOrder(member: MemberObject, value: string): Readonly<Record<string, string>> {
@@ -29,8 +29,18 @@ export function rotationOrder(member: MemberObject, value: string): Readonly<Rec
   return { [ANNOTATIONS.rotateCa]: value };
 }
 
+/** Everybody who is connected has a certificate of the new authority. The old root may be trusted for days, for those who are away. */
 export function isRotated({ status }: MemberObject, value: string): boolean {
-  return status?.ca?.handledTrigger === value && status.ca.phase === 'Stable';
+  const { handledTrigger, phase } = status?.ca ?? {};
+  return handledTrigger === value && (phase === 'Retiring' || phase === 'Stable');
+}
+
+export function rotatedText({ metadata, status }: MemberObject): string {
+  const { generation = 0, phase, oldRootsUntil } = status?.ca ?? {};
+  const done = `All certificates of ${metadata.name} are of generation ${generation}`;
+  if (phase === 'Stable') return `${done}, which alone is trusted.`;
+  const until = oldRootsUntil === undefined ? 'for a while' : `until ${oldRootsUntil}`;
+  return `${done}. The earlier authority is trusted ${until} for those who are away; then the operator removes it.`;
 }
 
 const STEPS: Readonly<Record<string, string>> = {
@@ -41,13 +51,13 @@ const STEPS: Readonly<Record<string, string>> = {
 };
 
 export function rotationStep(member: MemberObject, value: string): string {
-  const { ca, certificates = [] } = member.status ?? {};
+  const { ca } = member.status ?? {};
   const stalled = conditionOf(member, 'Stalled');
   if (stalled?.status === 'True') return `STALLED: ${stalled.message ?? stalled.reason}`;
   if (member.spec?.maintenance?.paused) return 'Waiting: the member is paused (spec.maintenance.paused)';
   const { phase = 'Stable', generation = 0 } = ca ?? {};
   if (ca?.handledTrigger !== value && phase === 'Stable') return 'Waiting for the operator';
-  const left = certificates.filter((one) => (one.generation ?? 0) < generation).length;
+  const left = leavesOf(member).filter((one) => (one.generation ?? 0) < generation).length;
   const count = phase === 'Reissuing' ? `, ${counted(left, 'certificate')} left` : '';
   const holdup = conditionOf(member, 'CertificatesReady');
   const why = holdup?.status === 'False' && holdup.message ? ` (${holdup.message})` : '';

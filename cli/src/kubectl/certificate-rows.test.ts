@@ -25,6 +25,8 @@ const alice: MemberObject = {
       { name: 'alice-coordinator-tls', notAfter: days(-1), generation: 2 },
       { name: 'alice-operator-tls', notAfter: days(5), generation: 1 },
       { name: 'alice-rack-2-tls' },
+      { name: 'alice-ca-g2', notAfter: days(60), generation: 2 },
+      { name: 'alice-ca-g1', notAfter: days(900), generation: 1 },
     ],
   },
 };
@@ -34,7 +36,7 @@ function certificate(name: string, namespace: string, status: object): KubeObjec
   return { apiVersion: 'cert-manager.io/v1', kind: 'Certificate', metadata: { name, namespace, labels }, status };
 }
 
-test('T6: authorities come first, then leaves by their end; each has the state that somebody must know', () => {
+test('T6: authorities come first and once, then leaves by their end; each has the state that somebody must know', () => {
   const rows = certificateRows([alice], [], NOW_MS);
   assert.deepEqual(
     rows.map(({ name, state }) => [name, state]),

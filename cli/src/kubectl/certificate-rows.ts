@@ -2,7 +2,7 @@
 import { formatDurationMs } from '@collective/base/duration';
 import type { RowsView } from '../output/table.ts';
 import type { KubeObject } from './kube-object.ts';
-import { type Condition, MEMBER_LABEL, type MemberObject } from './member-object.ts';
+import { authorityName, type Condition, leavesOf, MEMBER_LABEL, type MemberObject } from './member-object.ts';
 
 const DAY_MS = 86_400_000;
 /** Authorities live for years, leaves for weeks: renewed at two thirds of their life, what is this near its end is stuck. */
@@ -31,11 +31,8 @@ export function certificateRows(
   return members.flatMap((member) => rowsOf(member, certificates, nowMs));
 }
 
-function rowsOf(
-  { metadata, status }: MemberObject,
-  certificates: readonly KubeObject[],
-  nowMs: number,
-): CertificateRow[] {
+function rowsOf(seenMember: MemberObject, certificates: readonly KubeObject[], nowMs: number): CertificateRow[] {
+  const { metadata, status } = seenMember;
   const { name: member, namespace = '' } = metadata;
   const newest = status?.ca?.generation;
   const row = (
@@ -60,9 +57,9 @@ function rowsOf(
     };
   };
   const authorities = (status?.ca?.generations ?? []).map((one) =>
-    row('authority', `${member}-ca-g${one.generation}`, one),
+    row('authority', authorityName(member, one.generation), one),
   );
-  const leaves = (status?.certificates ?? []).map((one) => row('leaf', one.name, one));
+  const leaves = leavesOf(seenMember).map((one) => row('leaf', one.name, one));
   const known = new Set([...authorities, ...leaves].map(({ name }) => name));
   // What cert-manager was asked for and the operator has not seen yet.
   const waiting = certificates

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { planImport } from './context-import.ts';
+import { parseTrustDomain } from '@collective/protocol/tls/spiffe-id';
+import { planImport, planInvited } from './context-import.ts';
 import type { MemberObject } from './member-object.ts';
 
 const kubernetes = { context: 'lab' };
@@ -57,6 +58,23 @@ test('T3a: the user is the only one, or the one that is named; the Secret is the
   assert.equal(planImport(member(two), { kubernetes, user: 'ben' }).secretName, 'bens');
   const seen = member(two, { users: [{ name: 'ben', secretName: 'of-ben' }] });
   assert.equal(planImport(seen, { kubernetes, user: 'ben' }).secretName, 'of-ben');
+});
+
+test('T3: with an invitation the Member says the way, no user is needed, and the invitation must be one to this member', () => {
+  const trustDomain = parseTrustDomain('alice.photos.example');
+  const invited = { role: 'user', trustDomain } as const;
+  const nobody = member({ users: [] });
+  assert.deepEqual(
+    planInvited(nobody, invited, { kubernetes }),
+    planImport(member(), { kubernetes, user: 'anna' }).settings,
+  );
+  assert.throws(() => planInvited(nobody, { ...invited, trustDomain: parseTrustDomain('bob.home') }, { kubernetes }), {
+    code: 'wrong_member',
+  });
+  assert.throws(() => planInvited(nobody, { ...invited, role: 'node' }, { kubernetes }), {
+    code: 'invalid_argument',
+    todo: /collective node --invitation/,
+  });
 });
 
 test('what cannot be imported yet, or at all, says so', () => {

@@ -1,6 +1,7 @@
-/** From a Member to a context of this person: which user, which Secret, which way. Pure. */
+/** From a Member to a context of this person: which user, which Secret or invitation, which way. Pure. */
 import { CollectiveError } from '@collective/base/errors';
 import type { ContextSettings } from '@collective/client';
+import type { Invitation } from '@collective/protocol/tls/invitation';
 import { COORDINATOR_PORT } from './member-forwards.ts';
 import type { MemberObject } from './member-object.ts';
 
@@ -11,17 +12,46 @@ export interface ImportWish {
   readonly kubernetes: { readonly context: string; readonly kubeconfig?: string };
 }
 
+export type ContextOfMember = ContextSettings & { readonly coordinator: string; readonly trustDomain: string };
+
 export interface ImportPlan {
   readonly user: string;
   readonly secretName: string;
   readonly bundleName: string;
-  readonly settings: ContextSettings & { readonly trustDomain: string };
+  readonly settings: ContextOfMember;
 }
 
 export function planImport(member: MemberObject, wish: ImportWish): ImportPlan {
+  const settings = contextOf(member, wish);
+  const user = chosenUser(member, whatOf(member), wish.user);
+  return { user: user.name, secretName: user.secretName, bundleName: `${member.metadata.name}-trust`, settings };
+}
+
+/** For somebody who has no Secret in the cluster, and a one-time token instead: the way alone is taken from the Member. */
+export function planInvited(
+  member: MemberObject,
+  { role, trustDomain }: Pick<Invitation, 'role' | 'trustDomain'>,
+  wish: Omit<ImportWish, 'user'>,
+): ContextOfMember {
+  const settings = contextOf(member, wish);
+  if (trustDomain !== settings.trustDomain)
+    throw new CollectiveError(
+      'wrong_member',
+      `${whatOf(member)}: the invitation is one to ${trustDomain}, and the member is ${settings.trustDomain}`,
+    );
+  if (role === 'node')
+    throw new CollectiveError('invalid_argument', `${whatOf(member)}: the invitation is for a node`, {
+      todo: "'collective node --invitation FILE' takes it.",
+    });
+  return settings;
+}
+
+const whatOf = ({ metadata }: MemberObject): string => `Make a context of member ${metadata.name}`;
+
+function contextOf(member: MemberObject, wish: ImportWish): ContextOfMember {
   const { metadata, spec, status } = member;
   const { name, namespace = 'default' } = metadata;
-  const what = `Make a context of member ${name}`;
+  const what = whatOf(member);
   if (spec?.external !== undefined) {
     throw new CollectiveError('unsupported', `${what}: it lives outside this cluster`, {
       todo: "Whoever runs it gives you a token: 'collective init --token'.",
@@ -33,13 +63,7 @@ export function planImport(member: MemberObject, wish: ImportWish): ImportPlan {
       todo: `'kubectl collective status ${name}' says what it waits for.`,
     });
   }
-  const user = chosenUser(member, what, wish.user);
-  return {
-    user: user.name,
-    secretName: user.secretName,
-    bundleName: `${name}-trust`,
-    settings: { trustDomain, ...wayTo(member, what, namespace, wish) },
-  };
+  return { trustDomain, ...wayTo(member, what, namespace, wish) };
 }
 
 function chosenUser(member: MemberObject, what: string, wanted?: string): { name: string; secretName: string } {
@@ -63,7 +87,12 @@ function chosenUser(member: MemberObject, what: string, wanted?: string): { name
   return { name: found.name, secretName: seen ?? found.secretName ?? `${metadata.name}-user-${found.name}` };
 }
 
-function wayTo({ metadata, status }: MemberObject, what: string, namespace: string, wish: ImportWish): ContextSettings {
+function wayTo(
+  { metadata, status }: MemberObject,
+  what: string,
+  namespace: string,
+  wish: ImportWish,
+): Omit<ContextOfMember, 'trustDomain'> {
   const external = status?.endpoints?.external;
   if (external !== undefined && wish.via !== 'port-forward') return { coordinator: external, listener: 'external' };
   if (wish.via === 'external') {

@@ -65,6 +65,7 @@ const valuesOf: Knowledge['valuesOf'] = async (shell, option: Option, before, cu
     case 'via':
       return matching(current, choices(['external', 'port-forward']));
     case 'kubeconfig':
+    case 'invitation':
     case 'file':
       return LOCAL_FILES;
     default:

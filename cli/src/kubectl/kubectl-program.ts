@@ -33,6 +33,12 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async (shell) => (await import('./commands/certs.ts')).certsCommand(shell),
   },
   {
+    name: 'backups',
+    group: LOOK,
+    summary: 'list the scheduled backups of a member that are kept',
+    load: async (shell) => (await import('./commands/backups.ts')).backupsCommand(shell),
+  },
+  {
     name: 'rotate-ca',
     group: CHANGE,
     summary: 'replace the authority of a member by a new one, without an outage',
@@ -43,6 +49,12 @@ const COMMANDS: readonly CommandEntry[] = [
     group: CHANGE,
     summary: 'have storage nodes emptied and removed',
     load: async (shell) => (await import('./commands/drain.ts')).drainCommand(shell),
+  },
+  {
+    name: 'restore',
+    group: CHANGE,
+    summary: "bring a member's metadata back from a backup, once their volume is lost",
+    load: async (shell) => (await import('./commands/restore.ts')).restoreCommand(shell),
   },
   {
     name: 'context',

@@ -54,12 +54,17 @@ export class MemberForwards implements Way {
   }
 
   explain(thrown: unknown): unknown {
+    if (!(thrown instanceof CollectiveError)) return thrown;
+    const { code, message, cause, details } = thrown;
+    // A rotation may have passed while nobody was connected from here (T6).
+    if (code === 'unauthenticated') {
+      const todo = `${commandOf(this.#way, 'context import')} brings certificate and roots of one of its users anew; who came in by a token needs another one.`;
+      return new CollectiveError(code, message, { cause, details, todo });
+    }
     const { lastFailure } = this.#coordinator;
-    const isOutOfReach =
-      thrown instanceof CollectiveError && (thrown.code === 'unavailable' || thrown.code === 'deadline_exceeded');
-    if (!isOutOfReach || lastFailure === undefined) return thrown;
+    if ((code !== 'unavailable' && code !== 'deadline_exceeded') || lastFailure === undefined) return thrown;
     return told(
-      new CollectiveError(lastFailure.code, thrown.message, { cause: lastFailure, todo: lastFailure.todo }),
+      new CollectiveError(lastFailure.code, message, { cause: lastFailure, todo: lastFailure.todo }),
       this.#way,
     );
   }
@@ -101,13 +106,18 @@ function wayOf({ kubeconfig, context, namespace, member }: Readonly<Record<strin
   return { kubeconfig, context, namespace, member };
 }
 
+/** kubectl takes no flag before the name of a plugin. */
+function commandOf({ namespace, member, context }: KubernetesWay, verb: string): string {
+  return `'kubectl collective ${verb} ${member} -n ${namespace} --context ${context}'`;
+}
+
 /** The words of an apiserver, with what to do for a member. */
-function told(thrown: unknown, { namespace, member, context }: KubernetesWay): unknown {
+function told(thrown: unknown, way: KubernetesWay): unknown {
   if (!(thrown instanceof CollectiveError)) return thrown;
   const { code, message, cause, details } = thrown;
-  const lookAt = `'kubectl --context ${context} -n ${namespace} collective status ${member}'`;
+  const lookAt = commandOf(way, 'status');
   if (code === 'permission_denied') {
-    const todo = `Ask for the rights 'create' and 'get' on pods/portforward in namespace ${namespace}, or have the member exposed.`;
+    const todo = `Ask for the rights 'create' and 'get' on pods/portforward in namespace ${way.namespace}, or have the member exposed.`;
     return new CollectiveError(code, message, { cause, details, todo });
   }
   if (code === 'not_found' && details.status === 404)

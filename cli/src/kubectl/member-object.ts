@@ -34,7 +34,12 @@ export interface MemberStatus {
   readonly observedGeneration?: number;
   readonly trustDomain?: string;
   readonly version?: string;
-  readonly coordinator?: { readonly state?: string; readonly image?: string };
+  readonly coordinator?: {
+    readonly state?: string;
+    readonly image?: string;
+    readonly garbageWaits?: boolean;
+    readonly restored?: { readonly order?: string; readonly file?: string; readonly at?: string };
+  };
   readonly nodes?: readonly NodeSeen[];
   readonly nodesReady?: string;
   readonly capacity?: string;
@@ -46,16 +51,24 @@ export interface MemberStatus {
     readonly counting?: boolean;
   };
   readonly ca?: CaSeen;
-  readonly certificates?: readonly {
-    readonly name: string;
-    readonly notAfter?: string;
-    readonly generation?: number;
-  }[];
+  /** Leaves, and the authorities that are trusted. */
+  readonly certificates?: readonly CertificateSeen[];
   readonly trustBundleHash?: string;
   readonly endpoints?: { readonly internal?: string; readonly external?: string };
   readonly users?: readonly { readonly name: string; readonly secretName?: string }[];
-  readonly backup?: { readonly lastSuccess?: string; readonly lastFailure?: string; readonly message?: string };
+  readonly backup?: {
+    readonly lastSuccess?: string;
+    readonly lastFailure?: string;
+    readonly message?: string;
+    readonly kept?: readonly string[];
+  };
   readonly conditions?: readonly Condition[];
+}
+
+export interface CertificateSeen {
+  readonly name: string;
+  readonly notAfter?: string;
+  readonly generation?: number;
 }
 
 export interface NodeSeen {
@@ -72,6 +85,7 @@ export interface CaSeen {
   readonly generation?: number;
   readonly phase?: string;
   readonly since?: string;
+  readonly oldRootsUntil?: string;
   readonly handledTrigger?: string;
   readonly generations?: readonly {
     readonly generation: number;
@@ -84,6 +98,7 @@ export interface CaSeen {
 export const ANNOTATIONS = {
   rotateCa: 'collective.storage/rotate-ca',
   drainNodes: 'collective.storage/drain-nodes',
+  restoreFrom: 'collective.storage/restore-from',
 } as const;
 
 /** What belongs to members, and to one. */
@@ -96,6 +111,16 @@ export function conditionOf({ status }: MemberObject, type: string): Condition |
 
 export function isTrue(member: MemberObject, type: string): boolean {
   return conditionOf(member, type)?.status === 'True';
+}
+
+export function authorityName(member: string, generation: number): string {
+  return `${member}-ca-g${generation}`;
+}
+
+/** Of `status.certificates`, without the authorities, of which `status.ca` says more. */
+export function leavesOf({ metadata, status }: MemberObject): readonly CertificateSeen[] {
+  const { certificates = [] } = status ?? {};
+  return certificates.filter(({ name, generation }) => name !== authorityName(metadata.name, generation ?? 0));
 }
 
 /** `member.collective.storage/alice`, as kubectl names objects. */

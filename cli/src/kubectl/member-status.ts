@@ -32,6 +32,7 @@ export function statusLines(member: MemberObject, nowMs: number): [string, strin
     ['Inside', status?.endpoints?.internal],
     ['Outside', status?.endpoints?.external],
     ['Backup', backupText(member, nowMs)],
+    ['Restored', restoredText(member, nowMs)],
   ];
   return lines.flatMap(([key, value]): [string, string][] => (value === undefined ? [] : [[key, value]]));
 }
@@ -69,6 +70,14 @@ function backupText({ status }: MemberObject, nowMs: number): string | undefined
   const failed =
     backup.lastFailure !== undefined && !(backup.lastSuccess !== undefined && backup.lastSuccess > backup.lastFailure);
   return failed ? `${ended}; FAILED ${ageOf(backup.lastFailure, nowMs)} ago: ${backup.message ?? ''}` : ended;
+}
+
+function restoredText({ status }: MemberObject, nowMs: number): string | undefined {
+  const { restored, garbageWaits = false } = status?.coordinator ?? {};
+  const waits = 'nothing is removed from nodes until you say: collective maintenance set garbage-waits=false';
+  if (restored === undefined) return garbageWaits ? `from a backup; ${waits}` : undefined;
+  const when = restored.at === undefined ? '' : `, ${ageOf(restored.at, nowMs)} ago`;
+  return `from ${restored.file ?? restored.order}${when}${garbageWaits ? `; ${waits}` : ''}`;
 }
 
 /** Those of which the good answer is no. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { MemberObject } from './member-object.ts';
-import { drainList, drainOrder, drainStep, isGone } from './node-drain.ts';
+import { drainList, drainOrder, drainStep, isGone, orderSaid } from './node-drain.ts';
 
 const DRAIN = 'collective.storage/drain-nodes';
 
@@ -53,17 +53,60 @@ test('K2: what is being removed cannot be kept any more', () => {
   });
 });
 
+test('K2: what is said of an order tells a node that is kept from one that is gone', () => {
+  const given = member('rack-0,rack-9', { 'rack-0': 'Draining' });
+  const said = (nodes: string[], undo: boolean, changed = true): string => orderSaid(given, { nodes, undo }, changed);
+  assert.equal(said(['rack-0'], false), 'rack-0 of alice: to be drained.');
+  assert.equal(said(['rack-0'], false, false), 'rack-0 of alice: was to be drained already.');
+  assert.equal(
+    said(['rack-0', 'rack-9'], true),
+    'rack-0 of alice: to be kept.\nrack-9 of alice: gone already; a new node may be called so again.',
+  );
+});
+
 test('a drain is done when the nodes are gone, and tells what is left and why it does not go on', () => {
   const given = member('rack-0', { 'rack-0': 'Draining' });
   assert.deepEqual(drainList(given), ['rack-0']);
   assert.equal(isGone(given, ['rack-0']), false);
   assert.equal(isGone(given, ['rack-9']), true);
+  const stuck = 'Node rack-0 cannot go: 1 chunks lie there still; 1 chunks: rack-1 and rack-2 are full';
   const held: MemberObject = {
     ...given,
     status: {
       nodes: [{ name: 'rack-0', state: 'Draining', leftChunks: 1 }],
-      conditions: [{ type: 'NodesReady', status: 'False', message: 'rack-1 and rack-2 are full' }],
+      conditions: [
+        { type: 'Reconciling', status: 'True', reason: 'DrainStuck', message: stuck },
+        { type: 'Stalled', status: 'False', reason: 'NotStalled', message: '' },
+      ],
     },
   };
-  assert.equal(drainStep(held, ['rack-0']), 'rack-0 Draining, 1 chunk left (rack-1 and rack-2 are full)');
+  assert.equal(drainStep(held, ['rack-0']), `rack-0 Draining, 1 chunk left (${stuck})`);
+  const message = `${stuck}. Volume claim alice-rack-1 cannot grow`;
+  const stalled: MemberObject = {
+    ...given,
+    status: {
+      ...held.status,
+      conditions: [
+        { type: 'Reconciling', status: 'False', reason: 'DrainStuck', message },
+        {
+          type: 'Stalled',
+          status: 'True',
+          reason: 'VolumeCannotGrow',
+          message: 'Volume claim alice-rack-1 cannot grow',
+        },
+      ],
+    },
+  };
+  assert.equal(drainStep(stalled, ['rack-0']), `STALLED: ${message}`);
+  const going: MemberObject = {
+    ...given,
+    status: {
+      ...held.status,
+      conditions: [
+        { type: 'Reconciling', status: 'True', reason: 'Draining', message: 'node rack-0 is emptied' },
+        { type: 'NodesReady', status: 'False', reason: 'Starting', message: '2 of 3 nodes are ready' },
+      ],
+    },
+  };
+  assert.equal(drainStep(going, ['rack-0']), 'rack-0 Draining, 1 chunk left');
 });

@@ -26,6 +26,18 @@ export function drainOrder(
   return { [ANNOTATIONS.drainNodes]: wanted.length === 0 ? null : wanted.join(',') };
 }
 
+/** A name in the list outlives its node: no new node gets it until it is taken out. */
+export function orderSaid(member: MemberObject, { nodes, undo }: DrainWish, changed: boolean): string {
+  const { name } = member.metadata;
+  if (!undo) return `${nodes.join(', ')} of ${name}: ${changed ? 'to be drained' : 'was to be drained already'}.`;
+  const gone = nodes.filter((node) => isGone(member, [node]));
+  const kept = nodes.filter((node) => !gone.includes(node));
+  return [
+    ...(kept.length > 0 ? [`${kept.join(', ')} of ${name}: to be kept.`] : []),
+    ...(gone.length > 0 ? [`${gone.join(', ')} of ${name}: gone already; a new node may be called so again.`] : []),
+  ].join('\n');
+}
+
 function checkKnown({ metadata, status }: MemberObject, nodes: readonly string[]): void {
   const known = (status?.nodes ?? []).map(({ name }) => name);
   const unknown = nodes.find((name) => !known.includes(name));
@@ -60,8 +72,11 @@ export function isGone({ status }: MemberObject, nodes: readonly string[]): bool
 }
 
 export function drainStep(member: MemberObject, nodes: readonly string[]): string {
+  const reconciling = conditionOf(member, 'Reconciling');
+  const stuck = reconciling?.reason === 'DrainStuck' ? reconciling.message : undefined;
   const stalled = conditionOf(member, 'Stalled');
-  if (stalled?.status === 'True') return `STALLED: ${stalled.message ?? stalled.reason}`;
+  // What keeps the drain comes with what stalls the member.
+  if (stalled?.status === 'True') return `STALLED: ${stuck ?? stalled.message ?? stalled.reason}`;
   if (member.spec?.maintenance?.paused) return 'Waiting: the member is paused (spec.maintenance.paused)';
   const parts = (member.status?.nodes ?? [])
     .filter(({ name }) => nodes.includes(name))
@@ -69,7 +84,5 @@ export function drainStep(member: MemberObject, nodes: readonly string[]): strin
       const left = leftChunks === undefined || leftChunks === 0 ? '' : `, ${counted(leftChunks, 'chunk')} left`;
       return `${name} ${state ?? '-'}${left}`;
     });
-  const holdup = conditionOf(member, 'NodesReady');
-  const why = holdup?.status === 'False' && holdup.message ? ` (${holdup.message})` : '';
-  return `${parts.join('; ')}${why}`;
+  return `${parts.join('; ')}${stuck === undefined ? '' : ` (${stuck})`}`;
 }

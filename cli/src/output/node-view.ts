@@ -2,6 +2,7 @@
 
 import { formatByteSize } from '@collective/base/byte-size';
 import type { Timestamp } from '@collective/base/clock';
+import { formatHostPort } from '@collective/base/host-port';
 import type { NodeScrub, NodeStatus } from '@collective/client';
 import type { RowsView } from './table.ts';
 import { age, isoTime } from './time.ts';
@@ -27,7 +28,7 @@ export function nodeView(now: Timestamp): RowsView<NodeStatus> {
       {
         header: 'ADDRESSES',
         cell: ({ addresses }) =>
-          addresses.map(({ listener, host, port }) => `${listener}=${host}:${port}`).join(',') || '-',
+          addresses.map(({ listener, host, port }) => `${listener}=${formatHostPort({ host, port })}`).join(',') || '-',
         wide: true,
       },
       { header: 'DISK', cell: ({ disk }) => disk || '-', wide: true },

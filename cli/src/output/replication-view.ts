@@ -2,6 +2,7 @@
 import { formatByteSize } from '@collective/base/byte-size';
 import { formatDurationMs } from '@collective/base/duration';
 import type { JobStatus, MemberStatus } from '@collective/client';
+import { counted } from './counted.ts';
 import type { RowsView } from './table.ts';
 
 /** The coordinator counts no further. */
@@ -18,7 +19,7 @@ export function replicationLines({
   if (toMove > 0) parts.push(`${atLeast(toMove)} are to be moved`);
   if (unstable > 0) parts.push(`${atLeast(unstable)} not yet reported stable`);
   if (unreadable > 0) parts.push(`${atLeast(unreadable)} WITHOUT A SOUND COPY`);
-  if (lost > 0) parts.push(`${lost} LOST`);
+  if (lost > 0) parts.push(`${counted(lost, 'block')} LOST what was written last`);
   if (replication.counting) parts.push('nodes or rules have changed: all chunks are being looked at again');
   const lines: [string, string][] = [['Replication', parts.join(', ')]];
   if (replication.bytesToRepair > 0 || underReplicated + toMove > 0) lines.push(['Repair', repairText(replication)]);

@@ -10,16 +10,18 @@ import { createLog, LOG_LEVELS, type Log, type LogLevel } from '@collective/base
 import { type Command, Option } from 'commander';
 import { ExitWith } from '../exit-with.ts';
 import type { Shell } from '../shell.ts';
-import { type VerbOptions, verb } from '../verb.ts';
+import { duration, type VerbOptions, verb } from '../verb.ts';
 import { addSettingFlags, givenFlags, resolveSettings, type SettingTable, type SettingValues } from './settings.ts';
 import { parseYamlSettings } from './yaml-settings.ts';
 
 const CONFIG_VARIABLE = 'COLLECTIVE_SERVER_CONFIG';
+const STOP_WITHIN_MS = 5_000;
 
 export function serverCommand(name: string, options: VerbOptions, table: SettingTable): Command {
   return addSettingFlags(verb(name, options), table)
     .option('--config <file>', `YAML file with settings  [${CONFIG_VARIABLE}]`)
-    .addOption(new Option('--stop-with-stdin', 'stop when standard input ends').hideHelp());
+    .addOption(new Option('--stop-with-stdin', 'stop when standard input ends').hideHelp())
+    .addOption(duration('--stop-within <duration>', 'end by force after so long', STOP_WITHIN_MS).hideHelp());
 }
 
 export async function settingsOf<Table extends SettingTable>(
@@ -36,7 +38,6 @@ export async function settingsOf<Table extends SettingTable>(
 export async function runServer(
   shell: Shell,
   command: Command,
-  stopWithinMs: number,
   level: LogLevel,
   program: string,
   start: (log: Log, stopping: AbortSignal) => Promise<Running>,
@@ -48,7 +49,7 @@ export async function runServer(
   const exit = await serve({
     log,
     clock: shell.clock,
-    stopWithinMs,
+    stopWithinMs: Number(command.getOptionValue('stopWithin')),
     stopOn,
     start: (stopping) => {
       asked = stopping;

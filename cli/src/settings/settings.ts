@@ -4,6 +4,7 @@
  */
 
 import { CollectiveError } from '@collective/base/errors';
+import { formatHostPort } from '@collective/base/host-port';
 import { type Command, Option } from 'commander';
 import { ownCoordinatorFlag } from '../verb.ts';
 import type { YamlValue } from './yaml-settings.ts';
@@ -120,6 +121,16 @@ export function text(value: string): string {
   return value;
 }
 
+/** `a,b,c`; nobody is named twice. */
+export function names(value: string, what: string): string[] {
+  const list = value.split(',').map((one) => one.trim());
+  const [twice] = list.filter((name, index) => list.indexOf(name) !== index);
+  if (list.includes('')) throw new CollectiveError('invalid_argument', `Read '${value}' as ${what}: a name is empty`);
+  if (twice !== undefined)
+    throw new CollectiveError('invalid_argument', `Read '${value}' as ${what}: ${twice} is named twice`);
+  return list;
+}
+
 /** A switch: present as a flag, `true` or `false` elsewhere. */
 export function truth(value: string, what: string): boolean {
   if (['true', 'yes', 'on', '1'].includes(value.toLowerCase())) return true;
@@ -143,8 +154,4 @@ export function hostPort(value: string, what: string): HostPort {
     );
   }
   return { host: match[1] ?? match[2] ?? '', port };
-}
-
-export function formatHostPort({ host, port }: HostPort): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -2,10 +2,11 @@
  * The context through which the person who started a member uses it: made or brought up to date at every start, current
  * when none is. Its last step is the proof that the member works: a session, and every node in touch.
  */
+
 import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
+import { formatHostPort } from '@collective/base/host-port';
 import { connectTo } from '../member-session.ts';
-import { formatHostPort } from '../settings/settings.ts';
 import type { Shell } from '../shell.ts';
 import { coordinatorPorts } from './layout.ts';
 import type { UpPlan } from './up-plan.ts';

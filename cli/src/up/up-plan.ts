@@ -2,10 +2,11 @@
  * What a start of `collective up` will do, decided from flags and from what the folder remembers; nothing is touched
  * here. Flags win over the folder, the folder over defaults; what a folder cannot become is refused with a reason.
  */
+
 import { formatByteSize, parseByteSize } from '@collective/base/byte-size';
 import { CollectiveError } from '@collective/base/errors';
+import { formatHostPort } from '@collective/base/host-port';
 import { parseMemberName, type TrustDomain, trustDomainOf } from '@collective/base/ids';
-import { formatHostPort } from '../settings/settings.ts';
 import { COLLECTIVE_DEFAULT } from '../trust-domain-flag.ts';
 import {
   coordinatorPorts,
@@ -45,8 +46,8 @@ const FREE_BYTES_MIN = 64 * MiB;
 const FREE_BYTES_MIN_AGAIN = 8 * MiB;
 /** A node keeps 64 MiB of it free. */
 const CAPACITY_BYTES_MIN = 128 * MiB;
-const NODES_DEFAULT = 2;
-const CAPACITY_DEFAULT = '20GiB';
+export const NODES_DEFAULT = 2;
+export const CAPACITY_DEFAULT = '20GiB';
 export const HOST_DEFAULT = '127.0.0.1';
 const EVERYWHERE = ['0.0.0.0', '::'];
 

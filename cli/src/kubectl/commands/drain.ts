@@ -8,7 +8,7 @@ import { awaitMember } from '../awaiting.ts';
 import { annotateMember } from '../changing.ts';
 import { kubeVerb } from '../kube-verb.ts';
 import { NODE_VIEW } from '../member-status.ts';
-import { drainList, drainOrder, drainStep, isGone } from '../node-drain.ts';
+import { drainList, drainOrder, drainStep, isGone, orderSaid } from '../node-drain.ts';
 import { withCluster } from '../with-cluster.ts';
 
 /** Terabytes take their time. */
@@ -49,11 +49,7 @@ export function drainCommand(shell: Shell): Command {
         const { member, changed } = await annotateMember(session, name, (seen) => drainOrder(seen, { nodes, undo }));
         let seen = member;
         if (nodes.length > 0 && !quiet) {
-          const done = undo ? 'kept' : 'drained';
-          await say(
-            shell,
-            `${nodes.join(', ')} of ${name}: ${changed ? `to be ${done}` : `was to be ${done} already`}.`,
-          );
+          await say(shell, orderSaid(member, { nodes, undo }, changed));
         }
         if (wait) {
           const waitedFor = nodes.length > 0 ? nodes : drainList(member);
@@ -68,7 +64,9 @@ export function drainCommand(shell: Shell): Command {
         }
         const listed = drainList(seen);
         const rows = (seen.status?.nodes ?? []).filter((node) => listed.includes(node.name));
-        await printRows(shell, output, rows, NODE_VIEW);
+        const isTable = output === 'table' || output === 'wide';
+        if (rows.length > 0 || !isTable) await printRows(shell, output, rows, NODE_VIEW);
+        else if (nodes.length === 0 && !wait && !quiet) await say(shell, `No node of ${name} is to be drained.`);
       });
     });
 }

@@ -5,27 +5,30 @@ import { printRows } from '../../output/table.ts';
 import { type Shell, say } from '../../shell.ts';
 import { duration } from '../../verb.ts';
 import { awaitMember } from '../awaiting.ts';
-import { isRotated, rotationOrder, rotationStep } from '../ca-rotation.ts';
+import { isRotated, rotatedText, rotationOrder, rotationStep } from '../ca-rotation.ts';
 import { certificateRows, certificateView } from '../certificate-rows.ts';
 import { annotateMember } from '../changing.ts';
 import { kubeVerb } from '../kube-verb.ts';
 import { withCluster } from '../with-cluster.ts';
 
-/** The old root is trusted for an overlap of days if a peer is away: by default we wait for less than that. */
+/** A connected peer that does not follow is waited for up to days (spec.ca.overlap): by default we wait for less than that. */
 const WAIT_MS = 3_600_000;
 
 export function rotateCaCommand(shell: Shell): Command {
   return kubeVerb('rotate-ca', {
     summary: 'replace the authority of a member by a new one, without an outage',
     description:
-      'The operator makes the next generation, lets everybody trust both, issues all certificates anew and then takes the old one away;\nwhat is connected stays so. It goes on by itself: --wait shows its steps and ends when the old authority is gone.',
+      'The operator makes the next generation, lets everybody trust both, issues all certificates anew and after spec.ca.overlap takes the old\none away; what is connected stays so. It goes on by itself: --wait shows its steps and ends when all certificates are of the new authority.',
     examples: [
       { line: 'kubectl collective rotate-ca alice', says: 'give the order' },
-      { line: 'kubectl collective rotate-ca alice --wait --timeout 8h', says: 'and wait for the end' },
+      {
+        line: 'kubectl collective rotate-ca alice --wait --timeout 8h',
+        says: 'and wait until all certificates are new',
+      },
     ],
   })
     .argument('<member>', 'the Member')
-    .option('-w, --wait', 'until the old authority is gone')
+    .option('-w, --wait', 'until all certificates are of the new authority')
     .addOption(duration('--timeout <duration>', 'how long to wait with --wait', WAIT_MS))
     .action(async (name: string, { wait, timeout }: { wait?: boolean; timeout: number }, command: Command) => {
       await withCluster(shell, command, async (session) => {
@@ -45,6 +48,7 @@ export function rotateCaCommand(shell: Shell): Command {
           isDone: (seen) => isRotated(seen, value),
           step: (seen) => rotationStep(seen, value),
         });
+        if (!quiet) await say(shell, rotatedText(rotated));
         const rows = certificateRows([rotated], [], wallMs(shell.clock));
         await printRows(shell, output, rows, certificateView(false));
       });
