@@ -10,6 +10,9 @@ COPY node/ /usr/local/
 COPY node_modules/ /opt/collective/node_modules/
 COPY programs/ /usr/local/bin/
 COPY tree/ /opt/collective/
+# Empty, and all that the user owns: a volume that is mounted there for the first time takes owner and mode from here.
+COPY --chown=65532:65532 volumes/var/lib/ /var/lib/
+COPY --chown=65532:65532 volumes/run/ /run/
 COPY sbom.cdx.json /usr/share/sbom/collective.cdx.json
 
 ENV PATH=/usr/local/bin:/usr/bin:/bin \

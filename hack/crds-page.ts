@@ -42,7 +42,7 @@ function kindSection({ spec }: CustomResourceDefinition): string {
     description,
   ]);
   return `## ${spec.names.kind}
-${root.description} Short name \`${shortNames.join('`, `')}\`, category \`collective\`.
+${root.description} Short name \`${shortNames.join('`, `')}\`, category \`collective-storage\`.
 
 ${rules.join('\n')}
 

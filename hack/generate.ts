@@ -1,5 +1,5 @@
-// Makes TypeScript from the .proto files, CRDs and their page from the operator's API, parts of the chart, the page of errors
-// from their catalogue and the page of rules from the titles of the tests: `npm run generate` writes them,
+// Makes TypeScript from the .proto files, CRDs and their page from the operator's API, parts of the chart, the compose files among
+// the examples, the page of errors from their catalogue and the page of rules from the titles of the tests: `npm run generate` writes them,
 // `npm run generate -- --check` fails when the committed output is not what its sources give. Output that this program
 // did not make is removed from gen/. What is generated must run as it lies: it is type-checked with the tree's own settings
 // (erasable syntax only) and then imported by the Node that runs this, which strips the types.
@@ -10,6 +10,7 @@ import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { execa } from 'execa';
 import { chartFiles } from './chart.ts';
+import { composeFiles } from './compose.ts';
 import { crdFiles } from './crds.ts';
 import { CRDS_PAGE, crdsPage } from './crds-page.ts';
 import { ERRORS_PAGE, errorsPage } from './errors-page.ts';
@@ -62,6 +63,7 @@ async function run(): Promise<number> {
   const pages = new Map([
     ...crdFiles(),
     ...chartFiles(),
+    ...composeFiles(),
     [CRDS_PAGE, crdsPage()],
     [ERRORS_PAGE, errorsPage()],
     [RULES_PAGE, rulesPage(await listFiles())],

@@ -4,12 +4,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { runTestFile } from './test-file-run.ts';
 
 const DEADLINE_MS = 30_000;
 // A fixture that hangs does so long enough to be caught, and not for ever should this file itself be killed.
-const HANG_MS = 20_000;
+const HANG_MS = 60_000;
+// Of a file that shall be seen to do something before it is killed: also a slow machine has started Node by then.
+const CUT_SHORT_MS = 15_000;
 
 let folder: string;
 before(() => {
@@ -18,7 +20,7 @@ before(() => {
 after(() => rmSync(folder, { recursive: true }));
 
 async function run(text: string, options: { deadlineMs?: number; namePattern?: string } = {}) {
-  const path = join(folder, 'fixture.test.ts');
+  const path = join(mkdtempSync(join(folder, 'run-')), 'fixture.test.ts');
   writeFileSync(path, `import assert from 'node:assert/strict';\nimport { describe, test } from 'node:test';\n${text}`);
   return await runTestFile(path, { deadlineMs: DEADLINE_MS, ...options });
 }
@@ -69,11 +71,24 @@ test('a test file that is killed by a signal counts as failed and names the sign
   assert.match(outcome.failures[0]?.detail ?? '', /signal SIGKILL/);
 });
 
-test('a test file that hangs is killed at its deadline and names the test that was running', async () => {
-  const text = `test('good', () => {});\ntest('waits', () => new Promise((end) => { setTimeout(end, ${HANG_MS}); }));`;
-  const outcome = await run(text, { deadlineMs: 2_000 });
-  assert.equal(outcome.passed, 1);
-  assert.match(outcome.failures[0]?.detail ?? '', /did not end within 2000 ms and was killed; still running: waits/);
+describe('a test file that does not end', { concurrency: true }, () => {
+  test('one that hangs is killed at its deadline and names the test that was running', async () => {
+    const text = `test('good', () => {});\ntest('waits', () => new Promise((end) => { setTimeout(end, ${HANG_MS}); }));`;
+    const outcome = await run(text, { deadlineMs: CUT_SHORT_MS });
+    assert.equal(outcome.passed, 1);
+    assert.match(
+      outcome.failures[0]?.detail ?? '',
+      new RegExp(`did not end within ${CUT_SHORT_MS} ms and was killed; still running: waits`),
+    );
+  });
+
+  test('one that leaves something open is killed at its deadline and says so', async () => {
+    const outcome = await run(`test('good', () => { setTimeout(() => {}, ${HANG_MS}); });`, {
+      deadlineMs: CUT_SHORT_MS,
+    });
+    assert.equal(outcome.passed, 1);
+    assert.match(outcome.failures[0]?.detail ?? '', /something open/);
+  });
 });
 
 test('a test file that never gives way is killed at its deadline', async () => {
@@ -84,12 +99,6 @@ test('a test file that never gives way is killed at its deadline', async () => {
     },
   );
   assert.match(outcome.failures[0]?.detail ?? '', /killed; it had reported no test yet/);
-});
-
-test('a test file that leaves something open is killed at its deadline and says so', async () => {
-  const outcome = await run(`test('good', () => { setTimeout(() => {}, ${HANG_MS}); });`, { deadlineMs: 2_000 });
-  assert.equal(outcome.passed, 1);
-  assert.match(outcome.failures[0]?.detail ?? '', /something open/);
 });
 
 test('a test file without a test counts as failed, but not when a name was asked for', async () => {

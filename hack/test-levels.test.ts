@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_LEVELS, levelOf, SERIAL_LEVELS } from './test-levels.ts';
 
-test('the folder of a test file says its level, and what needs a cluster runs only when it is asked for', () => {
+test('the folder of a test file says its level, and what takes long runs only when it is asked for', () => {
   const levels = {
     'base/src/crc.test.ts': 'unit',
     'test/sim/seeds.test.ts': 'sim',
@@ -13,6 +13,6 @@ test('the folder of a test file says its level, and what needs a cluster runs on
     'test/e2e/full/stopped-node.test.ts': 'e2e-full',
   } as const;
   for (const [path, level] of Object.entries(levels)) assert.equal(levelOf(path), level);
-  assert.deepEqual(DEFAULT_LEVELS, ['unit', 'sim', 'integration', 'apiserver']);
+  assert.deepEqual(DEFAULT_LEVELS, ['unit', 'sim', 'integration', 'apiserver', 'e2e']);
   assert.deepEqual([...SERIAL_LEVELS], ['e2e', 'e2e-full']);
 });

@@ -4,21 +4,25 @@
 //   npm test -- --name "D4"            tests whose name matches
 //   npm test -- --level unit           one level; `full` runs only so
 //   npm test -- --concurrency 1 --deadline-ms 60000
+//   npm test -- --level e2e-full --resume   leaves out files that passed on this very tree; a table of all results at the end
 
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
-import { REPOSITORY_ROOT, workspaceFolders } from './repository.ts';
+import { listFiles, REPOSITORY_ROOT, workspaceFolders } from './repository.ts';
 import { type FileOutcome, killRunningFiles, type RunOptions, runTestFile } from './test-file-run.ts';
 import {
   DEFAULT_LEVELS,
   findTestFiles,
+  KEPT_LEVELS,
   levelOf,
   PREPARED_BY,
   SERIAL_LEVELS,
   TEST_LEVELS,
   type TestLevel,
 } from './test-levels.ts';
+import { stateOf, TestResults } from './test-results.ts';
 
 const FILE_DEADLINE_MS = 10 * 60_000;
 const CONCURRENT_FILES = 2;
@@ -48,18 +52,45 @@ async function main(): Promise<number> {
       name: { type: 'string' },
       concurrency: { type: 'string', default: String(CONCURRENT_FILES) },
       'deadline-ms': { type: 'string', default: String(FILE_DEADLINE_MS) },
+      resume: { type: 'boolean', default: false },
     },
   });
   const files = findTestFiles(REPOSITORY_ROOT, workspaceFolders()).filter((path) => matches(path, positionals));
+  const levels = TEST_LEVELS.filter((known) => values.level.includes(known));
+  // A part of a file says nothing about the whole of it.
+  const keeps = values.name === undefined && levels.some((level) => KEPT_LEVELS.has(level));
+  const results = keeps ? await openResults() : undefined;
   const options: RunOptions = { deadlineMs: Number(values['deadline-ms']), namePattern: values.name };
   const startMs = performance.now();
   const outcomes: FileOutcome[] = [];
-  for (const level of TEST_LEVELS.filter((known) => values.level.includes(known))) {
+  for (const level of levels) {
     const concurrency = SERIAL_LEVELS.has(level) ? 1 : Number(values.concurrency);
-    outcomes.push(...(await runLevel(level, files, concurrency, options)));
+    const ofLevel = files.filter((path) => levelOf(path) === level);
+    const waiting = values.resume ? ofLevel.filter((path) => results?.passed(path) === undefined) : ofLevel;
+    if (waiting.length < ofLevel.length)
+      console.log(`${level}: ${ofLevel.length - waiting.length} files passed before`);
+    outcomes.push(
+      ...(await runLevel(level, waiting, { concurrency, ...options }, KEPT_LEVELS.has(level) ? results : undefined)),
+    );
   }
   if (stoppedBy !== undefined) return stoppedBy === 'SIGINT' ? 130 : 143;
-  return summarise(outcomes, performance.now() - startMs);
+  const wanted = files.filter((path) => levels.includes(levelOf(path)));
+  const hasAll = values.resume && wanted.length > 0 && wanted.every((path) => results?.passed(path) !== undefined);
+  if (values.resume && results !== undefined) console.log(`${results.table(wanted)}\n`);
+  return summarise(outcomes, performance.now() - startMs, hasAll);
+}
+
+async function openResults(): Promise<TestResults> {
+  const key = await presentState();
+  const described = await execa('git', ['-c', 'safe.directory=*', 'describe', '--always', '--dirty'], {
+    cwd: REPOSITORY_ROOT,
+  });
+  const folder = join(process.env.XDG_CACHE_HOME ?? join(userInfo().homedir, '.cache'), 'collective/test-results');
+  return TestResults.open(folder, { key, commit: described.stdout });
+}
+
+async function presentState(): Promise<string> {
+  return stateOf(REPOSITORY_ROOT, await listFiles());
 }
 
 function matches(path: string, wanted: readonly string[]): boolean {
@@ -72,10 +103,10 @@ function matches(path: string, wanted: readonly string[]): boolean {
 async function runLevel(
   level: TestLevel,
   files: readonly string[],
-  concurrency: number,
-  options: RunOptions,
+  { concurrency, ...options }: RunOptions & { readonly concurrency: number },
+  results: TestResults | undefined,
 ): Promise<FileOutcome[]> {
-  const waiting = files.filter((path) => levelOf(path) === level);
+  const waiting = [...files];
   if (waiting.length === 0) return [];
   const startMs = performance.now();
   const unready = await prepare(level);
@@ -88,6 +119,9 @@ async function runLevel(
     for (let path = waiting.shift(); path !== undefined && stoppedBy === undefined; path = waiting.shift()) {
       const outcome = await runTestFile(path, options);
       outcomes.push(outcome);
+      // Somebody may have gone on working on the tree meanwhile.
+      if (results !== undefined && stoppedBy === undefined && results.key === (await presentState()))
+        results.keep(outcome);
       printFile(outcome);
     }
   };
@@ -138,7 +172,7 @@ function printFile({ path, passed, failures, skips, output, tookMs }: FileOutcom
   console.log('');
 }
 
-function summarise(outcomes: readonly FileOutcome[], tookMs: number): number {
+function summarise(outcomes: readonly FileOutcome[], tookMs: number, passedBefore: boolean): number {
   const skipped = outcomes.flatMap(({ path, skips }) => skips.map((skip) => ({ path, ...skip })));
   if (skipped.length > 0) console.log('Skipped:');
   for (const { path, title, reason } of skipped) console.log(`  ${path}: ${title}: ${reason}`);
@@ -146,10 +180,10 @@ function summarise(outcomes: readonly FileOutcome[], tookMs: number): number {
   if (failures.length > 0) console.log('Failed:');
   for (const { path, title } of failures) console.log(`  ${path}: ${title}`);
   const counts = count(outcomes);
-  if (counts.passed + counts.failed === 0) console.log('No test ran.');
+  if (counts.passed + counts.failed === 0) console.log(passedBefore ? 'Every file passed before.' : 'No test ran.');
   console.log(`Total time ${seconds(tookMs)}`);
   console.log(describe(counts));
-  return counts.failed > 0 || counts.passed === 0 ? 1 : 0;
+  return counts.failed > 0 || (counts.passed === 0 && !passedBefore) ? 1 : 0;
 }
 
 function count(outcomes: readonly FileOutcome[]): Counts {

@@ -36,6 +36,8 @@ import { billOfMaterials, type Materials } from './sbom.ts';
 export const CONTENT_LABEL = 'storage.collective.content';
 const IMAGE_BYTES_MAX = 250_000_000;
 const INSTALLED_AT = '/opt/collective';
+/** Data of a part, and invitations that a coordinator lays for its nodes. */
+const VOLUME_FOLDERS = ['var/lib/collective', 'run/collective'];
 /** Docker runs Linux, wherever it runs itself. */
 const NODE_PACKAGE = `node-linux-${process.arch}`;
 
@@ -129,6 +131,7 @@ async function layOut(context: string): Promise<{ closure: Closure; node: Needed
   for (const { name, workspace } of programs) {
     writeContextFile(join(context, 'programs', name), launcherOf(`${INSTALLED_AT}/${workspace}/src/main.ts`), 0o755);
   }
+  for (const folder of VOLUME_FOLDERS) mkdirSync(join(context, 'volumes', folder), { recursive: true, mode: 0o700 });
   requireInstalled(node.path, node.entry.version);
   copyInto(join(REPOSITORY_ROOT, node.path, 'bin/node'), join(context, 'node/bin/node'));
   copyInto(join(REPOSITORY_ROOT, node.path, 'LICENSE'), join(context, 'node/share/doc/node/LICENSE'));

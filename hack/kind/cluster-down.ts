@@ -6,10 +6,13 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { stopDocker } from './docker-daemon.ts';
 import { CLUSTER, kind, kubeconfigFile, labFolder } from './lab.ts';
+import { runProgram } from './program.ts';
 
-const { values } = parseArgs({ options: { docker: { type: 'boolean', default: false } } });
-await kind(['delete', 'cluster', '--name', CLUSTER]);
-rmSync(join(labFolder(), 'shared-volumes'), { recursive: true, force: true });
-rmSync(kubeconfigFile(), { force: true });
-console.log(`cluster ${CLUSTER} removed`);
-if (values.docker) console.log(stopDocker() ? 'docker ended' : 'docker was not started by the lab: left alone');
+await runProgram(async () => {
+  const { values } = parseArgs({ options: { docker: { type: 'boolean', default: false } } });
+  await kind(['delete', 'cluster', '--name', CLUSTER]);
+  rmSync(join(labFolder(), 'shared-volumes'), { recursive: true, force: true });
+  rmSync(kubeconfigFile(), { force: true });
+  console.log(`cluster ${CLUSTER} removed`);
+  if (values.docker) console.log(stopDocker() ? 'docker ended' : 'docker was not started by the lab: left alone');
+});

@@ -30,6 +30,13 @@ const CERT_MANAGER_USER = 1000;
 const ANSWERS_WITHIN_MS = 120_000;
 const ASK_EVERY_MS = 500;
 const INSTALLED = 'lab-installed';
+const SETTINGS_LABEL = 'lab-settings';
+/** How soon pods see a Secret or ConfigMap that changed: kubelet's own minute would be most of what a rotation takes here. */
+const KUBELET_SETTINGS = {
+  kind: 'KubeletConfiguration',
+  apiVersion: 'kubelet.config.k8s.io/v1beta1',
+  syncFrequency: '10s',
+};
 const MANIFEST = join(import.meta.dirname, 'manifests/shared-volumes.yaml');
 
 export async function ensureCluster(say: Say, { nodes, fresh = false }: ClusterWish): Promise<void> {
@@ -64,11 +71,17 @@ async function misfitOf(nodes: number, published: boolean): Promise<string | und
   const silence = await silenceOf();
   if (silence !== undefined) return `its nodes are not ready (${silence})`;
   const versions = '{range .items[*]}{.status.nodeInfo.kubeletVersion}{"\\n"}{end}';
-  const { stdout } = await kubectl(['get', 'nodes', '-o', `jsonpath=${versions}`]);
-  const found = String(stdout).trim().split('\n');
+  const found = await ofEachNode(versions);
   if (found.length !== nodes) return `it has ${found.length} nodes and not ${nodes}`;
   const other = published ? undefined : found.find((version) => version !== KUBERNETES_VERSION);
-  return other === undefined ? undefined : `it runs ${other} and not ${KUBERNETES_VERSION}`;
+  if (other !== undefined) return `it runs ${other} and not ${KUBERNETES_VERSION}`;
+  const marks = await ofEachNode(`{range .items[*]}{.metadata.labels.${SETTINGS_LABEL}}{"\\n"}{end}`);
+  return marks.every((mark) => mark === settingsMark()) ? undefined : 'its nodes were made with other settings';
+}
+
+async function ofEachNode(template: string): Promise<string[]> {
+  const { stdout } = await kubectl(['get', 'nodes', '-o', `jsonpath=${template}`]);
+  return String(stdout).trimEnd().split('\n');
 }
 
 /** What the cluster answers instead of having its nodes ready; one that was just started refuses for a while. */
@@ -108,11 +121,17 @@ function kindConfiguration(nodes: number, sharedFolder: string): object {
   return {
     kind: 'Cluster',
     apiVersion: 'kind.x-k8s.io/v1alpha4',
+    kubeadmConfigPatches: [JSON.stringify(KUBELET_SETTINGS)],
     nodes: Array.from({ length: nodes }, (_, index) => ({
       role: index === 0 ? 'control-plane' : 'worker',
+      labels: { [SETTINGS_LABEL]: settingsMark() },
       extraMounts,
     })),
   };
+}
+
+function settingsMark(): string {
+  return createHash('sha256').update(JSON.stringify(KUBELET_SETTINGS)).digest('hex').slice(0, 20);
 }
 
 function installedKey(published: boolean): string {
@@ -191,7 +210,8 @@ async function installCertManager(say: Say, published: boolean): Promise<void> {
   say(`cert-manager ${CERT_MANAGER_VERSION} is ready`);
 }
 
-/** What a person at the desk types to use the cluster. */
+/** What a person at the desk types to use the cluster: helm and kubectl may be nowhere but among the programs of the lab. */
 export function howToReach(): string {
-  return `export KUBECONFIG=${kubeconfigFile()}`;
+  const { helm, kubectl } = findTools(['helm', 'kubectl']);
+  return `export KUBECONFIG=${kubeconfigFile()} PATH=${[helm, kubectl].join(':')}:$PATH`;
 }

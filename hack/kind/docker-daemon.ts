@@ -23,6 +23,10 @@ export async function ensureDocker(say: (line: string) => void): Promise<void> {
   }
 }
 
+export async function dockerAnswers(): Promise<boolean> {
+  return (await defaultRuntime()) !== undefined;
+}
+
 /** The lab's own docker only; one that somebody else started is left alone. */
 export function stopDocker(): boolean {
   if (!existsSync(pidFile())) return false;
@@ -33,6 +37,11 @@ export function stopDocker(): boolean {
 }
 
 async function startDaemon(say: (line: string) => void): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new Error(
+      'docker does not answer this user, and only root can start one: run "sudo hack/node hack/kind/prepare-host.ts" once, and be in the group "docker" (or use sudo here too)',
+    );
+  }
   const known = await run('sh', ['-c', 'command -v dockerd iptables runc'], { mayFail: true });
   if (known.failed) {
     throw new Error('docker does not run and cannot be started: install it ("apt-get install docker.io iptables")');

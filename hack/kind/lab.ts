@@ -12,6 +12,8 @@ const COMMAND_WITHIN_MS = 10 * 60_000;
 
 export interface RunOptions {
   readonly input?: string;
+  /** Path of a file that is its standard input. */
+  readonly inputFile?: string;
   readonly env?: NodeJS.ProcessEnv;
   /** Answers a failure instead of throwing it. */
   readonly mayFail?: boolean;
@@ -29,12 +31,14 @@ export function kubeconfigFile(): string {
 }
 
 export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
-  const { input, env = {}, mayFail = false } = options;
+  const { input, inputFile, env = {}, mayFail = false } = options;
+  const stdin =
+    inputFile !== undefined ? { inputFile } : input !== undefined ? { input } : { stdin: 'ignore' as const };
   return await execa(program, args, {
     env,
     reject: !mayFail,
     timeout: COMMAND_WITHIN_MS,
-    ...(input === undefined ? { stdin: 'ignore' as const } : { input }),
+    ...stdin,
   });
 }
 

@@ -4,6 +4,7 @@
 import { ensureProductImage } from '../image/product-image.ts';
 import { CLUSTER, docker, kind } from './lab.ts';
 import { withLabLock } from './lab-lock.ts';
+import { runProgram } from './program.ts';
 
 /** containerd keeps it beside an image's name until another image takes that name. */
 const CONTENT_LABEL = 'lab.collective.storage/content';
@@ -29,12 +30,14 @@ export async function loadOnce(tag: string, content: string): Promise<boolean> {
 }
 
 if (import.meta.main) {
-  const tags = process.argv.slice(2);
-  if (tags.length > 0) {
-    await loadImages(tags);
-    console.log(`loaded ${tags.join(', ')}`);
-  } else {
-    const { tag, content } = await ensureProductImage(console.log);
-    console.log(`${tag} ${(await loadOnce(tag, content)) ? 'loaded' : 'is on all nodes already'}`);
-  }
+  await runProgram(async () => {
+    const tags = process.argv.slice(2);
+    if (tags.length > 0) {
+      await loadImages(tags);
+      console.log(`loaded ${tags.join(', ')}`);
+    } else {
+      const { tag, content } = await ensureProductImage(console.log);
+      console.log(`${tag} ${(await loadOnce(tag, content)) ? 'loaded' : 'is on all nodes already'}`);
+    }
+  });
 }

@@ -1,10 +1,12 @@
 // `hack/node hack/kind/prepare-host.ts`: makes a Debian machine ready for the cluster and the container image: installs docker,
-// iptables and debootstrap where they are missing, and starts docker where none runs. Does nothing where all is there, so
+// iptables, debootstrap and Compose where they are missing, and starts docker where none runs. Does nothing where all is there, so
 // that a script may call it each time. Installing is for root; for others it says what to type.
 
 import { execa } from 'execa';
-import { ensureDocker } from './docker-daemon.ts';
+import { hasCompose } from './compose-program.ts';
+import { dockerAnswers, ensureDocker } from './docker-daemon.ts';
 import { run } from './lab.ts';
+import { runProgram } from './program.ts';
 
 const INSTALL_WITHIN_MS = 15 * 60_000;
 
@@ -15,7 +17,14 @@ const PACKAGES_OF: Readonly<Record<string, readonly string[]>> = {
   runc: ['runc'],
   iptables: ['iptables'],
   debootstrap: ['debootstrap'],
+  'docker-compose': ['docker-compose'],
 };
+
+/** To run a docker, and to make the image of a node. */
+const OF_DOCKER = ['dockerd', 'docker', 'runc', 'iptables'];
+const OF_IMAGES = ['debootstrap'];
+/** Where docker has no plugin of its own for it. */
+const OF_COMPOSE = ['docker-compose'];
 
 /** What to install next for the programs that are missing, given what was tried in vain. */
 export function packagesFor(missing: readonly string[], tried: ReadonlySet<string>): string[] {
@@ -25,21 +34,35 @@ export function packagesFor(missing: readonly string[], tried: ReadonlySet<strin
   return [...new Set(next.filter((name) => name !== undefined))].sort();
 }
 
-async function missingPrograms(): Promise<string[]> {
+/** Installs what is missing for a docker of the lab's own, and for node images that are made here, and sees that a docker runs. */
+export async function prepareHost(
+  say: (line: string) => void,
+  { buildsImages, composes = false }: { buildsImages: boolean; composes?: boolean },
+): Promise<void> {
+  const needed = [
+    ...((await dockerAnswers()) ? [] : OF_DOCKER),
+    ...(buildsImages ? OF_IMAGES : []),
+    ...(composes && !(await hasCompose()) ? OF_COMPOSE : []),
+  ];
+  await installMissing(needed, say);
+  await ensureDocker(say);
+}
+
+async function missingOf(programs: readonly string[]): Promise<string[]> {
   const missing: string[] = [];
-  for (const program of Object.keys(PACKAGES_OF)) {
+  for (const program of programs) {
     if ((await run('sh', ['-c', `command -v ${program}`], { mayFail: true })).failed) missing.push(program);
   }
   return missing;
 }
 
-async function installMissing(say: (line: string) => void): Promise<void> {
+async function installMissing(programs: readonly string[], say: (line: string) => void): Promise<void> {
   const tried = new Set<string>();
-  for (let missing = await missingPrograms(); missing.length > 0; missing = await missingPrograms()) {
+  for (let missing = await missingOf(programs); missing.length > 0; missing = await missingOf(programs)) {
     const packages = packagesFor(missing, tried);
     if (process.getuid?.() !== 0) {
       throw new Error(
-        `${missing.join(', ')} missing, and only root can install: "apt-get install ${packages.join(' ')}"`,
+        `${missing.join(', ')} missing, and only root can install: run "sudo hack/node hack/kind/prepare-host.ts" once, or "apt-get install ${packages.join(' ')}"`,
       );
     }
     if ((await run('sh', ['-c', 'command -v apt-get'], { mayFail: true })).failed) {
@@ -57,7 +80,8 @@ async function installMissing(say: (line: string) => void): Promise<void> {
 
 if (import.meta.main) {
   const startMs = performance.now();
-  await installMissing(console.log);
-  await ensureDocker(console.log);
-  console.log(`this machine is ready for the lab (${((performance.now() - startMs) / 1_000).toFixed(1)} s)`);
+  await runProgram(async () => {
+    await prepareHost(console.log, { buildsImages: true, composes: true });
+    console.log(`this machine is ready for the lab (${((performance.now() - startMs) / 1_000).toFixed(1)} s)`);
+  });
 }

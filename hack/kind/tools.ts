@@ -92,6 +92,12 @@ export const NODE_TOOLS = [
   'pod-network',
 ] as const satisfies readonly ToolName[];
 
+/** What a whole cluster needs on this machine: most of it only where no registry has it as images. */
+export function clusterTools(isPublished: boolean): readonly ToolName[] {
+  const always: readonly ToolName[] = ['kind', 'kubectl', 'helm', 'shared-volumes'];
+  return isPublished ? always : [...new Set<ToolName>([...always, ...NODE_TOOLS, 'cert-manager'])];
+}
+
 export function toolNamed(name: string): Tool {
   const tool = TOOLS.find((known) => known.name === name);
   if (tool === undefined) {
