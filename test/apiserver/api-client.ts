@@ -4,11 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { Agent, request } from 'node:https';
+import { sleep } from '@collective/base/clock';
+import { SystemClock } from '@collective/base/system-clock';
 import { until } from '../until.ts';
 
 const ANSWER_WITHIN_MS = 30_000;
 const LEVEL_WITHIN_MS = 60_000;
+/** From when a kind is Established until the server tells of it: another one of its controllers does that. */
+const KIND_TOLD_WITHIN_MS = 10_000;
+const KIND_ASKED_EVERY_MS = 100;
 const FIELD_MANAGER = 'test';
+const clock = new SystemClock();
 
 export interface KubeObject {
   readonly apiVersion: string;
@@ -57,6 +63,13 @@ export class ApiError extends Error {
     this.reason = reason;
     this.faults = (details?.causes ?? []).map(({ field = '', message: fault = '' }) => ({ field, message: fault }));
   }
+}
+
+/** Somebody changed the object meanwhile, or a server that restarts or is busy gave no answer: the next look sees it as it is. */
+export function isPassing(thrown: unknown): boolean {
+  if (thrown instanceof ApiError) return [404, 409, 429].includes(thrown.status) || thrown.status >= 500;
+  const { code = '' } = thrown as NodeJS.ErrnoException;
+  return ['ABORT_ERR', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'].includes(code);
 }
 
 /** What of a meta/v1 Status is read. */
@@ -177,11 +190,26 @@ export class ApiClient implements Disposable {
     const wanted = (one: Resource): boolean => one.kind === kind && !one.name.includes('/');
     const known = this.#resources.get(base)?.find(wanted);
     if (known !== undefined) return known;
-    const { resources } = (await this.#call('GET', base)) as { resources: readonly Resource[] };
-    this.#resources.set(base, resources);
-    const found = resources.find(wanted);
-    assert.ok(found !== undefined, `the server has no kind ${kind} below ${base}`);
-    return found;
+    for (const untilMs = clock.bootMs() + KIND_TOLD_WITHIN_MS; ; ) {
+      const isLate = clock.bootMs() >= untilMs;
+      const resources = await this.#resourcesBelow(base, isLate);
+      const found = resources.find(wanted);
+      if (found !== undefined) return found;
+      assert.ok(!isLate, `the server has no kind ${kind} below ${base}`);
+      await sleep(clock, KIND_ASKED_EVERY_MS);
+    }
+  }
+
+  /** None for a group that the server does not tell of (yet), unless that is to be an error. */
+  async #resourcesBelow(base: string, mustBe: boolean): Promise<readonly Resource[]> {
+    try {
+      const { resources } = (await this.#call('GET', base)) as { resources: readonly Resource[] };
+      this.#resources.set(base, resources);
+      return resources;
+    } catch (thrown) {
+      if (mustBe || !(thrown instanceof ApiError) || thrown.status !== 404) throw thrown;
+      return [];
+    }
   }
 
   async #call(method: string, path: string, body?: object, contentType?: string): Promise<unknown> {
@@ -219,6 +247,19 @@ export class ApiClient implements Disposable {
     asking.end(text);
     return promise;
   }
+}
+
+export interface SeenCondition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Empty while nothing is said of it. */
+export function conditionOf(object: KubeObject | undefined, type: string): SeenCondition {
+  const { conditions } = (object?.status ?? {}) as { readonly conditions?: readonly SeenCondition[] };
+  return conditions?.find((condition) => condition.type === type) ?? { type, status: '', reason: '', message: '' };
 }
 
 /** Whether a condition of an object says True, for its present generation where it names one. */

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { until } from '../until.ts';
 import { type ApiClient, ApiError, type KubeObject } from './api-client.ts';
+import { installCrd } from './crds.ts';
+import { WIDGET_DEFINITION, WIDGETS, widget } from './operator-side.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const ROLE_COUNTS_WITHIN_MS = 30_000;
@@ -63,6 +65,28 @@ test('what a server does not know is refused by name', async () => {
     return true;
   });
   assert.equal(await server.admin.find(settings('', 'nobody')), undefined);
+});
+
+test('objects of a kind that was just installed can be stored and listed', async () => {
+  // Several of one group at once: what the server tells of the group lags behind the last of them.
+  const size = 12;
+  const kinds = Array.from({ length: size }, (_, index) => `Widget${index}`);
+  const apiVersion = WIDGETS.apiVersion;
+  const counts = await Promise.all(
+    kinds.map(async (kind) => {
+      const [plural, singular] = [`${kind.toLowerCase()}s`, kind.toLowerCase()];
+      const names = { plural, singular, kind, listKind: `${kind}List` };
+      const { spec } = WIDGET_DEFINITION as unknown as { readonly spec: object };
+      const metadata = { name: `${plural}.test.collective.storage` };
+      await installCrd(server, { ...WIDGET_DEFINITION, metadata, spec: { ...spec, names } });
+      await server.admin.apply({ ...widget('default', 'first', 1), kind });
+      return (await server.admin.list(apiVersion, kind, 'default')).length;
+    }),
+  );
+  assert.deepEqual(
+    counts,
+    kinds.map(() => 1),
+  );
 });
 
 test('the audit log holds every request with who made it, before the answer is read', async () => {

@@ -74,17 +74,21 @@ async function settle(intents: readonly Apply[]): Promise<readonly number[]> {
 }
 
 const labels = { app: 'alice' };
-const settings = (name: string, data = { key: 'value' }): Apply => ({
+const settings = (name: string, data: Readonly<Record<string, string>> = { key: 'value' }): Apply => ({
   resource: RESOURCES.configMaps,
   object: configMap(NAMESPACE, name, data),
 });
-const service = (name: string): Apply => ({
+const service = (name: string, nodePort?: number): Apply => ({
   resource: RESOURCES.services,
   object: {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { namespace: NAMESPACE, name },
-    spec: { type: 'NodePort', selector: labels, ports: [{ name: 'grpc', port: 7420 }] },
+    spec: {
+      type: 'NodePort',
+      selector: labels,
+      ports: [{ name: 'grpc', port: 7420, ...(nodePort === undefined ? {} : { nodePort }) }],
+    },
   },
 });
 const statefulSet = (name: string, replicas = 1): Apply => ({
@@ -131,15 +135,20 @@ test('objects are made once; applied again there is no call at all, also after t
   assert.deepEqual(calls, []);
 });
 
-test('an operator that begins anew applies each once and changes nothing', async () => {
+test('K1: an operator that begins anew makes no call for what is as its like applied it', async () => {
   const intents = all('anew');
   await settle(intents);
-  const versions = async (): Promise<unknown> =>
-    await Promise.all(intents.map(async ({ object }) => (await server.admin.find(object))?.metadata.resourceVersion));
-  const before = await versions();
   applier = new Applier({ api, log: silentLog, observed });
-  assert.deepEqual(await settle(intents), [4, 0]);
-  assert.deepEqual(await versions(), before);
+  assert.deepEqual(await settle(intents), [0]);
+});
+
+test('K1: what is meant otherwise by an operator that begins anew is applied, and what it no longer means is taken away', async () => {
+  const before = settings('meant', { key: 'value', old: 'x' });
+  await settle([before, service('meant')]);
+  applier = new Applier({ api, log: silentLog, observed });
+  const now = settings('meant');
+  assert.deepEqual(await settle([now, service('meant')]), [1, 0]);
+  assert.deepEqual((await server.admin.find(now.object))?.data, { key: 'value' });
 });
 
 const drifts: readonly {
@@ -192,12 +201,16 @@ const drifts: readonly {
     want: undefined,
   },
 ];
-for (const [index, { name, intent: intended, change, mended, want }] of drifts.entries()) {
-  test(`drift is found and mended, and then it is quiet again: ${name}`, async () => {
+for (const [index, { name, intent: intended, change, mended, want, begins }] of drifts
+  .flatMap((drift) => [false, true].map((begins) => ({ ...drift, begins })))
+  .entries()) {
+  const by = begins ? 'by an operator that begins anew ' : '';
+  test(`K1: drift is found ${by}and mended, and then it is quiet again: ${name}`, async () => {
     const intent = intended(`drift-${index}`);
     await settle([intent]);
     await server.admin.patch(intent.object, change);
     await caughtUp([intent]);
+    if (begins) applier = new Applier({ api, log: silentLog, observed });
     const rounds = await settle([intent]);
     assert.ok((rounds[0] ?? 0) >= 1, `rounds: ${rounds}`);
     const object = await server.admin.find(intent.object);
@@ -268,6 +281,80 @@ test('a refused object is the outcome, with what the server says, and keeps no o
   await server.admin.remove(quota);
 });
 
+test('a webhook that does not answer holds up objects of its group only, and they come once it is gone', async () => {
+  const webhook = {
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind: 'ValidatingWebhookConfiguration',
+    metadata: { name: 'silent' },
+  };
+  const silent = {
+    name: 'silent.example.test',
+    clientConfig: { url: 'https://127.0.0.1:1' },
+    rules: [
+      { apiGroups: ['networking.k8s.io'], apiVersions: ['v1'], operations: ['CREATE'], resources: ['networkpolicies'] },
+    ],
+    namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': NAMESPACE } },
+    sideEffects: 'None',
+    admissionReviewVersions: ['v1'],
+  };
+  await server.admin.apply({ ...webhook, webhooks: [silent] });
+  let tries = 0;
+  await until(
+    async () => await isRefused(server.admin.apply(policy(`until-the-webhook-counts-${++tries}`).object), 500),
+    'the server knows of the webhook',
+    WITHIN_MS,
+  );
+  const intents = [settings('before-it'), policy('held-up'), policy('not-even-tried'), settings('after-it')];
+  const { refused, objects } = await applier.apply(intents);
+  assert.deepEqual(
+    refused.map(({ intent, error }) => [intent, error.status]),
+    [[intents[1], 500]],
+  );
+  assert.match(refused[0]?.error.message ?? '', /failed calling webhook "silent\.example\.test"/);
+  assert.deepEqual(
+    objects.map(({ metadata }) => metadata.name),
+    ['before-it', 'after-it'],
+  );
+  await server.admin.remove(webhook);
+  await until(async () => (await applier.apply(intents)).refused.length === 0, 'nothing is held up', WITHIN_MS);
+});
+
+test('D10: what is asked for at first is a matter of the beginning, and the port stays when it is asked for no more', async () => {
+  const usual = service('returned');
+  await settle([usual]);
+  const port = await nodePort('returned');
+  const intent = { ...usual, atFirst: service('returned', port).object };
+  assert.deepEqual(await settle([intent]), [0]);
+  await server.admin.remove(usual.object);
+  await caughtUp([intent]);
+  assert.deepEqual(await settle([intent]), [1, 1, 0]);
+  assert.equal(await nodePort('returned'), port);
+  assert.ok(!JSON.stringify((await server.admin.find(usual.object))?.metadata).includes('f:nodePort'));
+});
+
+test('what is refused at first gives way to the usual, and when that is refused too it is refused', async () => {
+  await settle([service('holder')]);
+  const held = await nodePort('holder');
+  const intent = { ...service('late'), atFirst: service('late', held).object };
+  const { refused, gaveWay, writes } = await applier.apply([intent]);
+  assert.deepEqual([refused.length, writes], [0, 2]);
+  assert.deepEqual(
+    gaveWay.map(({ intent: of, error: { status }, object }) => [of, status, object.metadata.name]),
+    [[intent, 422, 'late']],
+  );
+  assert.notEqual(await nodePort('late'), held);
+  await caughtUp([intent]);
+  assert.deepEqual(await settle([intent]), [0]);
+  const hopeless = service('hopeless', held);
+  const outcome = await applier.apply([{ ...hopeless, atFirst: hopeless.object }]);
+  assert.deepEqual([outcome.refused.length, outcome.gaveWay.length], [1, 0]);
+});
+
+async function nodePort(name: string): Promise<number | undefined> {
+  const found = await server.admin.find(service(name).object);
+  return (found?.spec as { ports?: { nodePort?: number }[] } | undefined)?.ports?.[0]?.nodePort;
+}
+
 test('an object that cannot be changed so is refused with the field', async () => {
   await settle([statefulSet('immutable')]);
   const changed = statefulSet('immutable');
@@ -287,16 +374,16 @@ test('a removal is of the very object, and safe to do twice', async () => {
   const { uid = '' } = (await server.admin.find(intent.object))?.metadata ?? {};
   const reference = { resource: RESOURCES.configMaps, namespace: NAMESPACE, name: 'removed' };
   await assert.rejects(applier.remove([{ reference, uid: 'another' }]), { status: 409 });
-  assert.equal(await applier.remove([{ reference, uid }]), 1);
-  assert.equal(await applier.remove([{ reference, uid }]), 0);
+  assert.equal((await applier.remove([{ reference, uid }])).removed, 1);
+  assert.equal((await applier.remove([{ reference, uid }])).removed, 0);
 });
 
-async function isRefused(asked: Promise<unknown>): Promise<boolean> {
+async function isRefused(asked: Promise<unknown>, as = 403): Promise<boolean> {
   try {
     await asked;
     return false;
   } catch (thrown) {
-    if (thrown instanceof ApiError && thrown.status === 403) return true;
+    if (thrown instanceof ApiError && thrown.status === as) return true;
     throw thrown;
   }
 }

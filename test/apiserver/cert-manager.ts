@@ -6,7 +6,8 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findTools } from '@collective/hack/kind/tool-cache';
 import { parse } from 'yaml';
-import { hasCondition, type KubeObject } from './api-client.ts';
+import type { KubeObject } from './api-client.ts';
+import { installCrd } from './crds.ts';
 import { ForeignProcess } from './foreign-process.ts';
 import type { TestApiServer } from './test-apiserver.ts';
 
@@ -19,11 +20,9 @@ export class CertManager implements AsyncDisposable {
   readonly #controller: ForeignProcess;
 
   static async start(server: TestApiServer, { firstBackoff = '1h' }: CertManagerOptions = {}): Promise<CertManager> {
-    const folder = findTools(['cert-manager'])['cert-manager'];
-    const crds = globSync('crds/*.yaml', { cwd: folder }).sort();
-    await Promise.all(crds.map((file) => establish(server, parse(readFileSync(join(folder, file), 'utf8')))));
+    await Promise.all(readCertManagerCrds().map((crd) => installCrd(server, crd)));
     const controller = new ForeignProcess(
-      join(folder, 'cert-manager'),
+      join(toolFolder(), 'cert-manager'),
       [
         'controller',
         `--kubeconfig=${server.writeKubeconfig('cert-manager', server.adminKubeconfig)}`,
@@ -39,6 +38,10 @@ export class CertManager implements AsyncDisposable {
     this.#controller = controller;
   }
 
+  get pid(): number {
+    return this.#controller.pid;
+  }
+
   get log(): string {
     return this.#controller.log;
   }
@@ -48,7 +51,12 @@ export class CertManager implements AsyncDisposable {
   }
 }
 
-async function establish({ admin }: TestApiServer, crd: KubeObject): Promise<void> {
-  await admin.apply(crd);
-  await admin.when(crd, (object) => hasCondition(object, 'Established'), 'is established');
+export function readCertManagerCrds(): readonly KubeObject[] {
+  const folder = toolFolder();
+  const files = globSync('crds/*.yaml', { cwd: folder }).sort();
+  return files.map((file) => parse(readFileSync(join(folder, file), 'utf8')) as KubeObject);
+}
+
+function toolFolder(): string {
+  return findTools(['cert-manager'])['cert-manager'];
 }

@@ -171,13 +171,14 @@ export class CertifiedMember implements AsyncDisposable {
       secrets: of(RESOURCES.secrets),
       configMaps: of(RESOURCES.configMaps),
       leaves: this.peers.map(({ wish }) => wish),
+      foreign: new Set<string>(),
       peers: this.peers.map(({ report }) => report),
     };
   }
 
   async #apply({ objects, removals, renewals }: CertificatePlan): Promise<void> {
     const outcome = await this.#applier.apply(objects);
-    this.writes += outcome.writes + (await this.#applier.remove(removals));
+    this.writes += outcome.writes + (await this.#applier.remove(removals)).removed;
     for (const { error } of outcome.refused) throw error;
     for (const name of renewals) {
       const certificate = this.object(RESOURCES.certificates, name);

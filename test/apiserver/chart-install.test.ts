@@ -6,11 +6,10 @@ import { readCrds } from './crds.ts';
 import { CHART, Helm, RELEASE, RELEASE_NAMESPACE } from './helm.ts';
 import { Kubectl } from './kubectl.ts';
 import { OPERATOR_ACCOUNT } from './operator-account.ts';
+import { installPrometheusCrds } from './prometheus-crds.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const ROLE_COUNTS_WITHIN_MS = 30_000;
-/** Kinds of the Prometheus operator, which a bare apiserver does not know. */
-const PROMETHEUS = 'monitoring.coreos.com/v1';
 
 const running = new AsyncDisposableStack();
 let server: TestApiServer;
@@ -18,6 +17,7 @@ let helm: Helm;
 let kubectl: Kubectl;
 before(async () => {
   server = running.use(await TestApiServer.start());
+  await installPrometheusCrds(server);
   helm = new Helm(server);
   kubectl = new Kubectl(server);
   for (const name of [RELEASE_NAMESPACE, 'photos', 'home', 'elsewhere']) {
@@ -32,9 +32,8 @@ const set = (name: string): string => `${import.meta.dirname}/../fixtures/chart/
 for (const name of ['bare', 'default', 'everything', 'namespaced']) {
   test(`K1: the apiserver takes every object of the chart with the values "${name}", and knows every field`, async () => {
     const rendered = await helm.render('--values', set(name));
-    const known = rendered.filter(({ apiVersion }) => apiVersion !== PROMETHEUS);
-    assert.ok(known.length > 0);
-    for (const object of known) await server.admin.apply(object, { strict: true, dryRun: true });
+    assert.ok(rendered.length > 0);
+    for (const object of rendered) await server.admin.apply(object, { strict: true, dryRun: true });
   });
 }
 
@@ -61,6 +60,9 @@ test('K1: helm installs, changes and uninstalls it, and the kinds with their obj
     metadata: { name: 'collective-operator', namespace: RELEASE_NAMESPACE },
   };
   assert.ok(await server.admin.find(budget));
+  // As the page about upgrades says it: values that were set stay.
+  await helm.run('upgrade', RELEASE, CHART, ...where, '--reset-then-reuse-values');
+  assert.ok(await server.admin.find(budget));
 
   const collective = {
     apiVersion: 'collective.storage/v1alpha1',
@@ -80,6 +82,8 @@ test('K1: in the whole cluster the operator may do just what it needs', async ()
     await mayNever('patch', 'leases.coordination.k8s.io/another', '-n', RELEASE_NAMESPACE);
     await becomes(true, 'patch', 'members.collective.storage/status', '-n', 'photos');
     await becomes(true, 'create', 'statefulsets.apps', '-n', 'elsewhere');
+    await becomes(true, 'get', 'namespaces/elsewhere');
+    await mayNever('list', 'namespaces');
     await mayNever('list', 'nodes');
     await mayNever('patch', 'leases.coordination.k8s.io/collective-operator', '-n', 'photos');
     await mayNever('create', 'secrets', '-n', 'photos');
@@ -95,6 +99,8 @@ test('K1: in namespaced mode it may do nothing elsewhere', async () => {
   await withAccess('namespaced', async () => {
     await becomes(true, 'get', 'secrets', '-n', 'photos');
     await becomes(true, 'create', 'statefulsets.apps', '-n', 'home');
+    await becomes(true, 'get', 'namespaces/home', '-n', 'home');
+    await mayNever('get', 'namespaces/elsewhere', '-n', 'elsewhere');
     await mayNever('get', 'secrets', '-n', 'elsewhere');
     await mayNever('get', 'secrets', '-n', RELEASE_NAMESPACE);
     await mayNever('list', 'members.collective.storage', '--all-namespaces');

@@ -1,6 +1,6 @@
 /**
  * The real controllers of Kubernetes beside a test's apiserver, those that a member needs: pods of StatefulSets, jobs, the
- * garbage that owners leave, budgets, quotas, claims that are in use. Nothing schedules and no pod runs: see `process-kubelet.ts`.
+ * garbage that owners leave, budgets, quotas, claims that are in use, namespaces that end. Nothing schedules and no pod runs: see `process-kubelet.ts`.
  */
 import { join } from 'node:path';
 import { findTools } from '@collective/hack/kind/tool-cache';
@@ -15,6 +15,7 @@ const CONTROLLERS = [
   'garbage-collector-controller',
   'persistentvolumeclaim-protection-controller',
   'resourcequota-controller',
+  'namespace-controller',
 ];
 
 export class ControllerManager implements AsyncDisposable {
@@ -38,6 +39,10 @@ export class ControllerManager implements AsyncDisposable {
 
   private constructor(process: ForeignProcess) {
     this.#process = process;
+  }
+
+  get pid(): number {
+    return this.#process.pid;
   }
 
   get log(): string {

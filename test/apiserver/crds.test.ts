@@ -106,7 +106,7 @@ const ROWS: readonly Row[] = [
     rule: DOMAIN_STAYS,
     error: `spec.domain: Forbidden: ${DOMAIN_STAYS}`,
     before: collective({}, 'settled'),
-    good: collective({ defaults: { compression: 'Off' } }, 'settled'),
+    good: collective({ defaults: { compression: 'Disabled' } }, 'settled'),
     bad: collective({ domain: 'pictures.example' }, 'settled'),
   },
   {

@@ -19,11 +19,12 @@ export class ForeignProcess implements AsyncDisposable {
   readonly #kill = () => this.#child.kill('SIGKILL');
   #startError: Error | undefined;
 
-  constructor(program: string, args: readonly string[], logFile: string) {
+  /** `env`: beside what this process has. */
+  constructor(program: string, args: readonly string[], logFile: string, env: NodeJS.ProcessEnv = {}) {
     this.name = basename(program);
     this.#logFile = logFile;
     const log = openSync(logFile, 'a');
-    this.#child = spawn(program, args, { stdio: ['ignore', log, log] });
+    this.#child = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, ...env } });
     this.#child.once('error', (error) => {
       this.#startError = error;
     });

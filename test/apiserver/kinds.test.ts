@@ -3,12 +3,14 @@ import { after, before, test } from 'node:test';
 import type { CollectiveStatus } from '@collective/operator/api/collective';
 import type { Condition } from '@collective/operator/api/condition';
 import type { MemberSpec, MemberStatus } from '@collective/operator/api/member';
+import { until } from '../until.ts';
 import { installCrds } from './crds.ts';
 import { Kubectl } from './kubectl.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const API_VERSION = 'collective.storage/v1alpha1';
 const NAMESPACE = 'photos';
+const SCHEMA_WITHIN_MS = 60_000;
 const AT = '2026-11-25T20:00:00Z';
 const LATER = '2027-11-25T20:00:00Z';
 
@@ -100,6 +102,20 @@ async function storeBoth(): Promise<void> {
   await server.admin.patch(reference('Member', 'alice'), { status: MEMBER_STATUS }, 'status');
 }
 
+/** An apiserver tells of the fields of a kind a while after it first stores objects of it. */
+async function publishesSchema(): Promise<void> {
+  let last = '';
+  await until(
+    async () => {
+      last = await kubectl.run('get', '--raw', `/openapi/v3/apis/${API_VERSION}`).catch(String);
+      return ['Collective', 'Member'].every((kind) => last.includes(`"kind":"${kind}"`));
+    },
+    'the apiserver tells of the fields of both kinds',
+    SCHEMA_WITHIN_MS,
+    () => last.slice(0, 2_000),
+  );
+}
+
 test('K1: no field of a status is lost, and a write of the object leaves it as it is', async () => {
   await storeBoth();
   await server.admin.patch(reference('Member', 'alice'), { metadata: { labels: { of: 'alice' } }, status: null });
@@ -135,12 +151,15 @@ test('K1: what kubectl prints of a member and of a collective', async () => {
   });
 });
 
-test('K1: the category collective is both kinds, and kubectl explains each field', async () => {
+test('K1: the category collective-storage is both kinds, one is had by its name, and kubectl explains each field', async () => {
   await storeBoth();
   const names = await kubectl.run('get', 'collective', '-A', '-o', 'name');
   assert.match(names, /^collective\.collective\.storage\/photos$/m);
-  const all = await kubectl.run('api-resources', '--categories=collective', '-o', 'name');
+  const named = await kubectl.run('get', 'collective', 'photos', '-n', NAMESPACE, '-o', 'name');
+  assert.equal(named.trim(), 'collective.collective.storage/photos');
+  const all = await kubectl.run('api-resources', '--categories=collective-storage', '-o', 'name');
   assert.deepEqual(all.trim().split('\n').sort(), ['collectives.collective.storage', 'members.collective.storage']);
+  await publishesSchema();
   assert.match(
     await kubectl.run('explain', 'member.spec.nodePools.capacity'),
     /Size of the volume of each node; only grows/,

@@ -8,15 +8,17 @@ import { HttpKubeApi } from '@collective/operator/kube/http-kube-api';
 import { KubeAccess } from '@collective/operator/kube/kube-access';
 import type { WatchEvent } from '@collective/operator/kube/kube-api';
 import { KubeError } from '@collective/operator/kube/kube-error';
-import type { ObjectReference } from '@collective/operator/kube/kube-object';
+import type { KubeObject, ObjectReference } from '@collective/operator/kube/kube-object';
 import { RESOURCES } from '@collective/operator/kube/resources';
-import { hasCondition } from './api-client.ts';
+import { until } from '../until.ts';
+import { installCrd } from './crds.ts';
 import { configMap, namespaceNamed, operatorApi, WIDGET_DEFINITION, WIDGETS, widget } from './operator-side.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const clock = new SystemClock();
 const CONFIG_MAPS = RESOURCES.configMaps;
+const WITHIN_MS = 60_000;
 
 const running = new AsyncDisposableStack();
 let server: TestApiServer;
@@ -25,8 +27,7 @@ before(async () => {
   server = running.use(await TestApiServer.start());
   api = running.use(await operatorApi(server));
   await server.admin.apply(namespaceNamed('members'));
-  await server.admin.apply(WIDGET_DEFINITION);
-  await server.admin.when(WIDGET_DEFINITION, (object) => hasCondition(object, 'Established'), 'is established');
+  await installCrd(server, WIDGET_DEFINITION);
 });
 after(() => running.disposeAsync());
 
@@ -35,6 +36,8 @@ const reference = (name: string, namespace = 'members'): ObjectReference => ({
   namespace,
   name,
 });
+const versionOf = (event: WatchEvent | undefined): string | undefined =>
+  event?.type === 'BOOKMARK' ? event.resourceVersion : event?.object.metadata.resourceVersion;
 const rejectsWith = (status: number, reason: string) => (thrown: KubeError) => {
   assert.ok(thrown instanceof KubeError, String(thrown));
   assert.deepEqual([thrown.status, thrown.reason], [status, reason]);
@@ -146,52 +149,95 @@ test('a list is read by pages, its objects say what they are, and a selector nar
   assert.equal(thirds.objects.length, 8);
 });
 
+test('of events those are listed that a field selects: warnings among thousands of others', async () => {
+  const event = (name: string, type: string): KubeObject => ({
+    apiVersion: 'events.k8s.io/v1',
+    kind: 'Event',
+    metadata: { namespace: 'members', name },
+    eventTime: '2026-01-01T00:00:00.000000Z',
+    reportingController: 'test',
+    reportingInstance: 'test',
+    action: 'Test',
+    reason: 'Test',
+    type,
+    regarding: { apiVersion: 'v1', kind: 'Pod', namespace: 'members', name: 'a' },
+  });
+  await api.create(RESOURCES.events, event('ordinary', 'Normal'));
+  await api.create(RESOURCES.events, event('alarming', 'Warning'));
+  const options = { namespace: 'members', fieldSelector: 'type=Warning' };
+  const { objects } = await api.list(RESOURCES.events, options);
+  assert.deepEqual(
+    objects.map(({ metadata }) => metadata.name),
+    ['alarming'],
+  );
+});
+
 test('a watch tells additions, changes and ends, and moves its version on by bookmarks when nothing happens', async () => {
   await server.admin.apply(namespaceNamed('watched'));
   const short = running.use(await operatorApi(server, { bounds: { watchSecondsMin: 3 } }));
   const { resourceVersion } = await api.list(CONFIG_MAPS, { namespace: 'watched' });
   const events: WatchEvent[] = [];
-  const watching = (async () => {
-    for await (const event of short.watch(CONFIG_MAPS, { namespace: 'watched', resourceVersion })) events.push(event);
-  })();
+  const watch = async (): Promise<void> => {
+    const from = { namespace: 'watched', resourceVersion: versionOf(events.at(-1)) ?? resourceVersion };
+    for await (const event of short.watch(CONFIG_MAPS, from)) events.push(event);
+  };
+  const watching = watch();
   await api.apply(CONFIG_MAPS, configMap('watched', 'a', { a: '1' }));
   await api.apply(CONFIG_MAPS, configMap('watched', 'a', { a: '2' }));
   await api.delete({ resource: CONFIG_MAPS, namespace: 'watched', name: 'a' });
   // Of another namespace: not told, but the bookmark is of a version after it.
   const elsewhere = await api.apply(CONFIG_MAPS, configMap('members', 'elsewhere', { at: String(clock.bootMs()) }));
   await watching;
+  // A bookmark comes two seconds before the end: what was written later than that is told by the watch that goes on from there.
+  const isPast = (event: WatchEvent | undefined): boolean =>
+    event?.type === 'BOOKMARK' && Number(event.resourceVersion) >= Number(elsewhere.metadata.resourceVersion);
+  await until(
+    async () => {
+      if (!isPast(events.at(-1))) await watch();
+      return isPast(events.at(-1));
+    },
+    'a bookmark is of a version after all of it',
+    WITHIN_MS,
+    () => JSON.stringify(events),
+  );
   assert.deepEqual(
     events.filter(({ type }) => type !== 'BOOKMARK').map((event) => event.type),
     ['ADDED', 'MODIFIED', 'DELETED'],
   );
-  const last = events.at(-1);
-  assert.ok(last?.type === 'BOOKMARK', JSON.stringify(last));
-  assert.ok(Number(last.resourceVersion) >= Number(elsewhere.metadata.resourceVersion));
 });
 
 test('a watch that is cut fails at once, one that is silent within its bound, and either goes on from its version', async () => {
   await using proxy = await TcpProxy.to(server.port);
-  using cut = await operatorApi(server, { url: proxy.url, bounds: { watchSilentMsMax: 1_500 } });
-  const { resourceVersion } = await cut.list(CONFIG_MAPS, { namespace: 'members' });
+  using patient = await operatorApi(server, { url: proxy.url });
+  using hasty = await operatorApi(server, { url: proxy.url, bounds: { watchSilentMsMax: 1_500 } });
+  const { resourceVersion } = await patient.list(CONFIG_MAPS, { namespace: 'members' });
   const options = { namespace: 'members', resourceVersion };
-  const after = async (disturb: () => void): Promise<KubeError> => {
-    const watch = cut.watch(CONFIG_MAPS, options)[Symbol.asyncIterator]();
+  /** A watch from there on that has told of a change which was made after it began. */
+  const follows = async (): Promise<AsyncIterator<WatchEvent, void>> => {
+    const watch = patient.watch(CONFIG_MAPS, options)[Symbol.asyncIterator]();
     const change = await api.apply(CONFIG_MAPS, configMap('members', 'cut', { at: String(clock.bootMs()) }));
-    for (let seen = await watch.next(); !seen.done; seen = await watch.next()) {
-      if (seen.value.type === 'BOOKMARK') continue;
-      if (seen.value.object.metadata.resourceVersion === change.metadata.resourceVersion) break;
+    for (let seen = await watch.next(); ; seen = await watch.next()) {
+      assert.ok(!seen.done, 'the watch ended');
+      if (versionOf(seen.value) === change.metadata.resourceVersion) return watch;
     }
-    const next = watch.next();
-    disturb();
-    return await next.then(
-      () => assert.fail('the watch went on'),
-      (thrown: KubeError) => thrown,
-    );
   };
-  assert.equal((await after(() => proxy.cut())).reason, 'ConnectionLost');
-  const silent = await after(() => proxy.silence());
-  assert.deepEqual([silent.reason, silent.code], ['NoAnswerInTime', 'deadline_exceeded']);
+  const whole = await follows();
+  const next = whole.next();
+  proxy.cut();
+  await assert.rejects(next, { reason: 'ConnectionLost' });
+
+  await (await follows()).return?.();
+  const silent = async (): Promise<void> => {
+    const onOpen = (): void => proxy.silence();
+    for await (const _ of hasty.watch(CONFIG_MAPS, { ...options, onOpen }));
+  };
+  await assert.rejects(silent(), {
+    reason: 'NoAnswerInTime',
+    code: 'deadline_exceeded',
+    message: 'Watch configmaps: NoAnswerInTime: no byte for 1500 ms',
+  });
   proxy.speak();
+  await (await follows()).return?.();
 });
 
 test('many watches at once, as of many namespaces, keep no call from being made', async () => {
@@ -223,13 +269,20 @@ test('an aborted call and an aborted watch end at once with what was given to ab
 
 test('a call that gets no answer ends at its deadline; a cut one is made again', async () => {
   await using proxy = await TcpProxy.to(server.port);
-  using through = await operatorApi(server, { url: proxy.url, bounds: { answerWithinMs: 1_000 } });
+  using through = await operatorApi(server, { url: proxy.url });
   assert.equal((await through.get(reference('applied')))?.metadata.name, 'applied');
   // The connection that was kept is dead now; the next call finds out and takes another.
   proxy.cut();
   assert.equal((await through.get(reference('applied')))?.metadata.name, 'applied');
+  using hasty = await operatorApi(server, { url: proxy.url, bounds: { answerWithinMs: 1_000 } });
+  const isConnected = (): Promise<boolean> =>
+    hasty.get(reference('applied')).then(
+      () => true,
+      () => false,
+    );
+  await until(isConnected, 'an answer has come in time', WITHIN_MS);
   proxy.silence();
-  await assert.rejects(through.get(reference('applied')), {
+  await assert.rejects(hasty.get(reference('applied')), {
     reason: 'NoAnswerInTime',
     message: 'Get configmaps members/applied: NoAnswerInTime: none in 1000 ms',
   });

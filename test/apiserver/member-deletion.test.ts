@@ -1,11 +1,14 @@
 /** The end of a Member: what it leaves with Retain, and that it is found again; what it takes with Delete (K3). */
 import assert from 'node:assert/strict';
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { MemberStatus } from '@collective/client';
+import { METADATA_FILE } from '@collective/coordinator/member-folder';
 import { seededBytes, sha256Of } from '../integration/random-file.ts';
 import { until } from '../until.ts';
-import type { KubeObject } from './api-client.ts';
-import { conditionOf, MemberWorld, NAMESPACE, pool } from './member-world.ts';
+import { conditionOf, type KubeObject } from './api-client.ts';
+import { MemberWorld, NAMESPACE, pool } from './member-world.ts';
 
 const GONE_WITHIN_MS = 120_000;
 const FILE_BYTES = 9 * 1024 * 1024 + 17;
@@ -71,6 +74,12 @@ test('K3: with Retain volumes and authority stay, and a Member of that name find
 
   await world.server.admin.remove(world.member('alice'));
   await gone('alice');
+  // One that is left would be in the way of the first of the next Certificate of that name, for up to a minute.
+  const requests = await world.server.admin.list('cert-manager.io/v1', 'CertificateRequest', NAMESPACE);
+  assert.deepEqual(
+    requests.map(({ metadata }) => metadata.name),
+    ['alice-ca-g1-1'],
+  );
   const kept = [
     'Certificate alice-ca-g1',
     'Issuer alice-ca-g1',
@@ -99,6 +108,38 @@ test('K3: with Retain volumes and authority stay, and a Member of that name find
   assert.ok(status.epoch.start > epoch.start);
 });
 
+test('K3: a Member that finds the volume of its coordinator empty begins nothing, until the loss is accepted', async () => {
+  await world.applyMember('erin', { nodePools: [pool(1)] });
+  await world.ready('erin');
+  await world.server.admin.remove(world.member('erin'));
+  await gone('erin');
+  const claim = await world.server.admin.find(world.object('v1', 'PersistentVolumeClaim', 'erin-coordinator'));
+  const uid = claim?.metadata.uid ?? '';
+  const folder = world.kubelet.volumeFolder(uid);
+  for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+
+  await world.applyMember('erin', { nodePools: [pool(1)] });
+  const refused = (): boolean => world.kubelet.podLog('erin-coordinator-0').includes('is expected there');
+  await until(refused, 'the coordinator says what it misses', GONE_WITHIN_MS);
+  const names = (): string[] => readdirSync(folder, { recursive: true }).map(String);
+  assert.ok(!names().some((name) => name.endsWith(METADATA_FILE)), `${names()}`);
+  const accept = { metadata: { annotations: { 'collective.storage/accept-lost-volume': uid } } };
+  await world.server.admin.patch(world.member('erin'), accept);
+  await world.whenMember(
+    'erin',
+    (erin) => conditionOf(erin, 'CoordinatorReady').status === 'True',
+    'serves anew',
+    GONE_WITHIN_MS,
+  );
+  assert.ok(
+    names().some((name) => name.endsWith(METADATA_FILE)),
+    `${names()}`,
+  );
+  await world.server.admin.patch(world.member('erin'), { spec: { deletionPolicy: 'Delete' } });
+  await world.server.admin.remove(world.member('erin'));
+  await gone('erin');
+});
+
 test('K3: with Delete nothing is left', async () => {
   await world.applyMember('alice', { nodePools: [pool(1)], deletionPolicy: 'Delete' });
   await world.ready('alice');
@@ -113,6 +154,18 @@ test('K3: a Member that never came up can be deleted, also with Delete', async (
   assert.equal(conditionOf(bob, 'Stalled').reason, 'CollectiveNotFound');
   await world.server.admin.remove(world.member('bob'));
   await gone('bob');
+});
+
+test('K3: with Delete a Member whose Collective went first asks its coordinator all the same', async () => {
+  await world.applyCollective('music', 'music.test');
+  const spec = { collectiveRef: { name: 'music' }, nodePools: [pool(1)], deletionPolicy: 'Delete' };
+  await world.applyMember('dave', spec);
+  await world.ready('dave');
+  await world.server.admin.remove(world.object('collective.storage/v1alpha1', 'Collective', 'music'));
+  await world.whenMember('dave', (each) => conditionOf(each, 'Stalled').reason === 'CollectiveNotFound', 'is stalled');
+  await world.server.admin.remove(world.member('dave'));
+  await gone('dave');
+  await untilLeft('dave', []);
 });
 
 test('K3: with Delete a coordinator that cannot be asked holds its volumes until somebody insists', async () => {

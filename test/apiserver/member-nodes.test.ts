@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { seededBytes, sha256Of } from '../integration/random-file.ts';
-import type { KubeObject } from './api-client.ts';
-import { conditionOf, MemberWorld, pool } from './member-world.ts';
+import { until } from '../until.ts';
+import { conditionOf, type KubeObject } from './api-client.ts';
+import { MemberWorld, pool } from './member-world.ts';
 
 const FILES = 8;
 const FILE_BYTES = 5 * 1024 * 1024 + 3;
@@ -63,7 +64,9 @@ test('K3: a pool that shrinks drains its highest node, and takes its volume when
     ['cert-manager.io/v1', 'Certificate', 'alice-disk-2-tls'],
     ['v1', 'Secret', 'alice-disk-2-tls'],
   ] as const) {
-    assert.equal(await world.server.admin.find(world.object(apiVersion, kind, name)), undefined, `${kind} ${name}`);
+    // A Certificate is there until its requests are collected.
+    const isGone = async () => (await world.server.admin.find(world.object(apiVersion, kind, name))) === undefined;
+    await until(isGone, `${kind} ${name} is gone`, STEP_WITHIN_MS);
   }
   using connection = await world.admin('alice');
   assert.deepEqual(
@@ -71,6 +74,21 @@ test('K3: a pool that shrinks drains its highest node, and takes its volume when
     ['disk-0', 'disk-1'],
   );
   await holdsAllFiles();
+});
+
+test('K3: a node that is taken back while it starts leaves nothing behind, neither here nor with the coordinator', async () => {
+  await world.applyMember('alice', { nodePools: [pool(3)] });
+  const pod = world.object('v1', 'Pod', 'alice-disk-2-0');
+  await until(async () => (await world.server.admin.find(pod)) !== undefined, 'its pod is made', STEP_WITHIN_MS);
+  await world.applyMember('alice', { nodePools: [pool(2)] });
+  await untilNodes(['disk-0 Ready', 'disk-1 Ready']);
+  await world.ready('alice');
+  assert.equal(await world.server.admin.find(claim('disk-2')), undefined);
+  using connection = await world.admin('alice');
+  assert.deepEqual(
+    (await connection.admin.status()).nodes.map(({ name }) => name),
+    ['disk-0', 'disk-1'],
+  );
 });
 
 test('K2: a node that is named leaves, and another takes its place', async () => {
@@ -84,6 +102,48 @@ test('K2: a node that is named leaves, and another takes its place', async () =>
   await world.applyMember('alice', { nodePools: [pool(2)] });
   await world.ready('alice');
   await holdsAllFiles();
+});
+
+test('K3: the claim of an empty node that another pod still holds is told with the name of the pod, and goes after it', async () => {
+  const { admin } = world.server;
+  await world.applyMember('alice', { nodePools: [pool(3)] });
+  const alice = await world.ready('alice');
+  const [fresh = ''] = nodesIn(alice)
+    .map((node) => node.split(' ')[0] ?? '')
+    .filter((node) => !['disk-1', 'disk-2'].includes(node));
+  // It has a machine and so holds the claim, and never starts, for want of a Secret.
+  const copy = {
+    ...world.object('v1', 'Pod', 'copy'),
+    spec: {
+      nodeName: 'machine-of-copy',
+      containers: [{ name: 'copy', image: 'copy:1' }],
+      volumes: [
+        { name: 'volume', persistentVolumeClaim: { claimName: `alice-${fresh}` } },
+        { name: 'missing', projected: { sources: [{ secret: { name: 'missing' } }] } },
+      ],
+    },
+  };
+  await admin.apply(copy);
+  await world.applyMember(
+    'alice',
+    { nodePools: [pool(2)] },
+    { annotations: { 'collective.storage/drain-nodes': fresh } },
+  );
+  const stuck = await world.whenMember(
+    'alice',
+    (member) => conditionOf(member, 'Reconciling').reason === 'DrainStuck',
+    'has a drain that is stuck',
+    STEP_WITHIN_MS,
+  );
+  assert.match(
+    conditionOf(stuck, 'Reconciling').message,
+    new RegExp(`^Node ${fresh} cannot go: .* claim alice-${fresh} is still used by pod copy: `),
+  );
+  await admin.removeNow(copy);
+  await untilNodes(['disk-1 Ready', 'disk-2 Ready']);
+  assert.equal(await admin.find(claim(fresh)), undefined);
+  await world.applyMember('alice', { nodePools: [pool(2)] });
+  await world.ready('alice');
 });
 
 test('K3: a lost volume of a node is a lost disk: the node gets an empty one and serves again', async () => {

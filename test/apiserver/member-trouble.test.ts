@@ -4,8 +4,8 @@ import { after, before, test } from 'node:test';
 import { SystemClock } from '@collective/base/system-clock';
 import { askExternalEndpoint } from '@collective/operator/coordinator/external-endpoint';
 import { until } from '../until.ts';
-import type { KubeObject } from './api-client.ts';
-import { conditionOf, DOMAIN, MemberWorld, NAMESPACE, pool } from './member-world.ts';
+import { conditionOf, type KubeObject } from './api-client.ts';
+import { DOMAIN, isSettled, MemberWorld, NAMESPACE, pool } from './member-world.ts';
 import { namespaceNamed } from './operator-side.ts';
 
 const TOLD_WITHIN_MS = 60_000;
@@ -78,6 +78,117 @@ test('a quota that is exceeded is told, and a larger quota mends it', async () =
   await world.server.admin.remove(quota('20'));
 });
 
+test("T3a: a Secret that is not this Member's is not taken over, and what to do is told", async () => {
+  const secret = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'database', namespace: NAMESPACE },
+    stringData: { password: 'not for certificates' },
+  };
+  await world.server.admin.apply(secret);
+  const users = [
+    { name: 'ann', admin: true },
+    { name: 'eve', secretName: 'database' },
+  ];
+  await world.applyMember('alice', { nodePools: [pool(2)], users });
+  const message = await told('alice', 'CertificatesReady', 'Issuing');
+  assert.match(
+    message,
+    /database: a Secret of this name is not this Member's: choose another spec\.users\[\]\.secretName/,
+  );
+  const left = await world.server.admin.find(secret);
+  assert.deepEqual([left?.metadata.labels, Object.keys(left?.data as object)], [undefined, ['password']]);
+  await world.server.admin.remove(secret);
+  await world.ready('alice');
+  assert.ok(Object.keys((await world.server.admin.find(secret))?.data as object).includes('tls.crt'));
+  await world.applyMember('alice', { nodePools: [pool(2)] });
+  await world.ready('alice');
+});
+
+test("an account that is not this Member's is not taken over, and stalls it", async () => {
+  const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'robot', namespace: NAMESPACE } };
+  await world.server.admin.apply(account);
+  await world.applyMember('robot', { nodePools: [pool(1)] });
+  assert.match(await told('robot', 'Stalled', 'NameTaken'), /ServiceAccount robot .* use another name for the Member/);
+  const left = await world.server.admin.find(account);
+  assert.deepEqual(
+    [left?.metadata.labels, (left?.metadata as { ownerReferences?: unknown } | undefined)?.ownerReferences],
+    [undefined, undefined],
+  );
+  await world.server.admin.remove(world.member('robot'));
+});
+
+test('a removal that is not let through is told, and holds up nothing else', async () => {
+  const webhook = {
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind: 'ValidatingWebhookConfiguration',
+    metadata: { name: 'keeper' },
+    webhooks: [
+      {
+        name: 'keeper.example.test',
+        clientConfig: { url: 'https://127.0.0.1:1' },
+        rules: [{ apiGroups: ['batch'], apiVersions: ['v1'], operations: ['DELETE'], resources: ['cronjobs'] }],
+        sideEffects: 'None',
+        admissionReviewVersions: ['v1'],
+      },
+    ],
+  };
+  const nodePools = [pool(2)];
+  await world.applyMember('alice', { nodePools, backup: { schedule: '0 0 1 1 *' } });
+  await world.ready('alice');
+  await world.server.admin.apply(webhook);
+  const cronJob = world.object('batch/v1', 'CronJob', 'alice-backup');
+  const isKept = async (): Promise<boolean> =>
+    await world.server.admin.remove({ ...cronJob, metadata: { ...cronJob.metadata, name: 'none' } }).then(
+      () => false,
+      () => true,
+    );
+  await until(isKept, 'the webhook is asked', TOLD_WITHIN_MS);
+  await world.applyMember('alice', { nodePools });
+  const message = await told('alice', 'Reconciling', 'WebhookSilent');
+  assert.match(message, /CronJob alice-backup cannot be written.*Delete cronjobs/);
+  assert.ok((await world.server.admin.find(cronJob)) !== undefined);
+  await world.server.admin.remove(webhook);
+  await world.ready('alice');
+  assert.equal(await world.server.admin.find(cronJob), undefined);
+});
+
+test("K1: cert-manager's webhook that does not answer is told to the operator's next leader, and holds up nothing else", async () => {
+  const webhook = {
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind: 'ValidatingWebhookConfiguration',
+    metadata: { name: 'silent' },
+    webhooks: [
+      {
+        name: 'webhook.cert-manager.io',
+        clientConfig: { url: 'https://127.0.0.1:1' },
+        rules: [
+          {
+            apiGroups: ['cert-manager.io'],
+            apiVersions: ['v1'],
+            operations: ['CREATE', 'UPDATE'],
+            resources: ['certificates', 'issuers'],
+          },
+        ],
+        sideEffects: 'None',
+        admissionReviewVersions: ['v1'],
+      },
+    ],
+  };
+  const service = world.object('v1', 'Service', 'alice-coordinator');
+  await world.stopOperator();
+  await world.server.admin.apply(webhook);
+  // One that it has a say about, and one that it has not: what is as it was is not written by the next leader.
+  await world.server.admin.remove(world.object('cert-manager.io/v1', 'Certificate', 'alice-coordinator-tls'));
+  await world.server.admin.remove(service);
+  await world.startOperator();
+  const message = await told('alice', 'Reconciling', 'WebhookSilent');
+  assert.match(message, /failed calling webhook "webhook\.cert-manager\.io".*Look whether its pods run/);
+  assert.ok((await world.server.admin.find(service)) !== undefined, 'what it has no say about is put right');
+  await world.server.admin.remove(webhook);
+  await world.whenMember('alice', isSettled, 'has settled', TOLD_WITHIN_MS);
+});
+
 test('a volume that cannot grow is told, and the member goes on as it is', async () => {
   await world.applyMember('alice', { nodePools: [pool(2, { capacity: '2Gi' })] });
   const message = await told('alice', 'Stalled', 'VolumeCannotGrow');
@@ -109,7 +220,7 @@ test('K1: a trust domain is claimed once in all namespaces: the younger Member i
     'is told whose the trust domain is',
     TOLD_WITHIN_MS,
   );
-  assert.match(conditionOf(seen, 'Stalled').message, new RegExp(`that of the older Member ${NAMESPACE}/alice`));
+  assert.match(conditionOf(seen, 'Stalled').message, new RegExp(`that of the Member ${NAMESPACE}/alice`));
   assert.deepEqual(await admin.list('cert-manager.io/v1', 'Certificate', ELSEWHERE), []);
   const alice = await admin.find(world.member('alice'));
   assert.notEqual(conditionOf(alice, 'Stalled').reason, 'TrustDomainConflict');

@@ -4,7 +4,8 @@ import { after, before, test } from 'node:test';
 import { connect } from '@collective/client';
 import { seededBytes, sha256Of } from '../integration/random-file.ts';
 import { until } from '../until.ts';
-import { conditionOf, DOMAIN, MemberWorld, NAMESPACE } from './member-world.ts';
+import { conditionOf } from './api-client.ts';
+import { DOMAIN, MemberWorld, NAMESPACE } from './member-world.ts';
 import { OPERATOR_ACCOUNT } from './operator-account.ts';
 
 const NAMES = ['alice', 'bob', 'carol'] as const;

@@ -28,23 +28,36 @@ export const DOMAIN = 'photos.test';
 export const OPERATOR_AGENT = 'collective-operator-under-test';
 const API_VERSION = 'collective.storage/v1alpha1';
 const MEMBER_READY_WITHIN_MS = 180_000;
+const PROCESSES_MAX = 64;
 
 export interface MemberWorldOptions {
   readonly canPull?: (image: string) => boolean;
+  /** The operator runs in this process; default true. */
+  readonly operates?: boolean;
+  /** Default true. */
+  readonly hasCertManager?: boolean;
 }
 
 export class MemberWorld implements AsyncDisposable {
   readonly server: TestApiServer;
   readonly kubelet: ProcessKubelet;
+  /** host:port of the cluster -> where the operator is led to instead. */
+  readonly detours = new Map<string, string>();
   readonly #stack: AsyncDisposableStack;
   #operator: RunningOperator | undefined;
   #operators = 0;
 
-  static async start({ canPull }: MemberWorldOptions = {}): Promise<MemberWorld> {
+  static async start({
+    canPull,
+    operates = true,
+    hasCertManager = true,
+  }: MemberWorldOptions = {}): Promise<MemberWorld> {
+    // Each process of a world is to end with this one.
+    process.setMaxListeners(Math.max(process.getMaxListeners(), PROCESSES_MAX));
     await using stack = new AsyncDisposableStack();
     const server = stack.use(await TestApiServer.start());
     stack.use(ControllerManager.start(server));
-    stack.use(await CertManager.start(server));
+    if (hasCertManager) stack.use(await CertManager.start(server));
     await installCrds(server);
     await grantOperatorRights(server);
     await server.admin.apply(namespaceNamed(NAMESPACE));
@@ -57,7 +70,7 @@ export class MemberWorld implements AsyncDisposable {
       }),
     );
     const world = new MemberWorld(server, kubelet, stack.move());
-    await world.startOperator();
+    if (operates) await world.startOperator();
     return world;
   }
 
@@ -78,7 +91,8 @@ export class MemberWorld implements AsyncDisposable {
       level: 'debug',
       destination: { write: (line) => appendFileSync(this.operatorLogFile, line) },
     });
-    this.#operator = await RunningOperator.start(this.server, this.kubelet, log);
+    const resolve = (address: string): string => this.detours.get(address) ?? this.kubelet.resolve(address);
+    this.#operator = await RunningOperator.start(this.server, resolve, log);
   }
 
   /** Whatever it was doing ends in the middle; what it wrote last stays. */
@@ -195,15 +209,13 @@ class RunningOperator implements AsyncDisposable {
   readonly #running: Promise<void>;
   readonly #stack: AsyncDisposableStack;
 
-  static async start(server: TestApiServer, kubelet: ProcessKubelet, log: Log): Promise<RunningOperator> {
+  static async start(server: TestApiServer, resolve: (address: string) => string, log: Log): Promise<RunningOperator> {
     const stack = new AsyncDisposableStack();
     const metrics = new OperatorMetrics();
     const api = stack.use(
       await operatorApi(server, { person: OPERATOR_ACCOUNT, log, metrics, userAgent: OPERATOR_AGENT }),
     );
-    const coordinators = stack.use(
-      new GrpcCoordinatorAccess({ resolve: (address) => kubelet.resolve(address), callWithinMs: 3_000 }),
-    );
+    const coordinators = stack.use(new GrpcCoordinatorAccess({ resolve, callWithinMs: 3_000 }));
     return new RunningOperator({ api, coordinators, metrics, log, stack });
   }
 
@@ -252,17 +264,4 @@ export function pool(replicas: number, changes: object = {}): object {
 
 export function isSettled(member: KubeObject): boolean {
   return hasCondition(member, 'Ready') && hasCondition(member, 'Reconciling', 'False');
-}
-
-export interface SeenCondition {
-  readonly type: string;
-  readonly status: string;
-  readonly reason: string;
-  readonly message: string;
-}
-
-/** Empty while nothing is said of it. */
-export function conditionOf(member: KubeObject | undefined, type: string): SeenCondition {
-  const { conditions = [] } = (member?.status ?? {}) as { readonly conditions?: readonly SeenCondition[] };
-  return conditions.find((condition) => condition.type === type) ?? { type, status: '', reason: '', message: '' };
 }

@@ -29,6 +29,7 @@ before(async () => {
 });
 after(() => running.disposeAsync());
 
+const NOT_WATCHED: readonly ResourceKind[] = [RESOURCES.leases, RESOURCES.podMonitors, RESOURCES.namespaces];
 const labels = { app: 'alice' };
 const podTemplate = {
   metadata: { labels },
@@ -86,7 +87,7 @@ test('K1: the operator writes the status of a member and its finalizer, and no n
   assert.deepEqual(status.status, { nodesReady: '1/1' });
 });
 
-test('T6: the operator asks cert-manager for a new leaf, and annotates and removes a Secret that it could not make', async () => {
+test('T6: the operator asks cert-manager for a new leaf, and removes a Secret that it could neither make nor change', async () => {
   const certificate = objectOf(RESOURCES.certificates, OWNED.certificates ?? {});
   await api.apply(RESOURCES.certificates, certificate);
   const issuing = {
@@ -105,8 +106,8 @@ test('T6: the operator asks cert-manager for a new leaf, and annotates and remov
   const secret = objectOf(RESOURCES.secrets, { data: {} });
   await assert.rejects(api.apply(RESOURCES.secrets, secret), { status: 403 });
   const made = await server.admin.apply(secret);
-  const kept = { metadata: { annotations: { kept: 'yes' } } };
-  assert.equal((await api.patch(referenceTo(RESOURCES.secrets), kept)).metadata.annotations?.kept, 'yes');
+  const changed = { data: { 'tls.crt': '' } };
+  await assert.rejects(api.patch(referenceTo(RESOURCES.secrets), changed), { status: 403 });
   assert.ok(await api.delete(referenceTo(RESOURCES.secrets), { uid: made.metadata.uid }));
 });
 
@@ -145,9 +146,15 @@ test('K1: the operator tells events and reads them', async () => {
   assert.ok(objects.some(({ reason }) => reason === 'Rotated'));
 });
 
+test('K3: the operator sees whether a namespace is being deleted, and nothing else of it', async () => {
+  const reference = { resource: RESOURCES.namespaces, namespace: '', name: NAMESPACE };
+  assert.equal((await api.get(reference))?.metadata.deletionTimestamp, undefined);
+  await assert.rejects(api.patch(reference, { metadata: { labels: { seen: 'yes' } } }), { status: 403 });
+});
+
 test('K1: the operator watches what it reads in all namespaces at once', async () => {
   for (const resource of Object.values(RESOURCES)) {
-    if (resource === RESOURCES.leases || resource === RESOURCES.podMonitors) continue;
+    if (NOT_WATCHED.includes(resource)) continue;
     assert.ok(await mayList(resource), resource.plural);
   }
 });

@@ -21,7 +21,7 @@ async function annotation(name: string, key: string): Promise<string | undefined
   return (await world.seen(name)).metadata.annotations?.[key];
 }
 
-test('T6: rotate-ca --wait orders by the annotation, tells each step once, and ends when the old authority is gone', async () => {
+test('T6: rotate-ca --wait orders by the annotation, tells each step once, and ends when all certificates are new', async () => {
   await world.member('alice', {}, { ca: { generation: 1, phase: 'Stable' } });
   const rotating = world.run(['rotate-ca', 'alice', '--wait', '--timeout', '1m']);
   await until(async () => (await annotation('alice', ROTATE)) !== undefined, 'the order is there', SOON_MS);
@@ -33,12 +33,26 @@ test('T6: rotate-ca --wait orders by the annotation, tells each step once, and e
   assert.match(busy.err, /generation 2 is under way already \(Distributing\)/);
   const generations = [
     { generation: 2, fingerprint: 'bb', notAfter: '2036-11-20T12:00:00Z', created: '2026-11-20T12:00:00Z' },
+    { generation: 1, fingerprint: 'aa', notAfter: '2036-10-20T12:00:00Z', created: '2026-10-20T12:00:00Z' },
   ];
-  await world.memberStatus('alice', { ca: { generation: 2, phase: 'Stable', handledTrigger, generations } });
+  // Authorities stand among the certificates, too.
+  const certificates = generations.map(({ generation, notAfter }) => ({
+    name: `alice-ca-g${generation}`,
+    generation,
+    notAfter,
+  }));
+  const oldRootsUntil = '2026-12-03T12:00:00Z';
+  const ca = { generation: 2, phase: 'Retiring', oldRootsUntil, handledTrigger, generations };
+  await world.memberStatus('alice', { ca, certificates });
   const { exit, out, err } = await rotating;
   assert.equal(exit, 0, err);
   assert.match(err, /^Generation 2 of the authority of alice is ordered\.\n/);
+  assert.match(
+    err,
+    /\nAll certificates of alice are of generation 2\. .* until 2026-12-03T12:00:00Z for those who are away/,
+  );
   assert.match(out, /alice +alice-ca-g2 +authority +2 /);
+  assert.equal(out.match(/alice-ca-g1 /g)?.length, 1, out);
 });
 
 test('a wait that comes to its deadline says what was last seen, and that it goes on', async () => {

@@ -9,7 +9,8 @@ import { KUBECTL_COLLECTIVE } from '@collective/cli/kubectl/kubectl-program';
 import { run } from '@collective/cli/run';
 import { testShell } from '@collective/cli/shell-for-tests';
 import { parse } from 'yaml';
-import { hasCondition, type KubeObject } from './api-client.ts';
+import type { KubeObject } from './api-client.ts';
+import { installCrd } from './crds.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const API_VERSION = 'collective.storage/v1alpha1';
@@ -115,8 +116,7 @@ export class PluginWorld implements AsyncDisposable {
     await admin.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
     for (const plural of ['collectives', 'members']) {
       const file = join(import.meta.dirname, `../../crds/collective.storage_${plural}.yaml`);
-      const definition = await admin.apply(parse(readFileSync(file, 'utf8')) as KubeObject);
-      await admin.when(definition, (seen) => hasCondition(seen, 'Established'), 'is served');
+      await installCrd(this.server, parse(readFileSync(file, 'utf8')) as KubeObject);
     }
   }
 }

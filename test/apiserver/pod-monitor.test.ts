@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Collective } from '@collective/operator/api/collective';
+import { podMonitor } from '@collective/operator/collective/pod-monitor';
 import { PodMonitorKeeper } from '@collective/operator/collective/pod-monitor-keeper';
 import type { HttpKubeApi } from '@collective/operator/kube/http-kube-api';
 import type { PlannedEvent } from '@collective/operator/member/plan-types';
-import { hasCondition, type KubeObject } from './api-client.ts';
+import type { KubeObject } from './api-client.ts';
 import { installCrds } from './crds.ts';
 import { OPERATOR, operatorApi } from './operator-side.ts';
+import { installPrometheusCrds } from './prometheus-crds.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const NAMESPACE = 'photos';
@@ -28,34 +30,6 @@ const monitorOf = (name: string): KubeObject => ({
   kind: 'PodMonitor',
   metadata: { name, namespace: NAMESPACE },
 });
-
-/** As much of the Prometheus operator's own as is needed to store one. */
-const POD_MONITORS: KubeObject = {
-  apiVersion: 'apiextensions.k8s.io/v1',
-  kind: 'CustomResourceDefinition',
-  metadata: {
-    name: 'podmonitors.monitoring.coreos.com',
-    annotations: { 'api-approved.kubernetes.io': 'unapproved, for a test' },
-  },
-  spec: {
-    group: 'monitoring.coreos.com',
-    scope: 'Namespaced',
-    names: { plural: 'podmonitors', singular: 'podmonitor', kind: 'PodMonitor', listKind: 'PodMonitorList' },
-    versions: [
-      {
-        name: 'v1',
-        served: true,
-        storage: true,
-        schema: {
-          openAPIV3Schema: {
-            type: 'object',
-            properties: { spec: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
-          },
-        },
-      },
-    ],
-  },
-};
 
 async function collective(name: string, monitoring: object): Promise<Collective> {
   const stored = await server.admin.apply<KubeObject>({
@@ -89,8 +63,7 @@ test('K1: without the Prometheus operator a Collective is told so, and nothing i
 });
 
 test('K1: a PodMonitor comes, follows its Collective and goes, and a steady Collective costs no call', async () => {
-  await server.admin.apply(POD_MONITORS);
-  await server.admin.when(POD_MONITORS, (crd) => hasCondition(crd, 'Established'), 'is established');
+  await installPrometheusCrds(server);
   const { keeper: keeping } = keeper();
   const first = await collective('photos', { enabled: true, interval: '30s' });
   await keeping.keep(first, NEVER);
@@ -108,6 +81,12 @@ test('K1: a PodMonitor comes, follows its Collective and goes, and a steady Coll
   await keeping.keep(await collective('photos', { enabled: true, interval: '1m' }), NEVER);
   const changed = await server.admin.find(monitorOf('photos'));
   assert.ok(changed !== undefined);
+  // A field that the kind does not know would have been dropped in silence.
+  const wanted = podMonitor(
+    await collective('photos', { enabled: true, interval: '1m', labels: { release: 'prometheus' } }),
+  );
+  assert.ok(wanted !== undefined);
+  await server.admin.apply(wanted, { strict: true, dryRun: true });
   const { podMetricsEndpoints } = changed.spec as { podMetricsEndpoints: readonly { interval?: string }[] };
   assert.equal(podMetricsEndpoints[0]?.interval, '1m');
 
@@ -116,9 +95,8 @@ test('K1: a PodMonitor comes, follows its Collective and goes, and a steady Coll
 });
 
 test("K1: a PodMonitor of the same name that is somebody else's stays", async () => {
-  await server.admin.apply(POD_MONITORS);
-  await server.admin.when(POD_MONITORS, (crd) => hasCondition(crd, 'Established'), 'is established');
-  await server.admin.apply({ ...monitorOf('theirs'), spec: {} });
+  await installPrometheusCrds(server);
+  await server.admin.apply({ ...monitorOf('theirs'), spec: { selector: {}, podMetricsEndpoints: [] } });
   await keeper().keeper.keep(await collective('theirs', {}), NEVER);
   assert.ok(await server.admin.find(monitorOf('theirs')));
 });

@@ -16,17 +16,19 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { SystemClock } from '@collective/base/system-clock';
 import type { KubeObject } from './api-client.ts';
+import { type ProbeRules, ReadinessProbe } from './readiness-probe.ts';
 
 const COMMAND = join(import.meta.dirname, '../../cli/bin/collective');
 const LOG_SHOWN_CHARACTERS = 3_000;
-const PROBE_WITHIN_MS = 2_000;
 const KILL_AFTER_MS = 15_000;
+const clock = new SystemClock();
 
 export interface PodPlaces {
   readonly folder: string;
-  /** Where the data of its claim lies. */
-  readonly volumeFolder: string;
+  /** Where the data of its claims lie, by the name of the volume in the pod. */
+  readonly volumeFolders: ReadonlyMap<string, string>;
   readonly machine: string;
   readonly hostIp: string;
   /** Names and ports of the cluster -> those of the loopback. */
@@ -40,7 +42,9 @@ interface Container {
   readonly image: string;
   readonly args: readonly string[];
   readonly env?: readonly EnvVar[];
+  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];
   readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
+  readonly readinessProbe?: ProbeRules;
 }
 
 interface EnvVar {
@@ -54,6 +58,8 @@ export class PodProcess {
   readonly container: Container;
   readonly #places: PodPlaces;
   #child: ChildProcess | undefined;
+  /** Of the process that runs now. */
+  #readiness: ReadinessProbe | undefined;
   #files = '';
   #generation = 0;
   restarts = -1;
@@ -63,7 +69,7 @@ export class PodProcess {
     this.container = (pod.spec as { containers: readonly [Container] }).containers[0];
     this.#places = places;
     mkdirSync(places.folder, { recursive: true });
-    mkdirSync(places.volumeFolder, { recursive: true });
+    for (const folder of places.volumeFolders.values()) mkdirSync(folder, { recursive: true });
   }
 
   get isRunning(): boolean {
@@ -77,6 +83,12 @@ export class PodProcess {
 
   get log(): string {
     return existsSync(this.#logFile) ? readFileSync(this.#logFile, 'utf8').slice(-LOG_SHOWN_CHARACTERS) : '';
+  }
+
+  /** What it wrote as its message, else the end of its log if it failed (`FallbackToLogsOnError`). */
+  lastWords(exitCode: number): string {
+    const told = existsSync(this.#messageFile) ? readFileSync(this.#messageFile, 'utf8') : '';
+    return told === '' && exitCode !== 0 ? this.log : told;
   }
 
   /** As kubelet: a folder of its own for each state of the volume, then one rename of `..data`. */
@@ -106,6 +118,7 @@ export class PodProcess {
       cwd: this.#places.folder,
     });
     closeSync(log);
+    this.#readiness = this.#probe();
     const kill = (): void => void this.#child?.kill('SIGKILL');
     process.once('exit', kill);
     this.#child.once('exit', () => process.off('exit', kill));
@@ -122,24 +135,31 @@ export class PodProcess {
     clearTimeout(force);
   }
 
-  async isReady(): Promise<boolean> {
-    const health = this.container.ports?.find(({ name }) => name === 'health');
-    if (!this.isRunning || health === undefined) return false;
-    try {
-      const url = `http://127.0.0.1:${this.#places.portOf(health.containerPort)}/readyz`;
-      return (await fetch(url, { signal: AbortSignal.timeout(PROBE_WITHIN_MS) })).ok;
-    } catch {
-      // Not yet, or not any more.
-      return false;
-    }
+  /** By the answers that have come so far; asks for the next when it is time. */
+  isReady(): boolean {
+    if (!this.isRunning || this.#readiness === undefined) return false;
+    void this.#readiness.look();
+    return this.#readiness.isReady;
   }
 
   get #logFile(): string {
     return join(this.#places.folder, 'log');
   }
 
+  get #messageFile(): string {
+    return join(this.#places.folder, 'message');
+  }
+
   get #tlsFolder(): string {
     return join(this.#places.folder, 'tls');
+  }
+
+  #probe(): ReadinessProbe | undefined {
+    const { readinessProbe: rules, ports = [] } = this.container;
+    const port = ports.find(({ name }) => name === rules?.httpGet.port);
+    if (rules === undefined || port === undefined) return undefined;
+    const url = `http://127.0.0.1:${this.#places.portOf(port.containerPort)}${rules.httpGet.path}`;
+    return new ReadinessProbe({ url, rules, clock });
   }
 
   #environment(): NodeJS.ProcessEnv {
@@ -156,9 +176,13 @@ export class PodProcess {
   }
 
   #inPlace(text: string): string {
-    const here = text
+    const { volumeFolders } = this.#places;
+    // The longest first: one path may begin with another.
+    const mounts = [...(this.container.volumeMounts ?? [])].sort((a, b) => b.mountPath.length - a.mountPath.length);
+    const here = mounts
+      .reduce((path, { name, mountPath }) => path.replaceAll(mountPath, volumeFolders.get(name) ?? mountPath), text)
       .replaceAll('/etc/collective/tls', this.#tlsFolder)
-      .replaceAll('/var/lib/collective', this.#places.volumeFolder)
+      .replaceAll('/dev/termination-log', this.#messageFile)
       .replace(/^:([0-9]+)$/, (_, port: string) => `127.0.0.1:${this.#places.portOf(Number(port))}`);
     return this.#places.local(here);
   }

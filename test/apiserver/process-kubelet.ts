@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePorts } from '../integration/free-ports.ts';
-import { type ApiClient, ApiError, type KubeObject } from './api-client.ts';
+import { type ApiClient, isPassing, type KubeObject } from './api-client.ts';
 import { PodProcess } from './pod-process.ts';
 
 const LOOK_EVERY_MS = 200;
@@ -37,6 +37,7 @@ interface VolumeOfPod {
       readonly configMap?: { readonly name: string };
     }[];
   };
+  readonly name?: string;
   readonly persistentVolumeClaim?: { readonly claimName: string };
 }
 
@@ -112,7 +113,6 @@ export class ProcessKubelet implements AsyncDisposable {
       try {
         await this.#look();
       } catch (thrown) {
-        // Somebody changed the object meanwhile, or the server restarts: the next look sees it as it is.
         if (!isPassing(thrown)) this.#failure ??= thrown;
       }
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
@@ -155,8 +155,13 @@ export class ProcessKubelet implements AsyncDisposable {
       await admin.removeNow(pod);
       return;
     }
-    if ((pod.spec as { nodeName?: string }).nodeName === undefined) await admin.bindPod(pod, MACHINE);
-    const process = this.#pods.get(name) ?? this.#prepare(pod, claims);
+    const folders = this.#volumeFoldersOf(pod, claims);
+    if ((pod.spec as { nodeName?: string }).nodeName === undefined) {
+      // As a scheduler: a claim that is being deleted counts as used once such a pod is bound, and would never go.
+      if (folders === undefined) return;
+      await admin.bindPod(pod, MACHINE);
+    }
+    const process = this.#pods.get(name) ?? (folders && this.#prepare(pod, folders));
     if (process === undefined) return;
     if (!(this.#options.canPull?.(process.container.image) ?? true)) {
       await this.#tell(pod, process, { isReady: false, isPulled: false });
@@ -170,20 +175,28 @@ export class ProcessKubelet implements AsyncDisposable {
       return;
     }
     if (!process.isRunning) process.start();
-    await this.#tell(pod, process, { isReady: await process.isReady(), isPulled: true });
+    await this.#tell(pod, process, { isReady: process.isReady(), isPulled: true });
   }
 
-  /** Undefined while its claim has no volume. */
-  #prepare(pod: KubeObject, claims: readonly Claim[]): PodProcess | undefined {
+  /** By the names of its volumes; undefined while one of its claims has no volume, or is being deleted. */
+  #volumeFoldersOf(pod: KubeObject, claims: readonly Claim[]): ReadonlyMap<string, string> | undefined {
+    const folders = new Map<string, string>();
+    for (const volume of volumesOf(pod)) {
+      const { claimName } = volume.persistentVolumeClaim ?? {};
+      if (claimName === undefined) continue;
+      const claim = claims.find(({ metadata }) => metadata.name === claimName);
+      if (claim?.status?.phase !== 'Bound' || claim.metadata.deletionTimestamp !== undefined) return undefined;
+      folders.set(volume.name ?? '', this.volumeFolder(claim.metadata.uid ?? ''));
+    }
+    return folders;
+  }
+
+  #prepare(pod: KubeObject, volumeFolders: ReadonlyMap<string, string>): PodProcess {
     const { name, uid = '' } = pod.metadata;
-    const claimName = volumesOf(pod).find((volume) => volume.persistentVolumeClaim !== undefined)?.persistentVolumeClaim
-      ?.claimName;
-    const claim = claims.find(({ metadata }) => metadata.name === claimName);
-    if (claim?.status?.phase !== 'Bound') return undefined;
     const ports = this.#portsOf(name);
     const process = new PodProcess(pod, {
       folder: join(this.#options.folder, 'pods', uid),
-      volumeFolder: this.volumeFolder(claim.metadata.uid ?? ''),
+      volumeFolders,
       machine: MACHINE,
       hostIp: HOST_IP,
       local: (text) => text.replace(/[a-z0-9.-]+\.svc:[0-9]+/g, (address) => this.resolve(address)),
@@ -253,7 +266,9 @@ export class ProcessKubelet implements AsyncDisposable {
   /** Of a job: nothing of it is started again. */
   async #tellEnd(pod: KubeObject, process: PodProcess, exitCode: number): Promise<void> {
     const { name, image } = process.container;
-    const ended = { name, image, imageID: '', ready: false, restartCount: 0, state: { terminated: { exitCode } } };
+    const finishedAt = new Date().toISOString().replace(/\.[0-9]+/, '');
+    const terminated = { exitCode, finishedAt, message: process.lastWords(exitCode) };
+    const ended = { name, image, imageID: '', ready: false, restartCount: 0, state: { terminated } };
     const status = { phase: exitCode === 0 ? 'Succeeded' : 'Failed', containerStatuses: [ended] };
     await this.#options.admin.patch(pod, { status }, 'status');
   }
@@ -281,10 +296,4 @@ function runsOnce({ spec }: KubeObject): boolean {
 function isOver(status: unknown): boolean {
   const { phase } = (status ?? {}) as { phase?: string };
   return phase === 'Succeeded' || phase === 'Failed';
-}
-
-function isPassing(thrown: unknown): boolean {
-  if (thrown instanceof ApiError) return thrown.status === 404 || thrown.status === 409;
-  const { code = '' } = thrown as NodeJS.ErrnoException;
-  return ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ABORT_ERR'].includes(code);
 }

@@ -25,8 +25,8 @@ export async function quiet(server: TestApiServer, { userAgent, forMs, withinMs 
   let sinceMs = clock.bootMs();
   await until(
     () => {
-      const loud = tail.next().filter((event) => event.userAgent?.startsWith(userAgent) === true && !isQuiet(event));
-      asked.push(...loud.map(describe));
+      const loud = loudCalls(tail.next(), userAgent);
+      asked.push(...loud);
       if (loud.length > 0) sinceMs = clock.bootMs();
       return clock.bootMs() - sinceMs >= forMs;
     },
@@ -34,6 +34,11 @@ export async function quiet(server: TestApiServer, { userAgent, forMs, withinMs 
     withinMs,
     () => asked.slice(-SHOWN_MAX).join('\n'),
   );
+}
+
+/** What of it breaks the quiet. */
+export function loudCalls(events: readonly AuditEvent[], userAgent: string): string[] {
+  return events.filter((event) => event.userAgent?.startsWith(userAgent) === true && !isQuiet(event)).map(describe);
 }
 
 function isQuiet({ verb, objectRef }: AuditEvent): boolean {

@@ -9,7 +9,7 @@ import { RESOURCES } from '@collective/operator/kube/resources';
 import type { ObjectChange } from '@collective/operator/runtime/object-store';
 import { Reflector } from '@collective/operator/runtime/reflector';
 import { until } from '../until.ts';
-import { hasCondition } from './api-client.ts';
+import { installCrd } from './crds.ts';
 import { configMap, namespaceNamed, operatorApi, WIDGET_DEFINITION, WIDGETS, widget } from './operator-side.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 import { TestApiServer } from './test-apiserver.ts';
@@ -182,8 +182,7 @@ test('a kind that is not installed is trouble that says so, and is followed as s
   await until(() => follower.reflector.trouble !== undefined, 'there is trouble', WITHIN_MS);
   assert.deepEqual([follower.reflector.trouble?.status, follower.reflector.trouble?.missing], [404, 'kind']);
   assert.equal(follower.reflector.hasSynced, false);
-  await server.admin.apply(WIDGET_DEFINITION);
-  await server.admin.when(WIDGET_DEFINITION, (object) => hasCondition(object, 'Established'), 'is established');
+  await installCrd(server, WIDGET_DEFINITION);
   await api.apply(WIDGETS, widget('kinds', 'first', 1));
   await until(() => follower.reflector.store.size === 1, 'the widget is seen', WITHIN_MS);
   await until(() => follower.reflector.trouble === undefined, 'the trouble is over', WITHIN_MS);

@@ -23,6 +23,7 @@ import { ForeignProcess } from './foreign-process.ts';
 /** Deadlines against hanging, not promises: tests share the machine with others. */
 const ETCD_READY_WITHIN_MS = 60_000;
 const API_READY_WITHIN_MS = 180_000;
+const AUDIT_LOG_MIB_MAX = 4_000;
 
 export interface Person {
   readonly user: string;
@@ -92,6 +93,12 @@ export class TestApiServer implements AsyncDisposable {
 
   get port(): number {
     return this.#port;
+  }
+
+  /** Processes that serve, by name. */
+  get pids(): Readonly<Record<string, number>> {
+    assert.ok(this.#etcd !== undefined && this.#apiserver !== undefined);
+    return { etcd: this.#etcd.pid, 'kube-apiserver': this.#apiserver.pid };
   }
 
   get caPem(): string {
@@ -215,6 +222,8 @@ export class TestApiServer implements AsyncDisposable {
         `--audit-policy-file=${this.#file('audit-policy.json')}`,
         `--audit-log-path=${this.#file('audit.log')}`,
         '--audit-log-mode=blocking-strict',
+        // One file for the whole test: whoever reads on from where it was would miss what goes into the next.
+        `--audit-log-maxsize=${AUDIT_LOG_MIB_MAX}`,
       ],
       this.#file('apiserver.log'),
     );

@@ -9,14 +9,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sleep } from '@collective/base/clock';
 import { SystemClock } from '@collective/base/system-clock';
-import { connect, type Member } from '@collective/client';
+import { type ConnectOptions, connect, type Member } from '@collective/client';
 import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
-import { hasCondition, type KubeObject } from '../apiserver/api-client.ts';
+import { hasCondition, type KubeObject, type KubeReference } from '../apiserver/api-client.ts';
 import type { TestCluster } from './cluster.ts';
 
 const READY_WITHIN_MS = 240_000;
 const USER = 'tester';
-const DOMAIN = 'lab.example';
 const CONNECT_WITHIN_MS = 60_000;
 const CREDENTIALS_EVERY_MS = 1_000;
 
@@ -26,13 +25,18 @@ export interface MemberWish {
   readonly spec?: object;
 }
 
-export function collectiveObject(): KubeObject {
+/** A trust domain is claimed once in a cluster: every file has a domain of its own. */
+function domainOf({ namespace }: TestCluster): string {
+  return `${namespace}.example`;
+}
+
+export function collectiveObject(cluster: TestCluster): KubeObject {
   const resources = { requests: { cpu: '20m', memory: '160Mi' }, limits: { memory: '768Mi' } };
   return {
     apiVersion: 'collective.storage/v1alpha1',
     kind: 'Collective',
     metadata: { name: 'lab' },
-    spec: { domain: DOMAIN, defaults: { resources } },
+    spec: { domain: domainOf(cluster), defaults: { resources } },
   };
 }
 
@@ -47,7 +51,7 @@ export class ClusterMember implements AsyncDisposable {
     this.#cluster = cluster;
     this.#wish = wish;
     this.name = wish.name;
-    this.trustDomain = `${wish.name}.${DOMAIN}`;
+    this.trustDomain = `${wish.name}.${domainOf(cluster)}`;
     this.#folder = mkdtempSync(join(tmpdir(), `cluster-member-${wish.name}-`));
   }
 
@@ -73,10 +77,13 @@ export class ClusterMember implements AsyncDisposable {
     await this.#cluster.apply(this.object(change));
   }
 
-  async when(holds: (member: KubeObject) => boolean, what: string, withinMs = READY_WITHIN_MS): Promise<KubeObject> {
+  reference(): KubeReference {
     const { apiVersion, kind } = this.object();
-    const metadata = { name: this.name, namespace: this.#cluster.namespace };
-    return await this.#cluster.api.when({ apiVersion, kind, metadata }, holds, what, withinMs);
+    return { apiVersion, kind, metadata: { name: this.name, namespace: this.#cluster.namespace } };
+  }
+
+  async when(holds: (member: KubeObject) => boolean, what: string, withinMs = READY_WITHIN_MS): Promise<KubeObject> {
+    return await this.#cluster.api.when(this.reference(), holds, what, withinMs);
   }
 
   /** Ready for the spec that it has now. */
@@ -126,7 +133,7 @@ export class ClusterMember implements AsyncDisposable {
     return endpoint;
   }
 
-  async connect(): Promise<Member> {
+  async connect(change: Partial<ConnectOptions> = {}): Promise<Member> {
     return await connect({
       coordinator: await this.endpoint(),
       trustDomain: this.trustDomain,
@@ -134,6 +141,7 @@ export class ClusterMember implements AsyncDisposable {
       listener: 'external',
       connectWithinMs: CONNECT_WITHIN_MS,
       reconnectWithinMs: READY_WITHIN_MS,
+      ...change,
     });
   }
 

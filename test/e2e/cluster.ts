@@ -5,16 +5,19 @@
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, afterEach, before } from 'node:test';
 import { ensureProductImage } from '@collective/hack/image/product-image';
 import { ensureCluster } from '@collective/hack/kind/cluster';
-import { docker, helm, kubeconfigFile, kubectl, type RunOptions } from '@collective/hack/kind/lab';
+import { docker, helm, kubeconfigFile, kubectl, type RunOptions, run } from '@collective/hack/kind/lab';
 import { loadOnce } from '@collective/hack/kind/load-image';
 import { parse } from 'yaml';
 import { ApiClient, type KubeObject } from '../apiserver/api-client.ts';
 import { describeNamespace } from './describe-namespace.ts';
 
+const PLUGIN = join(import.meta.dirname, '../../cli/bin/kubectl-collective');
 const NODES = 3;
+const OUT_OF_SERVICE = 'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute';
 const NAMESPACE_GONE_WITHIN = '120s';
 
 export interface ClusterNode {
@@ -84,6 +87,12 @@ export class TestCluster {
     return String((await helm(['--namespace', this.namespace, ...args], options)).stdout);
   }
 
+  /** `kubectl collective`, as a person here would run it; answers what it printed. */
+  async plugin(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    const env = { ...options.env, KUBECONFIG: kubeconfigFile() };
+    return String((await run(PLUGIN, [...args, '--namespace', this.namespace], { ...options, env })).stdout);
+  }
+
   /** Server-side, into the namespace of the file where an object names none. */
   async apply<Kind extends KubeObject>(object: Kind): Promise<Kind> {
     return await this.api.apply({ ...object, metadata: { namespace: this.namespace, ...object.metadata } });
@@ -111,6 +120,15 @@ export class TestCluster {
     await kubectl(['wait', '--for=condition=Ready', `node/${name}`, '--timeout=180s']);
   }
 
+  /** Says that nothing runs on a node any more: what was there may start elsewhere with its volumes. */
+  async markOutOfService(name: string): Promise<void> {
+    await kubectl(['taint', 'nodes', name, OUT_OF_SERVICE]);
+  }
+
+  async unmarkOutOfService(name: string): Promise<void> {
+    await kubectl(['taint', 'nodes', name, `${OUT_OF_SERVICE}-`], { mayFail: true });
+  }
+
   /** What somebody needs to know who sees only the output of a failed run. */
   async describe(): Promise<string> {
     return await describeNamespace(this.namespace);
@@ -118,7 +136,7 @@ export class TestCluster {
 
   async #removeNamespace(): Promise<void> {
     const gone = ['--ignore-not-found', '--wait', `--timeout=${NAMESPACE_GONE_WITHIN}`];
-    // First, while their coordinators can still be asked: a member whose namespace goes with it waits for an answer (K3).
+    // First, while the operator is there that takes their finalizers away (K3): it goes with the namespace.
     const members = ['delete', 'members.collective.storage', '--all', '--namespace', this.namespace];
     await kubectl([...members, ...gone], { mayFail: true });
     await kubectl(['delete', 'namespace', this.namespace, ...gone]);

@@ -52,7 +52,7 @@ test('a refused command ends with its code and a message, as everywhere', async 
   assert.match(String(refused.stderr), /frobnicate/);
 });
 
-test('nothing in the image is setuid, belongs to anybody but root or can be written by others, and no shell is there', async () => {
+test('nothing in the image but two empty folders for volumes belongs to anybody but root, is setuid or can be written by others, and no shell is there', async () => {
   const script = `
     const { readdirSync, lstatSync, existsSync } = require('node:fs');
     const found = [];
@@ -74,7 +74,22 @@ test('nothing in the image is setuid, belongs to anybody but root or can be writ
   `;
   const asRoot = ['--rm', '--network=none', '--user=0', '--entrypoint=/usr/local/bin/node'];
   const { stdout } = await docker(['run', ...asRoot, image, '-e', script]);
-  assert.deepEqual((JSON.parse(String(stdout)) as { found: string[] }).found, []);
+  const volumes = ['/run/collective', '/var/lib/collective'];
+  assert.deepEqual(
+    (JSON.parse(String(stdout)) as { found: string[] }).found.sort(),
+    volumes.map((path) => `${path} 40700 65532`),
+  );
+  const listed = `process.argv.slice(1).flatMap((path) => require('fs').readdirSync(path)).length`;
+  const inside = await docker([
+    'run',
+    ...CONFINED,
+    '--entrypoint=/usr/local/bin/node',
+    image,
+    '-p',
+    listed,
+    ...volumes,
+  ]);
+  assert.equal(String(inside.stdout).trim(), '0');
   const confined = await docker([
     'run',
     ...CONFINED,

@@ -7,22 +7,22 @@ import { ensureProductImage } from '@collective/hack/image/product-image';
 import { helm } from '@collective/hack/kind/lab';
 
 export const OPERATOR_NAMESPACE = 'collective-system';
-const RELEASE = 'collective';
-const CHART = join(import.meta.dirname, '../../charts/collective');
+export const RELEASE = 'collective';
+export const CHART = join(import.meta.dirname, '../../charts/collective');
 const READY_WITHIN = '120s';
 
 export interface HelmValues {
   readonly [name: string]: string;
 }
 
-export async function installOperator(values: HelmValues = {}): Promise<void> {
+export async function installOperator(values: HelmValues = {}, chart = CHART): Promise<void> {
   const { content } = await ensureProductImage(console.log);
   const settings = { 'operator.podAnnotations.content': content, ...values };
   await helm([
     'upgrade',
     '--install',
     RELEASE,
-    CHART,
+    chart,
     '--namespace',
     OPERATOR_NAMESPACE,
     '--create-namespace',

@@ -14,7 +14,7 @@ import { docker } from '@collective/hack/kind/lab';
 import { until } from '../until.ts';
 
 const READY_WITHIN_MS = 60_000;
-const STOPS_WITHIN_S = 20;
+const KILLED_AFTER_S = 60;
 const CONFINED = ['--read-only', '--user=65532:65532', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
 
 const network = `collective-e2e-${process.pid}`;
@@ -147,9 +147,8 @@ test('T1: a program of the same image without a certificate is turned away by a 
 
 test('a part is process 1 and still ends in order when it is told to', async () => {
   for (const container of containers) {
-    const startedMs = performance.now();
-    await docker(['stop', '--time', String(STOPS_WITHIN_S), container]);
-    assert.ok(performance.now() - startedMs < STOPS_WITHIN_S * 1_000, `${container} had to be killed`);
+    await docker(['stop', '--time', String(KILLED_AFTER_S), container]);
+    // One that had to be killed says 137.
     const { stdout } = await docker(['inspect', '--format', '{{.State.ExitCode}}', container]);
     assert.equal(String(stdout).trim(), '0', container);
   }

@@ -1,27 +1,20 @@
 /** Three members from nothing: the chart, a Collective and three Members make three trust domains that store and do not mix. */
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { connect } from '@collective/client';
 import { seededBytes, sha256Of } from '../integration/random-file.ts';
-import { clusterOfThisFile } from './cluster.ts';
-import { ClusterMember, collectiveObject } from './cluster-member.ts';
-import { installOperator } from './installed-operator.ts';
+import { until } from '../until.ts';
+import { membersOfThisFile } from './members-of-file.ts';
 
 const FILE_BYTES = 100 * 1024 * 1024;
+const REPORTED_WITHIN_MS = 60_000;
+const REFUSED_WITHIN_MS = 30_000;
 const NAMES = ['alice', 'bob', 'carol'];
 
-const running = new AsyncDisposableStack();
-let members: ClusterMember[] = [];
-const _cluster = clusterOfThisFile({
-  namespace: 'three-members',
-  prepare: async (ready) => {
-    await installOperator();
-    await ready.apply(collectiveObject());
-    members = NAMES.map((name) => running.use(new ClusterMember(ready, { name })));
-    for (const member of members) await member.apply();
-  },
-});
-after(() => running.disposeAsync());
+const { members } = membersOfThisFile(
+  'three-members',
+  NAMES.map((name) => ({ name })),
+);
 
 test('K1, T1: three Members become ready, each with an authority of its own', async () => {
   const roots = new Set<string>();
@@ -39,11 +32,14 @@ test('D10: 100 MiB go into each member and come back through the external addres
     await using session = await member.connect();
     await session.files.write('/large', seededBytes(seed, FILE_BYTES));
     assert.equal(await sha256Of(session.files.read('/large')), await sha256Of(seededBytes(seed, FILE_BYTES)));
-    const status = await session.admin.status();
-    assert.deepEqual(
-      status.nodes.map(({ chunks }) => chunks > 0),
-      [true, true],
+    // What a node holds is told with its heartbeats.
+    await until(
+      async () => {
+        const { nodes, replication } = await session.admin.status();
+        return nodes.every(({ chunks }) => chunks > 0) && replication.underReplicated === 0;
+      },
       'replicas lie on both nodes',
+      REPORTED_WITHIN_MS,
     );
   }
 });
@@ -54,7 +50,7 @@ test("T1: alice's certificate is refused by bob, although she asks for him by hi
   const credentials = await alice.credentials();
   await assert.rejects(
     connect({ coordinator: await bob.endpoint(), trustDomain: bob.trustDomain, credentials }),
-    { code: 'wrong_member', message: /certificate .* is of alice\.lab\.example/ },
+    { code: 'wrong_member', message: /certificate .* is of alice\./ },
     'her own program does not even try',
   );
   await assert.rejects(
@@ -62,7 +58,7 @@ test("T1: alice's certificate is refused by bob, although she asks for him by hi
       coordinator: await bob.endpoint(),
       trustDomain: alice.trustDomain,
       credentials,
-      connectWithinMs: 5_000,
+      connectWithinMs: REFUSED_WITHIN_MS,
     }),
     { code: 'unauthenticated' },
     'and where she takes him for her own coordinator, neither believes the other',

@@ -34,6 +34,12 @@ test('M2a, D9: a member whose coordinator lost its disk goes on from a backup; i
   await first.stop();
   await rename(join(data, 'coordinator'), join(data, 'broken'));
 
+  const whole = await readFile(file);
+  const piped = JSON.parse(await world.ok(['backup', 'restore', '-', '--data', 'piped', '--json'], { stdin: whole }));
+  assert.deepEqual([piped.member, piped.authority, piped.bytes], ['alice.home', true, whole.length]);
+  await world.fails(7, /backup_damaged/, ['backup', 'restore', '-', '--data', 'cut'], { stdin: whole.subarray(0, -9) });
+  await assert.rejects(stat(join(world.work, 'cut')), { code: 'ENOENT' });
+
   const restored = await world.run(['backup', 'restore', 'alice.backup', '--data', join(data, 'coordinator')]);
   assert.equal(restored.exit, 0, restored.err);
   assert.match(restored.err, /garbage-waits=false/);
@@ -72,6 +78,23 @@ test('a folder of backups keeps the newest, and a certificate is enough to make 
   assert.match(names[1] ?? '', /^alice-20[0-9]{6}T[0-9]{6}Z\.backup$/);
   assert.equal((await stat(join(folder, names[1] ?? ''))).size, made.bytes);
 
+  const listed = JSON.parse(await world.ok(['backup', 'list', 'kept/', '--member', 'alice', '--json'])) as {
+    name: string;
+  }[];
+  assert.deepEqual(
+    listed.map(({ name }) => name),
+    [names[1], names[0]],
+  );
+  const whose = await world.run(['backup', 'restore', 'kept/', '--data', 'fresh']);
+  assert.match(whose.err, /backups of alice, bob; --member says whose/);
+  const restore = ['backup', 'restore', 'kept/', '--member', 'alice', '--data', 'fresh', '--report', 'report.json'];
+  await world.ok(restore);
+  assert.equal(JSON.parse(await readFile(join(world.work, 'report.json'), 'utf8')).file, names[1]);
+  const again = await world.run(restore);
+  assert.deepEqual([again.exit, /was restored from this backup before/.test(again.err)], [0, true]);
+  const other = await world.run([...restore.slice(0, -4), '--data', 'other', '--collective', 'work']);
+  assert.match(other.err, /it is of alice\.home/);
+
   const wrong = await world.run(['backup', 'create', 'a.backup', '--keep', '2']);
   assert.match(wrong.err, /--keep is for a folder/);
   const nowhere = await world.run(['backup', 'create', 'a.backup', '--identity', context.credentials]);
@@ -101,6 +124,23 @@ test('a backup that was cut or changed is told by show and restored by nobody', 
   const missing = await world.run(['backup', 'show', 'none.backup']);
   assert.equal(missing.exit, 3);
   assert.match(missing.err, /there is no such file/);
+});
+
+test('D9: a backup that got no name on the disk was not made, for events and doctor', slow, async () => {
+  await using world = await CliWorld.create();
+  const up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB']);
+  await mkdir(join(world.work, 'a.backup', 'in-the-way'), { recursive: true });
+  const failed = await world.run(['backup', 'create', 'a.backup', '--force']);
+  assert.notEqual(failed.exit, 0);
+  const made = async (): Promise<unknown[]> =>
+    JSON.parse(await world.ok(['events', '--kind', 'backup-made', '--json'])) as unknown[];
+  assert.deepEqual(await made(), []);
+  assert.match(await world.ok(['doctor']), /backup: none was made/);
+  const { position } = JSON.parse(await world.ok(['backup', 'create', 'b.backup', '--json']));
+  const [{ details }] = (await made()) as [{ details: Record<string, string> }];
+  assert.equal(details.position, String(position));
+  assert.match(await world.ok(['doctor']), /All is well/);
+  await up.stop();
 });
 
 test('T3a: who is no administrator gets no backup', slow, async () => {

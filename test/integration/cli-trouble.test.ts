@@ -9,21 +9,30 @@ import { fileURLToPath } from 'node:url';
 import type { Timestamp } from '@collective/base/clock';
 import { SystemRandom } from '@collective/base/random';
 import { SystemClock } from '@collective/base/system-clock';
+import { connect, type Member } from '@collective/client';
 import { initialiseMember } from '@collective/coordinator/bootstrap';
-import { CliWorld, freePortBase, type UpProcess, until } from './cli-world.ts';
+import { CliWorld, freePortBase, signalAt, type UpProcess, until } from './cli-world.ts';
 
 const MAIN = fileURLToPath(import.meta.resolve('@collective/cli/main'));
 const MiB = 1024 * 1024;
 
 let world: CliWorld;
 let up: UpProcess;
+let member: Member;
 
 before(async () => {
   world = await CliWorld.create();
-  up = await world.up(['--member', 'alice', '--port-base', String(await freePortBase())]);
+  const base = await freePortBase();
+  up = await world.up(['--member', 'alice', '--port-base', String(base)]);
+  member = await connect({
+    coordinator: `127.0.0.1:${base}`,
+    trustDomain: 'alice.home',
+    credentials: join(world.dataOf('alice'), 'user'),
+  });
 });
 
 after(async () => {
+  await member.close();
   await up.stop();
   await world[Symbol.asyncDispose]();
 });
@@ -32,8 +41,7 @@ after(async () => {
 async function interrupt(args: readonly string[], level: () => Promise<boolean>, what: string): Promise<number | null> {
   const child = spawn(process.execPath, [MAIN, ...args], { cwd: world.work, env: world.env, stdio: 'ignore' });
   const ended = once(child, 'exit') as Promise<[number | null]>;
-  await until(async () => child.exitCode !== null || (await level()), what, 30_000);
-  child.kill('SIGINT');
+  await signalAt(child, 'SIGINT', level, what);
   const [exit] = await ended;
   return exit;
 }
@@ -43,8 +51,9 @@ test('an upload that was interrupted goes on behind what had arrived, and leaves
   await writeFile(join(world.work, 'big.bin'), content);
   await world.ok(['mkdir', '/up']);
   const partialBytes = async (): Promise<number> => {
-    const entries = JSON.parse(await world.ok(['ls', '-o', 'json', '/up'])) as { name: string; sizeBytes: number }[];
-    return entries.find(({ name }) => name.endsWith('.partial'))?.sizeBytes ?? 0;
+    for await (const { name, attributes } of member.files.list('/up'))
+      if (name.endsWith('.partial')) return attributes?.sizeBytes ?? 0;
+    return 0;
   };
   const exit = await interrupt(
     ['cp', 'big.bin', 'collective:/up/'],

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CliWorld, freePortBase, isAlive, partsOf, until } from './cli-world.ts';
 
-const RESTART_WITHIN_MS = 30_000;
+/** Against hanging, not a promise. */
+const STARTED_WITHIN_MS = 60_000;
 
 test('collective up: a member, its context, the three commands to try, and all of it stopped by Ctrl-C', async () => {
   await using world = await CliWorld.create();
@@ -122,16 +125,37 @@ test('a stop in the middle of the start is a stop: nothing is left running, and 
   const data = await world.folder();
   const args = ['--member', 'alice', '--data', data, '--port-base', String(await freePortBase())];
   const starting = world.run(['up', ...args]);
-  await until(async () => (await partsOf(data)).some(({ pid }) => pid !== undefined), 'the first part runs', 20_000);
+  let coordinator = 0;
+  await until(
+    async () => {
+      coordinator = (await partsOf(data)).find(({ name }) => name === 'coordinator')?.pid ?? 0;
+      return coordinator > 0;
+    },
+    'the first part runs',
+    STARTED_WITHIN_MS,
+  );
+  // While it stands still the start cannot end.
+  process.kill(coordinator, 'SIGSTOP');
   const parts = await partsOf(data);
-  const { pid } = JSON.parse(await readFile(join(data, 'up.json'), 'utf8')) as { pid: number };
+  const { pid, state } = JSON.parse(await readFile(join(data, 'up.json'), 'utf8')) as { pid: number; state: string };
+  assert.equal(state, 'starting');
   process.kill(pid, 'SIGTERM');
+  await until(() => isAskedToEnd(coordinator), 'the stop has reached the part', STARTED_WITHIN_MS);
+  process.kill(coordinator, 'SIGCONT');
   const { exit, err } = await starting;
   assert.equal(exit, 130, err);
   for (const part of parts) assert.equal(part.pid !== undefined && isAlive(part.pid), false, part.name);
   const up = await world.up(args);
   assert.equal((await up.stop()).exit, 0);
 });
+
+/** A SIGTERM waits for the process, which is stopped, or it has ended. */
+function isAskedToEnd(pid: number): boolean {
+  if (!isAlive(pid)) return true;
+  const pending = /^ShdPnd:\s+([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  assert.ok(pending !== undefined, `/proc/${pid}/status has ShdPnd`);
+  return (BigInt(`0x${pending}`) & (1n << BigInt(constants.signals.SIGTERM - 1))) !== 0n;
+}
 
 test('a part that is killed comes back by itself, and what was stored is still there', async () => {
   await using world = await CliWorld.create();
@@ -148,14 +172,14 @@ test('a part that is killed comes back by itself, and what was stored is still t
           (part) => part.name === name && part.pid !== undefined && part.pid !== pid,
         ),
       `${name} runs again`,
-      RESTART_WITHIN_MS,
+      STARTED_WITHIN_MS,
       () => up.said,
     );
   }
   await until(
     async () => (await world.run(['nodes', 'list', '-o', 'json'])).out.match(/"state": "ready"/g)?.length === 2,
     'both nodes are ready again',
-    RESTART_WITHIN_MS,
+    STARTED_WITHIN_MS,
     () => up.said,
   );
   assert.deepEqual(Buffer.from((await world.run(['cat', '/kept.bin'])).out, 'latin1'), content);
@@ -170,7 +194,7 @@ test('the supervisor killed with SIGKILL leaves no orphans, and the next start w
   const up = await world.up(args);
   const parts = await partsOf(world.dataOf('alice'));
   await up.stop('SIGKILL');
-  await until(() => parts.every(({ pid }) => !isAlive(pid)), 'all parts have stopped by themselves', 10_000);
+  await until(() => parts.every(({ pid }) => !isAlive(pid)), 'all parts have stopped by themselves', STARTED_WITHIN_MS);
   const again = await world.up(args);
   assert.equal((await again.stop()).exit, 0);
 });

@@ -205,6 +205,33 @@ export class UpProcess {
   }
 }
 
+/**
+ * Waits for the level of a command that was started, and sends it the signal then. The command stands still while it is looked
+ * at: however long that takes, it does not end meanwhile.
+ */
+export async function signalAt(
+  child: ChildProcess,
+  signal: NodeJS.Signals,
+  level: () => Promise<boolean>,
+  what: string,
+): Promise<void> {
+  await until(
+    async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return true;
+      child.kill('SIGSTOP');
+      try {
+        const reached = await level();
+        if (reached) child.kill(signal);
+        return reached;
+      } finally {
+        child.kill('SIGCONT');
+      }
+    },
+    what,
+    COMMAND_WITHIN_MS,
+  );
+}
+
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
@@ -227,10 +254,13 @@ export async function partsOf(dataFolder: string): Promise<readonly UpPartState[
   return (JSON.parse(await readFile(file, 'utf8')) as { parts: UpPartState[] }).parts;
 }
 
-/** A base from which all ports of a member of three nodes are free now. */
+/**
+ * A base from which all ports of a member of three nodes are free now, below the range from which the kernel takes ports for
+ * outgoing connections.
+ */
 export async function freePortBase(): Promise<number> {
   for (let tries = 0; tries < 50; tries++) {
-    const base = 20_000 + Math.floor((process.pid * 97 + tries * 613 + clock.bootMs()) % 20_000);
+    const base = 10_000 + Math.floor((process.pid * 97 + tries * 613 + clock.bootMs()) % 20_000);
     const free = await Promise.all(PORTS.map((offset) => isFree(base + offset)));
     if (free.every(Boolean)) return base;
   }

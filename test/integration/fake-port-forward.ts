@@ -14,6 +14,8 @@ export interface ForwardedPod {
 
 export class FakePortForward implements AsyncDisposable {
   readonly pods = new Map<string, ForwardedPod>();
+  /** What else can be asked for, by its path. */
+  readonly objects = new Map<string, object>();
   /** Connections that were opened, by pod. */
   readonly opened = new Map<string, number>();
   refusal: { readonly status: number; readonly message: string } | undefined;
@@ -27,7 +29,11 @@ export class FakePortForward implements AsyncDisposable {
   }
 
   private constructor() {
-    this.#server = createServer((_request, response) => response.writeHead(404).end());
+    this.#server = createServer(({ url = '' }, response) => {
+      const object = this.objects.get(url);
+      if (object === undefined) response.writeHead(404).end();
+      else response.setHeader('content-type', 'application/json').end(JSON.stringify(object));
+    });
     this.#server.on('upgrade', (request, socket, head) => {
       const pod = podOf(request);
       const { status, message } = this.refusal ?? {

@@ -304,6 +304,7 @@ describe('forged access to chunks, over real TLS connections to real nodes', () 
       20_000,
     );
     assert.ok(epoch.start > old.start && epoch.generation === old.generation);
+    await member.untilFollows('node-1', 20_000);
     const claims = AccessClaims.decode(SignedAccess.decode(one.token).claims);
     for (const restart of [false, true]) {
       if (restart) {

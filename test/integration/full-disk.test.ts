@@ -11,6 +11,7 @@ import { type NodeSpec, RunningMember } from './running-member.ts';
 const MiB = 1024 * 1024;
 /** A test that hangs shall fail and show the logs. */
 const ENDS = { timeout: 180_000 };
+const FILE_BYTES = 5 * MiB;
 const small = (name: string): NodeSpec => ({ name, capacity: '192MiB', flags: ['--reserve', '64MiB'] });
 
 let member: RunningMember;
@@ -27,23 +28,7 @@ describe('room that runs out', () => {
       member = await RunningMember.start({ nodes: [small('node-1'), small('node-2')] });
       const session = await member.connect();
       await session.files.mkdir('/full');
-      const written: string[] = [];
-      let refused: unknown;
-      // Several at once, so that the end comes in the middle of uploads.
-      const writer = async (first: number): Promise<void> => {
-        for (let seed = first; refused === undefined && seed < 200; seed += 4) {
-          const path = `/full/${seed}`;
-          try {
-            await session.files.write(path, [seededFile(seed, 5 * MiB)]);
-            written.push(path);
-          } catch (thrown) {
-            refused = thrown;
-            assert.equal(await session.files.exists(path), false, 'what was refused has no name');
-          }
-        }
-      };
-      await Promise.all([0, 1, 2, 3].map(writer));
-      isRefusal(refused, 'no_space', 'ENOSPC');
+      const written = await fill(session, '/full', 0);
       assert.ok(written.length * 5 >= 100, `${written.length} files of 5 MiB were taken`);
       for (const { name } of member.nodes) {
         const usedBytes = await bytesIn(join(member.folder, name, 'store'));
@@ -58,12 +43,7 @@ describe('room that runs out', () => {
       const totals = await session.files.statFileSystem('/');
       assert.ok(totals.freeBytes < 16 * MiB, `df shows ${totals.freeBytes} free`);
 
-      for (const path of written)
-        assert.equal(
-          await sha256Of(session.files.read(path)),
-          await sha256Of([seededFile(Number(path.split('/').at(-1)), 5 * MiB)]),
-          path,
-        );
+      await readBack(session, written);
       await session.files.mkdir('/made-when-full');
       await session.files.rename(written[0] ?? '', '/made-when-full/moved');
       for (const path of written.slice(1)) await session.files.remove(path);
@@ -79,6 +59,36 @@ describe('room that runs out', () => {
         5 * MiB,
         'a full node starts and serves',
       );
+    },
+  );
+
+  test(
+    'M10, D4: full disks from which all is removed for good take as much again, also over a restart',
+    ENDS,
+    async (t) => {
+      member = await RunningMember.start({ nodes: [small('node-1'), small('node-2')] });
+      let session = await member.connect();
+      await session.files.mkdir('/full');
+      const first = await fill(session, '/full', 0);
+      for (const round of [1, 2]) {
+        for (const path of first) await session.files.remove(path, { permanent: true });
+        await collectAll(session);
+        if (round === 2) {
+          await Promise.all(member.nodes.map((node) => node.end()));
+          await Promise.all(member.nodes.map((node) => node.start()));
+          session = await member.connect();
+          await member.untilStatus(
+            ({ nodes }) => nodes.every(({ state }) => state === 'ready'),
+            'both are back',
+            20_000,
+          );
+        }
+        const again = await fill(session, '/full', 1_000 * round);
+        t.diagnostic(`${first.length} files at first, ${again.length} then`);
+        assert.ok(again.length >= first.length - 3, `${first.length} files at first, ${again.length} then`);
+        await readBack(session, again);
+        first.splice(0, first.length, ...again);
+      }
     },
   );
 
@@ -138,6 +148,48 @@ describe('room that runs out', () => {
     },
   );
 });
+
+/** Writes files of 5 MiB until there is no room, several at once, so that the end comes in the middle of uploads. Answers the paths, which end in their seeds. */
+async function fill(session: Member, folder: string, firstSeed: number): Promise<string[]> {
+  const written: string[] = [];
+  let refused: unknown;
+  const writer = async (from: number): Promise<void> => {
+    for (let seed = from; refused === undefined && seed < firstSeed + 200; seed += 4) {
+      const path = `${folder}/${seed}`;
+      try {
+        await session.files.write(path, [seededFile(seed, FILE_BYTES)]);
+        written.push(path);
+      } catch (thrown) {
+        refused = thrown;
+        assert.equal(await session.files.exists(path), false, 'what was refused has no name');
+      }
+    }
+  };
+  await Promise.all([0, 1, 2, 3].map((from) => writer(firstSeed + from)));
+  isRefusal(refused, 'no_space', 'ENOSPC');
+  return written;
+}
+
+async function readBack(session: Member, paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    const seed = Number(path.split('/').at(-1));
+    assert.equal(await sha256Of(session.files.read(path)), await sha256Of([seededFile(seed, FILE_BYTES)]), path);
+  }
+}
+
+/** Without any grace: all that was removed gives its room back. */
+async function collectAll(session: Member): Promise<void> {
+  const signal = AbortSignal.timeout(60_000);
+  const { chunks, condemned, compactions } = await session.admin.collectGarbage(
+    { graceSeconds: 0, wait: true },
+    { signal },
+  );
+  assert.deepEqual([chunks, condemned], [0, 0]);
+  assert.ok(
+    compactions.every(({ state }) => state === 'done'),
+    JSON.stringify(compactions),
+  );
+}
 
 async function quotaRefuses(session: Member, path: string): Promise<void> {
   await assert.rejects(session.files.write(path, [seededFile(9, 5 * MiB)]), (thrown) =>

@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { BLOCK_BYTES } from '@collective/base/limits';
-import { connectAdmin, type GarbageStatus, type Member } from '@collective/client';
-import { CliWorld, freePortBase, until } from './cli-world.ts';
+import { connectAdmin, type GarbageStatus, type Member, type MemberStatus } from '@collective/client';
+import { CliWorld, freePortBase, partsOf, until } from './cli-world.ts';
 import { seededBytes, seededFile, sha256Of } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
@@ -37,7 +37,7 @@ async function fill(session: Member, folder: string, small: number, blocks: numb
   await session.files.write(`${folder}/large`, seededBytes(7, blocks * BLOCK_BYTES));
 }
 
-function chunksOf(member: RunningMember, counts: Readonly<Record<string, number>>): Promise<unknown> {
+function chunksOf(member: RunningMember, counts: Readonly<Record<string, number>>): Promise<MemberStatus> {
   return member.untilStatus(
     ({ nodes }) => nodes.every(({ name, chunks }) => chunks === (counts[name] ?? chunks)),
     `nodes hold ${JSON.stringify(counts)} chunks`,
@@ -112,6 +112,46 @@ test('D8: a node that was away forgets when it is back, by itself', slow, async 
   );
 });
 
+test(
+  'D8: a collection has dead bytes given back that are too few for a node to do it by itself, also without garbage',
+  slow,
+  async () => {
+    await using member = await RunningMember.start();
+    running = member;
+    const session = await member.connect();
+    await session.files.mkdir('/few');
+    const bytesOf = (i: number): Buffer => seededFile(i, 1024 * KiB);
+    for (let i = 0; i < 40; i++) await session.files.write(`/few/${i}`, bytesOf(i));
+    const full = await chunksOf(member, { 'node-1': 40, 'node-2': 40 });
+    await member.node('node-2').kill();
+    for (let i = 0; i < 40; i += 10) await session.files.remove(`/few/${i}`, { permanent: true });
+    const first = await collect(member);
+    assert.deepEqual(
+      first.compactions.map(({ node, state }) => [node, state]),
+      [
+        ['node-1', 'done'],
+        ['node-2', 'unfinished'],
+      ],
+    );
+    await member.node('node-2').start();
+    await chunksOf(member, { 'node-1': 36, 'node-2': 36 });
+    const used = ({ nodes }: MemberStatus, name: string): number =>
+      nodes.find((node) => node.name === name)?.usedBytes ?? 0;
+    const told = await member.status();
+    assert.ok(used(told, 'node-2') > used(full, 'node-2') - 1024 * KiB, 'a tenth is dead, which is left');
+    const second = await collect(member);
+    assert.deepEqual([second.chunks, second.condemned, second.collectedChunks], [0, 0, 4], 'no garbage was left');
+    assert.ok(second.compactions.every(({ state }) => state === 'done'));
+    await member.untilStatus(
+      (status) => used(status, 'node-2') < used(full, 'node-2') - 3 * 1024 * KiB,
+      'node-2 gave the room of four chunks back',
+      20_000,
+    );
+    for (let i = 1; i < 40; i += 13)
+      assert.ok((await session.files.readAll(`/few/${i}`)).equals(bytesOf(i)), `/few/${i}`);
+  },
+);
+
 test('D8: a file that was written in very many pieces is folded, and reads as before', slow, async () => {
   await using member = await RunningMember.start();
   running = member;
@@ -173,4 +213,12 @@ test('collective garbage: list what would go, collect it, look at what is left',
   assert.match(await world.ok(['garbage', 'status', '-o', 'wide']), /Garbage: .*0 chunks/);
   assert.match(await world.ok(['garbage', 'orphans']), /^NODE +CHUNK +SEEN FOR +STATE\n$/);
   await world.fails(2, /its unit is missing/, ['garbage', 'collect', '--grace', '0']);
+  assert.match(await world.ok(['garbage', 'status', '-o', 'wide']), /Compacted: +node-1 done; node-2 done\n/);
+  const node = (await partsOf(world.dataOf('alice'))).find(({ name }) => name === 'node-2');
+  assert.ok(node !== undefined);
+  process.kill(node.pid, 'SIGSTOP');
+  await world.fails(5, /^node node-2 has not given all room back: .*; collect again when it is back$/m, [
+    ...['garbage', 'collect', '--wait'],
+  ]);
+  process.kill(node.pid, 'SIGCONT');
 });

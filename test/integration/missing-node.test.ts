@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Member } from '@collective/client';
+import { until } from '../until.ts';
 import { seededFile } from './random-file.ts';
 import { RunningMember } from './running-member.ts';
 
@@ -23,6 +24,18 @@ describe('one of two nodes is away', () => {
   });
   after(() => member?.[Symbol.asyncDispose]());
   afterEach((t) => member?.printLogs(t));
+
+  /** What Prometheus is told, without a survey of all chunks: nothing has begun one here. */
+  const shownShort = async (chunks: number): Promise<void> => {
+    let shown = '';
+    const isShown = async (): Promise<boolean> => {
+      const address = `http://127.0.0.1:${member.coordinator.healthPort}/metrics`;
+      const text = await (await fetch(address, { signal: AbortSignal.timeout(5_000) })).text();
+      shown = /^collective_coordinator_chunks_under_replicated .*$/m.exec(text)?.[0] ?? text;
+      return shown.endsWith(` ${chunks}`);
+    };
+    await until(isShown, `the metric says that ${chunks} chunks are short`, 60_000, () => shown);
+  };
 
   test(
     'D8: writes go on with one replica, are shown as under-replicated, and a realm with minReplicas 2 waits for the second',
@@ -49,6 +62,7 @@ describe('one of two nodes is away', () => {
         GIVEN_UP_WITHIN_MS,
       );
       assert.equal(away.replication.underReplicated, 2, 'two chunks of /during.raw have one replica');
+      await shownShort(2);
       const another = await member.connect();
       await another.files.write('/second.raw', content);
       assert.equal((await member.status()).replication.underReplicated, 4, 'and two of /second.raw');
@@ -72,6 +86,7 @@ describe('one of two nodes is away', () => {
       assert.deepEqual([whole.chunks, whole.replicas, whole.underReplicated, whole.bad], [2, 4, 0, []]);
       await session.files.write('/after.raw', content);
       assert.equal((await session.files.verify('/after.raw')).replicas, 4, 'both nodes take new chunks again');
+      await shownShort(0);
     },
   );
 

@@ -4,8 +4,10 @@
  * Every call must end well: the session waits out what happens to the processes.
  */
 import assert from 'node:assert/strict';
+import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
 import { randomBelow, SeededRandom } from '@collective/base/random';
+import { SystemClock } from '@collective/base/system-clock';
 import type { Member } from '@collective/client';
 import { until } from './cli-world.ts';
 import { seededFile } from './random-file.ts';
@@ -27,18 +29,27 @@ const SHARES: readonly (readonly [What, number])[] = [
   ['read', 20],
 ];
 
+const clock = new SystemClock();
+
+export interface LoadHabits {
+  /** Between two calls of one person; the default is none. */
+  readonly pauseMs?: number;
+}
+
 export class MixedLoad {
   /** Reads that were tried again. */
   unavailable = 0;
   readonly counts = new Map<What, number>();
   readonly #session: Member;
   readonly #files = new Map<string, Buffer>();
+  readonly #pauseMs: number;
   readonly #ended: Promise<unknown>;
   #stopped = false;
   #failure: unknown;
 
-  private constructor(session: Member, folders: readonly string[], seed: number) {
+  private constructor(session: Member, folders: readonly string[], seed: number, { pauseMs = 0 }: LoadHabits) {
     this.#session = session;
+    this.#pauseMs = pauseMs;
     this.#ended = Promise.all(folders.map((folder, i) => this.#work(folder, new SeededRandom(seed + i)))).catch(
       (failure: unknown) => {
         this.#failure = failure;
@@ -48,10 +59,16 @@ export class MixedLoad {
   }
 
   /** `people` of them begin at once, in folders that are made in `folder`. */
-  static async start(session: Member, folder: string, people: number, seed: number): Promise<MixedLoad> {
+  static async start(
+    session: Member,
+    folder: string,
+    people: number,
+    seed: number,
+    habits: LoadHabits = {},
+  ): Promise<MixedLoad> {
     const folders = Array.from({ length: people }, (_, i) => `${folder}/${i}`);
     for (const name of folders) await session.files.mkdir(name, { recursive: true });
-    return new MixedLoad(session, folders, seed);
+    return new MixedLoad(session, folders, seed, habits);
   }
 
   /** What must be there, by path. */
@@ -77,6 +94,7 @@ export class MixedLoad {
   async #work(folder: string, random: SeededRandom): Promise<void> {
     const { files } = this.#session;
     while (!this.#stopped) {
+      if (this.#pauseMs > 0) await sleep(clock, this.#pauseMs);
       const path = `${folder}/${randomBelow(random, NAMES)}`;
       const before = this.#files.get(path);
       const what = before === undefined ? 'write' : pick(random);

@@ -168,14 +168,20 @@ export class MountedMember implements AsyncDisposable {
     shown: (status: MemberStatus) => unknown = ({ trust }) => trust,
   ): Promise<MemberStatus> {
     let last: MemberStatus | undefined;
+    let failure: unknown;
     await until(
       async () => {
-        last = await this.status();
+        try {
+          last = await this.status();
+        } catch (thrown) {
+          failure = thrown;
+          return false;
+        }
         return level(last);
       },
       what,
       withinMs,
-      () => JSON.stringify(last === undefined ? 'no answer' : shown(last), undefined, 1),
+      () => (last === undefined ? String(failure) : JSON.stringify(shown(last), undefined, 1)),
     );
     return last as MemberStatus;
   }

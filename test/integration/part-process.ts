@@ -13,6 +13,8 @@ import { until } from './cli-world.ts';
 const MAIN = fileURLToPath(import.meta.resolve('@collective/cli/main'));
 /** A deadline against hanging, not a promise: tests share the machine with others. */
 const READY_WITHIN_MS = 60_000;
+/** The same: what is written last is synced first, on whatever disk. */
+const STOP_WITHIN = '60s';
 const LOG_SHOWN_CHARACTERS = 6_000;
 const clock = new SystemClock();
 
@@ -22,6 +24,10 @@ export interface PartOptions {
   readonly args: readonly string[];
   readonly healthPort: number;
   readonly logFile: string;
+  /** Settings by environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Another user than that of this process, which has to be root for it. */
+  readonly uid?: number;
 }
 
 export interface Ended {
@@ -46,6 +52,11 @@ export class PartProcess implements AsyncDisposable {
     writeFileSync(options.logFile, '');
   }
 
+  /** The same part, run by another user. */
+  asUser(uid: number): PartProcess {
+    return new PartProcess({ ...this.#options, uid });
+  }
+
   /** Resolves when it answers that it is ready. */
   async start(): Promise<void> {
     this.launch();
@@ -55,11 +66,15 @@ export class PartProcess implements AsyncDisposable {
   /** Resolves at once; `ready` and `ended` tell what became of it. */
   launch(): void {
     assert.ok(!this.isRunning, `${this.name} runs already`);
-    const { args, healthPort, logFile } = this.#options;
+    const { args, healthPort, logFile, env, uid } = this.#options;
     const log = openSync(logFile, 'a');
     // Its standard input ends with this process, however that dies: no test leaves a server behind.
-    const health = ['--health-listen', `127.0.0.1:${healthPort}`, '--stop-with-stdin'];
-    this.#child = spawn(process.execPath, [MAIN, ...args, ...health], { stdio: ['pipe', log, log] });
+    const health = ['--health-listen', `127.0.0.1:${healthPort}`, '--stop-with-stdin', '--stop-within', STOP_WITHIN];
+    this.#child = spawn(process.execPath, [MAIN, ...args, ...health], {
+      stdio: ['pipe', log, log],
+      env: { ...process.env, ...env },
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    });
     closeSync(log);
   }
 

@@ -3,6 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { KUBECTL_COLLECTIVE } from '@collective/cli/kubectl/kubectl-program';
+import { run } from '@collective/cli/run';
+import { testShell } from '@collective/cli/shell-for-tests';
 import { ContextStore, contextLocation } from '@collective/client';
 import { CliWorld, freePortBase, partsOf, type UpPartState, until } from './cli-world.ts';
 import { FakePortForward } from './fake-port-forward.ts';
@@ -49,10 +52,25 @@ test('D10: files are stored and retrieved through forwarded ports, one way to th
 
 test('commands that ask the coordinator alone, and tests of a context, take the same way', async () => {
   assert.match(await world.ok(['status']), /Health: +OK/);
-  assert.match(await world.here.ok(['config', 'show-context']), /Connection: +ok: coordinator of alice\./);
+  await says(['config', 'show-context'], /Connection: +ok: coordinator of alice\./);
   assert.match(await world.here.ok(['config', 'get-contexts', '-o', 'wide']), /kubernetes: alice in photos of fake/);
-  assert.match(await world.here.ok(['version']), /Coordinator: +0\./);
+  await says(['version'], /Coordinator: +0\./);
 });
+
+/** These ask the coordinator for a few seconds only. */
+async function says(args: readonly string[], words: RegExp): Promise<void> {
+  let said = '';
+  await until(
+    async () => {
+      const { exit, out, err } = await world.here.run(args);
+      said = out + err;
+      return exit === 0 && words.test(out);
+    },
+    `collective ${args.join(' ')} says ${words}`,
+    60_000,
+    () => said,
+  );
+}
 
 test('forwards that break under a copy are opened again, and the copy ends well', async () => {
   const bytes = randomBytes(48 * 1024 * 1024);
@@ -71,9 +89,12 @@ test('T2: a forward to another program than the one that was meant is refused by
   const [coordinator] = parts.filter(({ name }) => name === 'coordinator');
   const [node] = parts.filter(({ name }) => name !== 'coordinator');
   fake.pods.set('alice-coordinator-0', { port: () => node?.port ?? 0 });
-  const { exit, err } = await world.here.run(['ls', '/']);
+  await world.here.fails(
+    4,
+    /at the other end.*\n(.*\n)* {2}'kubectl collective context import alice -n photos --context fake' brings/,
+    ['ls', '/'],
+  );
   fake.pods.set('alice-coordinator-0', { port: () => coordinator?.port ?? 0 });
-  assert.equal(exit, 4, err);
 });
 
 test('what the apiserver refuses is told at once, with the right that is missing or where to look', async () => {
@@ -83,7 +104,7 @@ test('what the apiserver refuses is told at once, with the right that is missing
     '/',
   ]);
   fake.refusal = { status: 404, message: 'pods "alice-coordinator-0" not found' };
-  await world.here.fails(5, /not found.*\n {2}'kubectl --context fake -n photos collective status alice' says/, [
+  await world.here.fails(5, /not found.*\n {2}'kubectl collective status alice -n photos --context fake' says/, [
     'ls',
     '/',
   ]);
@@ -94,6 +115,53 @@ test('what the apiserver refuses is told at once, with the right that is missing
   await world.here.fails(5, /because: .*(ECONNREFUSED|closed)/, ['--timeout', '20s', 'status']);
   if (real !== undefined) fake.pods.set('alice-coordinator-0', real);
 });
+
+test('T3: an invitation lets somebody in by a forwarded port, with a key made here, and files go the same way', async () => {
+  const invitation = join(world.home, 'ben.invitation');
+  const text = await world.here.ok(['token', 'create', '--for', 'user/ben', '--invitation']);
+  assert.doesNotMatch(text, /^coordinator:/m);
+  await writeFile(invitation, text);
+  await world.here.fails(2, /does not say where the coordinator is.*\n.*context import/, [
+    'init',
+    '--invitation',
+    invitation,
+    '--force',
+  ]);
+  const { trustDomain } = await new ContextStore(contextLocation(world.env)).get('alice');
+  const member = {
+    apiVersion: 'collective.storage/v1alpha1',
+    kind: 'Member',
+    metadata: { name: 'alice', namespace: 'photos' },
+    spec: {},
+    status: { trustDomain },
+  };
+  fake.objects.set('/apis/collective.storage/v1alpha1/namespaces/photos/members/alice', member);
+  fake.opened.clear();
+  const importing = ['context', 'import', 'alice', '--name', 'ben', '--invitation', invitation];
+  assert.equal((await plugin(importing)).exit, 0);
+  assert.deepEqual([...fake.opened.keys()], ['alice-coordinator-0']);
+  const ben = ['--context', 'ben'];
+  await says([...ben, 'config', 'show-context'], /user\/ben/);
+  await world.ok(['write', '/for-ben'], { stdin: 'from inside' });
+  fake.opened.clear();
+  assert.equal(await world.ok([...ben, 'cat', '/for-ben']), 'from inside');
+  assert.ok(
+    [...fake.opened.keys()].some((pod) => pod !== 'alice-coordinator-0'),
+    'nodes are reached by forwarded ports',
+  );
+
+  const again = await plugin([...importing.slice(0, -2), '--invitation', invitation]);
+  assert.match(again.err, /\[token_invalid\]|used/);
+  const both = await plugin([...importing, '--user', 'anna']);
+  assert.match(both.err, /--invitation: it says what --user would say/);
+  assert.deepEqual([again.exit, both.exit], [4, 2]);
+});
+
+async function plugin(args: readonly string[]): Promise<{ exit: number; err: string }> {
+  const shell = testShell({ env: { ...world.env, KUBECONFIG: kubeconfig }, cwd: world.work });
+  const exit = await run(args, shell, KUBECTL_COLLECTIVE);
+  return { exit, err: shell.err() };
+}
 
 test('an address that is named by a flag is dialled as it is', async () => {
   const port = parts.find(({ name }) => name === 'coordinator')?.port;

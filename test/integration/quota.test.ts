@@ -13,6 +13,8 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const SESSIONS = 10;
 const WRITERS_EACH = 10;
+/** A session that did not give its grant back in time is not asked again for so long (`space-recalls.ts`). */
+const ASKED_AGAIN_MS = 250;
 const clock = new SystemClock();
 const ENDS = { timeout: 180_000 };
 
@@ -39,13 +41,18 @@ test(
       await files.write(`/full/${writer}-${i}`, [seededFile(writer * 1_000 + i, size)]);
       acknowledged += size;
     });
-    // Room that was granted and lies idle is given back with its session; then the realm is filled to the brim.
-    await Promise.all(sessions.map((session) => session.close()));
+    // The sessions stay: what they were granted and do not use is no hindrance to fill the realm to the brim.
     assert.ok(acknowledged > quotaBytes / 2, `${acknowledged} bytes were stored`);
-    await writers([admin], async (files, writer, i) => {
-      await files.write(`/full/last-${writer}-${i}`, [seededFile(i, 64 * KiB)]);
-      acknowledged += 64 * KiB;
-    });
+    // A session that is slow to give its grant back is asked again a moment later: full is what is so twice in a row.
+    for (let round = 0, refusals = 0; refusals < 2; round++) {
+      const before = acknowledged;
+      await writers([admin], async (files, writer, i) => {
+        await files.write(`/full/last-${round}-${writer}-${i}`, [seededFile(i, 64 * KiB)]);
+        acknowledged += 64 * KiB;
+      });
+      refusals = acknowledged === before ? refusals + 1 : 0;
+      await sleep(clock, 2 * ASKED_AGAIN_MS);
+    }
     stop.abort();
     assert.ok((await watched) > 5, 'the use was looked at while it grew');
     assert.equal((await realm(admin, '/full')).usedBytes, acknowledged);
@@ -53,6 +60,22 @@ test(
     assert.equal(await storedBytes(admin, '/full'), acknowledged);
   },
 );
+
+test('M10: what an idle client was granted of a small quota is there for another, to the last byte', ENDS, async () => {
+  member = await RunningMember.start();
+  const admin = await member.connect();
+  await admin.admin.createRealm({ path: '/small', quotaBytes: 2 * MiB, replicas: 1 });
+  const idle = await member.connect();
+  await idle.files.write('/small/idle', [seededFile(1, 64 * KiB)]);
+  // The first grant of a client is more than what is left.
+  const other = await member.connect();
+  await fits(other, '/small/other', seededFile(2, 2 * MiB - 64 * KiB));
+  await assert.rejects(other.files.write('/small/more', [seededFile(3, 1)]), isOver);
+  await assert.rejects(idle.files.write('/small/more', [seededFile(3, 1)]), isOver);
+  await other.files.remove('/small/other', { permanent: true });
+  await fits(idle, '/small/back', seededFile(4, 2 * MiB - 64 * KiB));
+  assert.equal((await realm(admin, '/small')).usedBytes, 2 * MiB);
+});
 
 test('M9: a hundred makers of files fill a realm to its quota of inodes exactly', ENDS, async () => {
   member = await RunningMember.start();
@@ -94,6 +117,24 @@ async function writers(
         }
       }
     }),
+  );
+}
+
+/** Whoever holds a grant that is needed may be slow to give it back: then the write is refused, and tried again. */
+async function fits({ files }: Member, path: string, content: Buffer): Promise<void> {
+  await until(
+    async () => {
+      try {
+        await files.write(path, [content]);
+        return true;
+      } catch (thrown) {
+        if (!isOver(thrown)) throw thrown;
+        await sleep(clock, 2 * ASKED_AGAIN_MS);
+        return false;
+      }
+    },
+    `${path} fits in`,
+    60_000,
   );
 }
 

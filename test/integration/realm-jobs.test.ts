@@ -14,6 +14,8 @@ const LINKS_EACH = 100;
 const FILES_EACH = 40;
 const ENDS = { timeout: 300_000 };
 const MOVED_WITHIN_MS = 120_000;
+/** So many dissolved realms the coordinator still leads to what they are a part of. */
+const DISSOLVED_KNOWN = 100;
 /** Some are empty. */
 const FILE_BYTES_MAX = 3_000;
 const clock = new SystemClock();
@@ -68,6 +70,43 @@ test(
     );
     await figuresAreRight(session, '/');
     t.diagnostic(`${load.calls + again.calls} calls meanwhile, ${job.moved} inodes moved in ${job.passes} passes`);
+  },
+);
+
+test(
+  'M9: a file that is open since before its realm and a hundred others were dissolved is written and read on',
+  ENDS,
+  async () => {
+    member = await RunningMember.start();
+    const session = await member.connect();
+    const { admin, files } = session;
+    const dissolve = async (path: string): Promise<void> => {
+      const { id } = await admin.dissolveRealm(path);
+      const isDone = async (): Promise<boolean> =>
+        (await admin.jobs()).some((job) => job.id === id && job.state === 'done');
+      await until(isDone, `${path} is dissolved`, MOVED_WITHIN_MS);
+    };
+    await admin.createRealm({ path: '/first' });
+    await using open = await files.open('/first/book', { access: 'write', create: true });
+    await open.write(0, seededFile(1, 5_000));
+    await dissolve('/first');
+    await admin.createRealm({ path: '/other' });
+    const caching = await member.connect({ cache: true });
+    await using elsewhere = await caching.files.open('/other/book', { access: 'write', create: true });
+    await elsewhere.attributes();
+    await dissolve('/other');
+    for (let i = 0; i < DISSOLVED_KNOWN; i++) {
+      await admin.createRealm({ path: `/${i}` });
+      await dissolve(`/${i}`);
+    }
+    await open.write(5_000, seededFile(2, 5_000));
+    await open.append(seededFile(3, 100));
+    assert.equal(await elsewhere.append(seededFile(4, 100)), 0);
+    const whole = Buffer.concat([seededFile(1, 5_000), seededFile(2, 5_000), seededFile(3, 100)]);
+    assert.ok((await open.read(0, 20_000)).equals(whole));
+    const fresh = await member.connect();
+    assert.ok((await fresh.files.readAll('/first/book')).equals(whole));
+    assert.ok((await fresh.files.readAll('/other/book')).equals(seededFile(4, 100)));
   },
 );
 

@@ -260,7 +260,7 @@ describe('starts that are refused with a reason', () => {
     // Twice: the older copy, started once, must still be behind.
     for (let starts = 0; starts < 2; starts++) {
       await alice.coordinator.start();
-      await nodeIsBack();
+      await alice.untilFollows('node-1', 20_000);
       await alice.coordinator.end();
     }
     await rename(data, newer);
@@ -272,27 +272,10 @@ describe('starts that are refused with a reason', () => {
     await rename(data, older);
     await rename(newer, data);
     await alice.coordinator.start();
-    await nodeIsBack();
+    await alice.untilFollows('node-1', 20_000);
     const session = await alice.connect();
     assert.ok((await session.files.readAll('/kept.raw')).equals(seededFile(1, 3_000_000)));
   });
-
-  /** It counts as ready a moment before it has noted the epoch that it now follows. */
-  async function nodeIsBack(): Promise<void> {
-    const { epoch } = await alice.untilStatus(
-      ({ nodes }) => nodes.some(({ name, state }) => name === 'node-1' && state === 'ready'),
-      'node-1 follows this coordinator',
-      20_000,
-    );
-    const node1 = alice.node('node-1');
-    const noted = new RegExp(`"epoch":{"generation":${epoch.generation},"start":${epoch.start}}.*registered with`);
-    await until(
-      () => noted.test(node1.log),
-      `node-1 has noted epoch ${epoch.start}`,
-      20_000,
-      () => node1.log,
-    );
-  }
 });
 
 function newerJson(bytes: Buffer): Buffer {

@@ -95,9 +95,13 @@ describe('what breaks is repaired', () => {
     await member.node('node-2').kill();
     await rm(join(member.folder, 'node-2', 'store'), { recursive: true });
     await untilWhole(session, files);
-    const { replication, jobs } = await member.status();
+    const { replication, jobs } = await member.untilStatus(
+      ({ replication: { bytesToRepair, unreadable, failure } }) =>
+        bytesToRepair === 0 && unreadable === 0 && failure === '',
+      'nothing is left to repair, and nothing is said of it',
+      MENDED_WITHIN_MS,
+    );
     assert.ok(replication.repairedBytes > 0, 'copied since the start');
-    assert.deepEqual([replication.bytesToRepair, replication.unreadable, replication.failure], [0, 0, '']);
     assert.ok(jobs.some(({ name }) => name === 'repair'));
     assert.ok((await member.status()).events.some(({ kind }) => kind === 'node-given-up'));
 
@@ -158,35 +162,68 @@ describe('what breaks is repaired', () => {
 });
 
 describe('a node that is to go', () => {
-  test('D8: it is drained under load, nothing is left on it, and only then it can be removed', ENDS, async () => {
-    const session = await start(3);
-    const files = await store(session, 16, 400);
-    await session.files.mkdir('/load');
-    using uploads = new Uploads(session, '/load', 40 * MiB);
-    await until(() => uploads.storedBytes > 4 * MiB, 'the load is under way', 30_000);
+  test(
+    'D8: it is drained under load until the end, nothing is left on it, and only then it can be removed',
+    ENDS,
+    async () => {
+      const session = await start(3);
+      const files = await store(session, 16, 400);
+      await session.files.mkdir('/load');
+      using uploads = new Uploads(session, '/load', 40 * MiB, { restMs: 100 });
+      await until(() => uploads.storedBytes > 4 * MiB, 'the load is under way', 30_000);
 
-    await assert.rejects(session.admin.removeNode('node-2'), isBusy);
-    const first = await session.admin.setNodeDuty('node-2', 'draining');
-    assert.ok(first.chunks > 0);
-    await assert.rejects(session.admin.removeNode('node-2'), isBusy);
-    await until(
-      async () => (await session.admin.nodeHolding('node-2')).chunks < first.chunks / 2,
-      'half of it has moved',
-      MENDED_WITHIN_MS,
-    );
-    await uploads.stop();
-    await untilEmpty(session, 'node-2');
-    // It would only register again.
-    await assert.rejects(session.admin.removeNode('node-2'), isBusy);
-    await member.node('node-2').end();
-    await until(() => removed(session, 'node-2'), 'the node that has ended can be removed', 30_000);
-    assert.deepEqual(
-      (await member.status()).nodes.map(({ name }) => name),
-      ['node-1', 'node-3'],
-    );
-    await checkUploads(session, uploads.all);
-    await untilWhole(session, files);
-  });
+      await assert.rejects(session.admin.removeNode('node-2'), isBusy);
+      const first = await session.admin.setNodeDuty('node-2', 'draining');
+      assert.ok(first.chunks > 0);
+      await assert.rejects(session.admin.removeNode('node-2'), isBusy);
+      await untilEmpty(session, 'node-2');
+      const drainedAt = uploads.all.length;
+      await until(() => uploads.all.length > drainedAt + 20, 'writes have gone on all the time', 30_000);
+      assert.equal((await session.admin.nodeHolding('node-2')).chunks, 0, 'what was written since lies elsewhere');
+      await uploads.stop();
+      assert.deepEqual(
+        uploads.all.filter(({ outcome }) => outcome !== 'acknowledged'),
+        [],
+        'a drain is no reason for a write to fail',
+      );
+      // It would only register again.
+      await assert.rejects(session.admin.removeNode('node-2'), isBusy);
+      await member.node('node-2').end();
+      await until(() => removed(session, 'node-2'), 'the node that has ended can be removed', 30_000);
+      assert.deepEqual(
+        (await member.status()).nodes.map(({ name }) => name),
+        ['node-1', 'node-3'],
+      );
+      await checkUploads(session, uploads.all);
+      await untilWhole(session, files);
+    },
+  );
+
+  test(
+    'D8: one that was drained and removed and starts again with its disk takes chunks, and they count',
+    ENDS,
+    async () => {
+      const session = await start(3);
+      await store(session, 6, 700);
+      await session.admin.setNodeDuty('node-3', 'draining');
+      await untilEmpty(session, 'node-3');
+      await member.node('node-3').end();
+      await until(() => removed(session, 'node-3'), 'the node that has ended can be removed', 30_000);
+      const before = await store(session, 6, 800);
+
+      await member.node('node-3').start();
+      await member.untilStatus(
+        ({ nodes }) => nodes.filter(({ state, duty }) => state === 'ready' && duty === 'active').length === 3,
+        'the node that came back takes chunks',
+        30_000,
+      );
+      // All three nodes are needed: for what clients write, and for the copies that repair makes of what lay on two.
+      await session.admin.setRealm('/', { replicas: 3 });
+      const after = await store(session, 6, 900);
+      await untilWhole(session, [...before, ...after], 3);
+      assert.ok((await session.admin.nodeHolding('node-3')).chunks >= before.length + after.length);
+    },
+  );
 
   test('D8: with too few other nodes a drain says why it waits, and ends when one more is there', ENDS, async () => {
     const session = await start(3);
@@ -194,21 +231,36 @@ describe('a node that is to go', () => {
     const files = await store(session, 4, 500);
     await session.admin.setNodeDuty('node-1', 'draining');
     const { nodes } = await member.untilStatus(
-      // Until the node that has ended is known as away, orders to it fail.
-      (status) =>
-        status.nodes.find(({ name }) => name === 'node-1')?.waiting.some(({ reason }) => reason === 'no-target') ??
-        false,
-      'the drain says why it waits',
+      // Until the node that has ended is known as away, orders to it fail, and what failed waits to be tried again.
+      (status) => {
+        const waiting = status.nodes.find(({ name }) => name === 'node-1')?.waiting ?? [];
+        return waiting.length === 1 && waiting[0]?.reason === 'no-target';
+      },
+      'no-target is all that the drain waits for',
       60_000,
     );
     const waiting = nodes.find(({ name }) => name === 'node-1');
-    assert.deepEqual(
-      waiting?.waiting.map(({ reason }) => reason),
-      ['no-target'],
-    );
     assert.ok((waiting?.leftChunks ?? 0) >= 4);
     await assert.rejects(session.admin.removeNode('node-1'), isBusy);
     await member.node('node-3').start();
+    await untilEmpty(session, 'node-1');
+    await untilWhole(session, files);
+  });
+
+  test('D9: a drain that waits for somebody to confirm a restore goes on when that is done', ENDS, async () => {
+    const session = await start(3);
+    const files = await store(session, 4, 600);
+    await session.admin.setMaintenance({ garbageWaits: true });
+    await session.admin.setNodeDuty('node-1', 'draining');
+    await member.untilStatus(
+      ({ nodes }) => {
+        const waiting = nodes.find(({ name }) => name === 'node-1')?.waiting ?? [];
+        return waiting.length === 1 && waiting[0]?.reason === 'unconfirmed';
+      },
+      'a confirmation is all that the drain waits for',
+      60_000,
+    );
+    await session.admin.setMaintenance({ garbageWaits: false });
     await untilEmpty(session, 'node-1');
     await untilWhole(session, files);
   });

@@ -13,6 +13,8 @@ import { until } from './cli-world.ts';
 import { freePorts } from './free-ports.ts';
 import { PartProcess } from './part-process.ts';
 
+/** Against hanging, not a promise: tests share the machine with others. */
+const CONNECTED_WITHIN_MS = 60_000;
 const clock = new SystemClock();
 const random = new SystemRandom();
 
@@ -124,7 +126,7 @@ export class RunningMember implements AsyncDisposable {
 
   /** The first user: administrator, trusted. Everything of her session is closed with the member. */
   async connect(change: Partial<ConnectOptions> = {}): Promise<Member> {
-    const session = await connect(this.connectOptions(change), { signal: AbortSignal.timeout(20_000) });
+    const session = await connect(this.connectOptions(change), { signal: AbortSignal.timeout(CONNECTED_WITHIN_MS) });
     this.#stack.use(session);
     return session;
   }
@@ -162,6 +164,23 @@ export class RunningMember implements AsyncDisposable {
       () => (last === undefined ? String(failure) : describeStatus(last)),
     );
     return last as MemberStatus;
+  }
+
+  /** The node serves this start of the coordinator, and refuses tokens of those before: it counts as ready a moment before it has noted that. */
+  async untilFollows(name: string, withinMs: number): Promise<void> {
+    const { epoch } = await this.untilStatus(
+      ({ nodes }) => nodes.some((node) => node.name === name && node.state === 'ready'),
+      `${name} follows this coordinator`,
+      withinMs,
+    );
+    const node = this.node(name);
+    const noted = new RegExp(`"epoch":{"generation":${epoch.generation},"start":${epoch.start}}.*registered with`);
+    await until(
+      () => noted.test(node.log),
+      `${name} has noted epoch ${epoch.start}`,
+      withinMs,
+      () => node.log,
+    );
   }
 
   /** For `afterEach`: what the parts said, for the reader of a failed test. */

@@ -75,12 +75,17 @@ describe('what the servers show on their ports', () => {
       let seen = '';
       await until(
         async () => {
-          const { status, text } = await get(node, '/readyz');
-          seen = `${status} ${text}`;
-          return status === 503 && /coordinator/.test(text);
+          try {
+            const { status, text } = await get(node, '/readyz');
+            seen = `${status} ${text}`;
+            return status === 503 && /coordinator/.test(text);
+          } catch (thrown) {
+            seen = String(thrown);
+            return false;
+          }
         },
         'the node says that it is not ready',
-        15_000,
+        60_000,
         () => seen,
       );
       assert.equal((await get(node, '/livez')).status, 200);

@@ -3,12 +3,15 @@
  * What was acknowledged must be there afterwards, byte for byte; what failed is not there, or whole.
  */
 import assert from 'node:assert/strict';
+import { sleep } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
+import { SystemClock } from '@collective/base/system-clock';
 import type { Member } from '@collective/client';
 import { until } from './cli-world.ts';
 import { seededBytes, sha256Of } from './random-file.ts';
 
 const UPLOAD_ENDS_WITHIN_MS = 120_000;
+const clock = new SystemClock();
 
 export interface Upload {
   readonly path: string;
@@ -23,12 +26,15 @@ export class Uploads {
   storedBytes = 0;
   readonly #session: Member;
   readonly #folder: string;
+  readonly #restMs: number;
   #stopped = false;
   readonly #ended: Promise<unknown>;
 
-  constructor(session: Member, folder: string, largeBytes: number) {
+  /** `restMs`: after each small file, so that what is to end beside the load ends on a slow machine too. */
+  constructor(session: Member, folder: string, largeBytes: number, { restMs = 0 }: { readonly restMs?: number } = {}) {
     this.#session = session;
     this.#folder = folder;
+    this.#restMs = restMs;
     this.#ended = Promise.all([this.#store(1, largeBytes), ...[2, 3, 4].map((from) => this.#smallOnes(from))]);
     // Looked at when it is stopped.
     this.#ended.catch(() => undefined);
@@ -61,7 +67,10 @@ export class Uploads {
   }
 
   async #smallOnes(from: number): Promise<void> {
-    for (let i = 0; !this.#stopped; i++) await this.#store(from * 10_000 + i, 1 + ((i * 7919) % 100_000));
+    for (let i = 0; !this.#stopped; i++) {
+      await this.#store(from * 10_000 + i, 1 + ((i * 7919) % 100_000));
+      if (this.#restMs > 0) await sleep(clock, this.#restMs);
+    }
   }
 
   async #store(seed: number, sizeBytes: number): Promise<void> {

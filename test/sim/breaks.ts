@@ -6,8 +6,10 @@ import type { SessionLink } from '@collective/client/session/session-connector';
 import type { NodeOrders } from '@collective/coordinator/jobs/node-orders';
 import type { Log, LogEvents } from '@collective/coordinator/log/log';
 import type { ChunkStore } from '@collective/node/chunk-store/chunk-store';
+import type { NodeHolding } from '@collective/protocol/gen/admin';
 import type { Fault } from './faults.ts';
 import { forgettingGarbage, forgettingOrphans, type OrderedParts, readingNothing } from './hasty-orders.ts';
+import type { AskedCoordinator } from './leaving-node.ts';
 
 export const BREAKS = {
   'drop-fsync': 'the disks of coordinator and nodes answer syncs and do nothing (M2, D3)',
@@ -22,6 +24,8 @@ export const BREAKS = {
   'forget-orphans': 'chunks that no row names are deleted as soon as a node shows them (D2)',
   'forget-garbage': 'chunks are deleted as soon as nothing names them any more, and not condemned first (D2)',
   'forget-quota': 'the coordinator does not know the quota of the root realm (M10)',
+  'hasty-drain': 'the coordinator says that nothing is left on a node as soon as it drains (D8)',
+  'closed-for-good': 'the disk of a node that takes chunks again stays closed (D8)',
   'unread-drop': 'copies too many go although nobody has read the others again (D8)',
 } as const;
 
@@ -31,6 +35,9 @@ export type BreakName = keyof typeof BREAKS;
 export const SHOWN_BY: Partial<Record<BreakName, readonly Fault['kind'][]>> = {
   'early-written': ['kill after an answer', 'kill with the client after an answer'],
 };
+
+/** The same where only somebody who takes a node away sees it. */
+const SHOWN_BY_LEAVING: readonly (BreakName | undefined)[] = ['hasty-drain', 'closed-for-good'];
 
 export function isBreak(name: string): name is BreakName {
   return Object.hasOwn(BREAKS, name);
@@ -45,6 +52,11 @@ export class Breaks {
 
   get ignoresSyncs(): boolean {
     return this.#active === 'drop-fsync';
+  }
+
+  /** In all its runs a node leaves. */
+  get isShownByLeaving(): boolean {
+    return SHOWN_BY_LEAVING.includes(this.#active);
   }
 
   get keepsAnswers(): boolean {
@@ -85,6 +97,21 @@ export class Breaks {
     if (this.#active === 'forget-orphans') return forgettingOrphans(parts);
     if (this.#active === 'forget-garbage') return forgettingGarbage(parts);
     return this.#active === 'unread-drop' ? readingNothing(parts) : parts.orders;
+  }
+
+  get opensDisks(): boolean {
+    return this.#active !== 'closed-for-good';
+  }
+
+  duties(duties: AskedCoordinator['duties']): AskedCoordinator['duties'] {
+    if (this.#active !== 'hasty-drain') return duties;
+    const emptied = async (answer: Promise<NodeHolding>): Promise<NodeHolding> => ({ ...(await answer), chunks: 0 });
+    return {
+      set: (...change) => emptied(duties.set(...change)),
+      holding: (...question) => emptied(duties.holding(...question)),
+      roughHolding: (...question) => emptied(duties.roughHolding(...question)),
+      remove: (...removal) => duties.remove(...removal),
+    };
   }
 
   chunkStore(store: ChunkStore): ChunkStore {

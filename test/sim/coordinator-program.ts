@@ -10,6 +10,7 @@ import { FileLog } from '@collective/coordinator/log/file-log';
 import { AccessKeys } from '@collective/coordinator/membership/access-keys';
 import { LinkOrders } from '@collective/coordinator/membership/link-orders';
 import { MemberData } from '@collective/coordinator/membership/member-data';
+import { NodeDuties } from '@collective/coordinator/membership/node-duties';
 import { NodeLinks } from '@collective/coordinator/membership/node-link';
 import { NodeTable } from '@collective/coordinator/membership/node-table';
 import { ATTRIBUTES, DATA } from '@collective/coordinator/ops/context';
@@ -20,11 +21,12 @@ import { REALMS, SUBJECTS } from '@collective/coordinator/tables/tables';
 import type { Breaks } from './breaks.ts';
 import type { OrderJudge } from './judged-orders.ts';
 import type { RealmJudge } from './judged-realms.ts';
+import type { AskedCoordinator, LeavingNode } from './leaving-node.ts';
 import type { Incarnation, Program } from './machine.ts';
 import type { Network } from './network.ts';
 import { FILES, MEMBERSHIP, TRUST_DOMAIN, uriOf, VERSION } from './programs.ts';
 import { makeRealms, NO_QUOTA, type Quota, type RealmPlan } from './realm-plan.ts';
-import { operate, type Upkeep, withoutGraces } from './upkeep.ts';
+import { operate, seenByJobs, type Upkeep, withoutGraces } from './upkeep.ts';
 
 const LOG_SEGMENT_BYTES = 64 * 1024;
 
@@ -33,6 +35,8 @@ export interface RunningCoordinator {
   readonly core: CoordinatorCore;
   readonly nodes: NodeTable;
   readonly background: Background;
+  readonly engine: CoordinatorCore['engine'];
+  readonly duties: AskedCoordinator['duties'];
 }
 
 export interface CoordinatorProgramOptions {
@@ -43,8 +47,8 @@ export interface CoordinatorProgramOptions {
   readonly upkeep: Upkeep;
   /** Of each chunk, and none is acknowledged on fewer; undefined: the default. */
   readonly replicas: number | undefined;
-  /** The node that is to be emptied, by now. */
-  readonly drains: () => NodeName | undefined;
+  /** Somebody takes a node away. */
+  readonly leaving: LeavingNode | undefined;
   readonly judge: OrderJudge;
   readonly realms: RealmPlan;
   readonly realmJudge: RealmJudge;
@@ -90,7 +94,7 @@ export class CoordinatorProgram implements Program {
 
   async start(self: Incarnation): Promise<void> {
     const { disk, clock, random } = self;
-    const { network, breaks, onEvent, promisedInodesMax, drains, judge, replicas, realms, realmJudge } = this.#options;
+    const { network, breaks, onEvent, promisedInodesMax, leaving, judge, replicas, realms, realmJudge } = this.#options;
     const upkeep = breaks.keepsGraces ? this.#options.upkeep : withoutGraces(this.#options.upkeep);
     await disk.lock('');
     await disk.makeFolder('log');
@@ -140,8 +144,8 @@ export class CoordinatorProgram implements Program {
     });
     const { nodes, data } = parts;
     if (nodes === undefined || data === undefined) throw new Error('The coordinator started without its nodes');
-    const { trashSeconds } = upkeep;
-    await setUp(core, { trashSeconds, replicas, quota: breaks.keepsQuota ? realms.quota : NO_QUOTA });
+    const { trashSeconds, trashYields } = upkeep;
+    await setUp(core, { trashSeconds, trashYields, replicas, quota: breaks.keepsQuota ? realms.quota : NO_QUOTA });
     const look = await realmJudge.watch(core);
     const settler = new ReplicaSettler({
       engine: core.engine,
@@ -175,7 +179,7 @@ export class CoordinatorProgram implements Program {
       random,
       engine: core.engine,
       orders: breaks.orders({ orders, unseen, engine: core.engine, defer: (act) => clock.defer(act) }),
-      nodes,
+      nodes: seenByJobs(nodes, upkeep, random),
       change: (caller, operation) => core.change(caller, operation),
       settings: () => upkeep.settings,
       replaysOver: (signal) => core.replaysOver(signal),
@@ -188,11 +192,25 @@ export class CoordinatorProgram implements Program {
       orphanGraceMinSeconds: upkeep.orphanGraceSeconds,
     });
     parts.background = background;
-    const running = { core, nodes, background };
+    const duties = breaks.duties(
+      new NodeDuties({
+        clock,
+        engine: core.engine,
+        nodes,
+        events: { record: (_kind, message) => onEvent(message) },
+        orders,
+        isConnected: (node) => links.isConnected(node),
+        onDuty: () => background.nodesChanged(),
+        loadOf: (node) => background.loadOf(node),
+        picture: () => nodes.picture(upkeep.settings.repairAfterSeconds),
+      }),
+    );
+    const running = { core, nodes, background, engine: core.engine, duties };
     this.#running = running;
-    operate(running, clock, upkeep, drains);
+    leaving?.watch(core.engine);
+    operate(running, clock, upkeep, leaving);
     const { mayMakeRealms: mayAct, onBreach } = this.#options;
-    const rule = { replicas: replicas ?? 0, minReplicas: replicas ?? 0, trashSeconds };
+    const rule = { replicas: replicas ?? 0, minReplicas: replicas ?? 0, trashSeconds, trashYields };
     makeRealms({ core, clock, plan: realms, rule, mayAct, onEvent, onBreach });
     const never = new AbortController().signal;
     network.listen(self, FILES, (link, peer) => void core.serveSession(realmJudge.watched(link, look), peer));
@@ -203,7 +221,12 @@ export class CoordinatorProgram implements Program {
 /** Clients of the simulation are trusted users of the root realm, whose rule is the one that the run has drawn. */
 async function setUp(
   core: CoordinatorCore,
-  { trashSeconds, replicas, quota }: { trashSeconds: number; replicas: number | undefined; quota: Quota },
+  {
+    trashSeconds,
+    trashYields,
+    replicas,
+    quota,
+  }: { trashSeconds: number; trashYields: boolean; replicas: number | undefined; quota: Quota },
 ): Promise<void> {
   await core.engine.run((tx) => {
     const uri = uriOf('client', 'any');
@@ -213,6 +236,10 @@ async function setUp(
     const realm = tx.get(REALMS, ROOT_REALM);
     if (realm === undefined) return;
     const rule = replicas === undefined ? {} : { replicas, minReplicas: replicas };
-    tx.put(REALMS, { ...realm, ...rule, ...quota, trashSeconds: storedTrashSeconds(trashSeconds) }, ROOT_REALM);
+    tx.put(
+      REALMS,
+      { ...realm, ...rule, ...quota, trashSeconds: storedTrashSeconds(trashSeconds), trashYields },
+      ROOT_REALM,
+    );
   });
 }

@@ -69,7 +69,9 @@ export class OrderJudge {
       scrub: (...order) => orders.scrub(...order),
       compact: (...order) => orders.compact(...order),
       forgetChunks: async (node, chunks, signal) => {
-        await this.#lookAt(engine, { node, disk: diskOf(node) ?? '' }, chunks, signal);
+        const disk = diskOf(node);
+        // One that was removed meanwhile has no link by which the order could reach it, and no disk by which notes of it are found.
+        if (disk !== undefined) await this.#lookAt(engine, { node, disk }, chunks, signal);
         await orders.forgetChunks(node, chunks, signal);
       },
     };

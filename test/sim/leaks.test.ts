@@ -34,6 +34,7 @@ function rows(change: Partial<KeptRows> = {}): KeptRows {
     chunks: new Map([[CHUNK, chunkRow()]]),
     garbage: new Map(),
     realms: { realms: new Map(), inodes: new Map(), names: [] },
+    closed: new Set(),
     todo: new Map([['doomed', []]]),
     ...change,
   };
@@ -45,6 +46,13 @@ function store(node: string, change: Partial<KeptStore> = {}): KeptStore {
 
 test('D2, D8: a member whose rows and disks agree has nothing left to do', () => {
   assert.deepEqual(whatIsLeft(rows(), [store('n1'), store('n2')]), []);
+});
+
+test('D8: a node whose disk is closed although it takes chunks is told', () => {
+  const kept = rows({ closed: new Set(['disk-n2']) });
+  assert.deepEqual(whatIsLeft(kept, [store('n1'), store('n2')]), ['node n2 is active, and its disk is closed']);
+  const emptied = store('n3', { duty: 'draining', chunks: [] });
+  assert.deepEqual(whatIsLeft(rows({ closed: new Set(['disk-n3']) }), [store('n1'), store('n2'), emptied]), []);
 });
 
 test('D2: what rows still have to do, and garbage, is told', () => {

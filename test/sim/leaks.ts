@@ -14,6 +14,7 @@ import { bytesOf, prefixEnd, readBigEndian, type Table } from '@collective/coord
 import {
   BLOCKS,
   CHUNKS,
+  CLOSED_DISKS,
   DENTRIES,
   DOOMED,
   GARBAGE,
@@ -41,6 +42,8 @@ export interface KeptRows {
   readonly chunks: ReadonlyMap<ChunkId, ChunkRow>;
   readonly garbage: ReadonlyMap<ChunkId, GarbageRow>;
   readonly realms: RealmRows;
+  /** Disks on which nothing may come to lie. */
+  readonly closed: ReadonlySet<string>;
   /** Rows of work that is still to be done, by table. */
   readonly todo: ReadonlyMap<string, readonly Row<object>[]>;
 }
@@ -77,6 +80,7 @@ export function readRows(engine: Engine): Promise<KeptRows> {
           inode: value.inode as InodeNumber,
         })),
       },
+      closed: new Set(all(CLOSED_DISKS).map(({ key }) => bytesOf(key.slice(CLOSED_DISKS.prefix.length)).toString())),
       blocks: all(BLOCKS).map(({ value }) => value),
       chunks: byChunk(CHUNKS),
       garbage: byChunk(GARBAGE),
@@ -131,7 +135,15 @@ export function whatIsLeft(rows: KeptRows, stores: readonly KeptStore[]): string
     ...wrongRealms(rows.realms),
     ...wrongReplicas(rows, stores),
     ...leaks(rows, stores),
+    ...closedDisks(rows, stores),
   ];
+}
+
+/** D8: a node that takes chunks can keep them. */
+function closedDisks({ closed }: KeptRows, stores: readonly KeptStore[]): string[] {
+  return stores.flatMap(({ node, disk, duty }) =>
+    duty !== 'draining' && closed.has(disk) ? [`node ${node} is ${duty}, and its disk is closed`] : [],
+  );
 }
 
 function openWork({ todo, garbage }: KeptRows, excused: ReadonlySet<ChunkId>): string[] {

@@ -33,6 +33,8 @@ export interface MachineOptions {
   readonly random: Random;
   readonly trace: Trace;
   readonly program: Program;
+  /** After a sync that failed and the end of the program the kernel forgets what it had only pretended to write: now. */
+  readonly onForgotten?: () => void;
   /** A life of the program begins. */
   readonly onStart?: (life: Incarnation) => void;
   /** Something that no fault explains. */
@@ -61,6 +63,7 @@ export class Machine {
   #fullUntilMs = Number.NEGATIVE_INFINITY;
   #awayUntilMs = 0;
   #isRotten = false;
+  #isTakenAway = false;
 
   constructor(options: MachineOptions) {
     this.#options = options;
@@ -82,7 +85,7 @@ export class Machine {
   }
 
   start(): void {
-    if (this.#life !== undefined) return;
+    if (this.#life !== undefined || this.#isTakenAway) return;
     const { world, random, trace, uri, program, onStart, onBreach } = this.#options;
     const clock = world.process({
       wallOffsetMs: (randomUnit(random) - 0.5) * 2_000,
@@ -170,6 +173,17 @@ export class Machine {
     this.#end('powerless', 'goes away', forMs);
   }
 
+  /** Somebody stops its program; it starts again when it is brought back, and not before. */
+  takeAway(): void {
+    this.#isTakenAway = true;
+    this.kill('it is taken away');
+  }
+
+  bringBack(): void {
+    this.#isTakenAway = false;
+    this.start();
+  }
+
   /** SIGKILL right before the n-th change of the disk from now. */
   stopBeforeChange(changes: number): void {
     this.#stopBefore = changes;
@@ -219,7 +233,10 @@ export class Machine {
       life.disk.kill();
       network.died(life, how);
       // The kernel may forget the pages that it only pretends to have written.
-      if (this.#syncFailed && randomBelow(random, 2) === 0) this.platter.evictCleanPages();
+      if (this.#syncFailed && randomBelow(random, 2) === 0) {
+        this.#options.onForgotten?.();
+        this.platter.evictCleanPages();
+      }
       this.#syncFailed = false;
     }
     world.setTimer(downForMs, () => {

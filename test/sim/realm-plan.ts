@@ -60,7 +60,7 @@ export interface RealmMaker {
   readonly clock: ProcessClock;
   readonly plan: RealmPlan;
   /** What all realms of the run have. */
-  readonly rule: Pick<RealmRow, 'replicas' | 'minReplicas'> & { readonly trashSeconds: number };
+  readonly rule: Pick<RealmRow, 'replicas' | 'minReplicas' | 'trashYields'> & { readonly trashSeconds: number };
   /** False: clients rest, and so do realms. */
   readonly mayAct: () => boolean;
   readonly onEvent: (what: string) => void;
@@ -94,6 +94,6 @@ async function makeOrDissolve({ core, plan, rule, onEvent }: RealmMaker): Promis
     onEvent(`realm ${path} is being dissolved`);
     return;
   }
-  await core.createRealm({ path, ...quota, ...rule, compressionOff: false, trashYields: false, sharesRights: true });
+  await core.createRealm({ path, ...quota, ...rule, compressionOff: false, sharesRights: true });
   onEvent(`realm ${path} is being made, with ${quota.quotaBytes} bytes and ${quota.quotaInodes} inodes`);
 }

@@ -7,10 +7,10 @@ import { simulate } from './simulation.ts';
 const SEEDS = 300;
 const STEPS = 60;
 
-async function mustHold(seed: number, steps: number): Promise<void> {
-  const { failure, trace } = await simulate({ seed, steps });
+async function mustHold(seed: number, steps: number, disksDie = false): Promise<void> {
+  const { failure, trace } = await simulate({ seed, steps, disksDie });
   if (failure === undefined) return;
-  const again = `npm run sim -- --seed ${seed} --steps ${steps} --trace`;
+  const again = `npm run sim -- --seed ${seed} --steps ${steps}${disksDie ? ' --disks-die' : ''} --trace`;
   assert.fail(`Seed ${seed} failed: ${failure.stack}\n${trace.slice(-40).join('\n')}\nagain: ${again}`);
 }
 
@@ -20,8 +20,9 @@ for (let from = 1; from <= SEEDS; from += 50) {
   });
 }
 
-for (const { seed, steps, bug } of kept) {
-  test(`seed ${seed} of ${steps} actions, which once failed: ${bug}`, () => mustHold(seed, steps));
+for (const { seed, steps, disksDie, bug } of kept) {
+  test(`seed ${seed} of ${steps} actions${disksDie ? ' with disks that die' : ''}, which once failed: ${bug}`, () =>
+    mustHold(seed, steps, disksDie));
 }
 
 test('one seed gives one run', async () => {

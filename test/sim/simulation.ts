@@ -8,6 +8,7 @@ import { FakeClock, type ProcessClock } from '@collective/base/fake-clock';
 import type { NodeName } from '@collective/base/ids';
 import { PROMISE_LEASE_MS } from '@collective/base/limits';
 import { pickOne, type Random, randomBelow } from '@collective/base/random';
+import { DUTIES } from '@collective/coordinator/placement/node-picture';
 import type { Action, Durability } from './actions.ts';
 import { type BreakName, Breaks, SHOWN_BY } from './breaks.ts';
 import { CoordinatorProgram } from './coordinator-program.ts';
@@ -16,6 +17,7 @@ import { type Fault, FaultPlan } from './faults.ts';
 import { OrderJudge } from './judged-orders.ts';
 import { RealmJudge } from './judged-realms.ts';
 import { keptStore, ROWS_MAX, readRows, unreadable, whatIsLeft, wrongReplicas } from './leaks.ts';
+import { LeavingNode } from './leaving-node.ts';
 import { Machine, setWallRight } from './machine.ts';
 import { allSynced, emptyFileSystem, make, newNode, nodesLostPower } from './model-files.ts';
 import { History, Undecided } from './model-history.ts';
@@ -113,6 +115,7 @@ class Simulation {
   readonly #coordinatorProgram: CoordinatorProgram;
   readonly #upkeep: Upkeep;
   readonly #judge: OrderJudge;
+  readonly #leaving: LeavingNode | undefined;
   readonly #realms: RealmPlan;
   readonly #realmJudge: RealmJudge;
   readonly #clientNames: string[];
@@ -150,12 +153,16 @@ class Simulation {
     this.#trace.onLine = options.onLine;
     this.#network = new Network({ clock: this.#clock, random: streams('network'), trace: this.#trace });
     this.#breaks = new Breaks(options.break);
-    this.#upkeep = drawUpkeep(streams('upkeep'), options.steps);
+    this.#upkeep = drawUpkeep(streams('upkeep'), {
+      leaving: streams('leaving'),
+      steps: options.steps,
+      mustLeave: this.#breaks.isShownByLeaving,
+    });
     // One more than there are replicas at least, where one is emptied, and one more to repair to.
     const nodeCount =
       2 +
       randomBelow(random, 2) +
-      (this.#upkeep.drainAt === undefined ? 0 : 1) +
+      (this.#upkeep.leaves === undefined ? 0 : 1) +
       (replicas === undefined ? 0 : replicas - 1);
     const nodeNames = Array.from({ length: nodeCount }, (_, i) => `n${i + 1}` as NodeName);
     this.#clientNames = Array.from({ length: 2 + randomBelow(random, 3) }, (_, i) => `c${i + 1}`);
@@ -172,6 +179,7 @@ class Simulation {
         random: streams(`machine ${name}`),
         trace: this.#trace,
         program,
+        onForgotten: role === 'coordinator' ? () => this.#coordinatorForgets() : undefined,
         onStart: role === 'coordinator' ? (life) => this.#coordinatorStarted(life) : undefined,
         onBreach: (error) => this.breach(error),
       });
@@ -190,6 +198,7 @@ class Simulation {
       quota: this.#realms.quota,
       onBreach: (error) => this.breach(error),
     });
+    this.#leaving = this.#leavingNode(nodeNames);
     this.#coordinatorProgram = new CoordinatorProgram({
       network: this.#network,
       breaks: this.#breaks,
@@ -197,7 +206,7 @@ class Simulation {
       promisedInodesMax: randomBelow(streams('share'), 4) === 0 ? SMALL_SHARE : undefined,
       upkeep: this.#upkeep,
       replicas,
-      drains: () => this.#drains(),
+      leaving: this.#leaving,
       judge: this.#judge,
       realms: this.#realms,
       realmJudge: this.#realmJudge,
@@ -281,10 +290,12 @@ class Simulation {
     this.#roundLeft = Math.min(this.#stepsLeft, 10 + randomBelow(this.#random, ROUND_STEPS_MAX));
     let faultAtMs = this.#clock.elapsedMs + this.#faults.pauseMs();
     const busy = (): number => [...this.#clients.values()].filter(({ client }) => client.isCalling).length;
+    // What an open file without a name holds nobody has looked at in the rest: it may begin with many.
+    const explanationsMax = Math.max(EXPLANATIONS_OF_A_ROUND_MAX, 2 * this.#history.explanations);
     const over = (): boolean =>
       this.#roundLeft === 0 ||
       this.#history.open - busy() > OPEN_CALLS_MAX ||
-      this.#history.explanations > EXPLANATIONS_OF_A_ROUND_MAX;
+      this.#history.explanations > explanationsMax;
     const untilMs = this.#clock.elapsedMs + 120_000;
     while (!over() && !this.#isOver && this.#clock.elapsedMs < untilMs) {
       if (this.#clock.elapsedMs >= faultAtMs) {
@@ -343,7 +354,10 @@ class Simulation {
     for (const { life } of this.#clients.values()) this.#endLife(life, 'killed');
     this.#clients.clear();
     await this.#untilMended();
-    await this.#untilNothingIs(whatIsLeft);
+    await this.#untilNothingIs((rows, stores) => {
+      const open = this.#leaving?.open;
+      return [...(open === undefined ? [] : [open]), ...whatIsLeft(rows, stores)];
+    });
     if (this.#options.disksDie && !this.#isOver) await this.#readAll();
     if (this.#isOver) return;
     this.#trace.add('run', `the jobs are at their end: ${this.#judge.forgotten} chunks were forgotten`);
@@ -404,16 +418,29 @@ class Simulation {
     const rows = await this.#inTime('all rows are read', readRows(running.core.engine));
     if (rows === undefined) return ['the rows were not read'];
     const stores = [...this.#nodePrograms].flatMap(([node, { store }]) =>
-      store === undefined ? [] : keptStore(node, node === this.#drains() ? 'draining' : 'active', store),
+      store === undefined ? [] : keptStore(node, DUTIES[running.nodes.get(node)?.row.duty ?? 0] ?? 'cordoned', store),
     );
     return wrong(rows, stores);
   }
 
-  /** In some runs the first node is to be emptied, from some action on. */
-  #drains(): NodeName | undefined {
-    const { drainAt } = this.#upkeep;
-    const [first] = this.#nodePrograms.keys();
-    return drainAt !== undefined && this.#stepsLeft <= drainAt ? first : undefined;
+  /** In some runs somebody takes the first node away. */
+  #leavingNode([node]: readonly NodeName[]): LeavingNode | undefined {
+    const { leaves } = this.#upkeep;
+    if (leaves === undefined || node === undefined) return undefined;
+    const machine = (): Machine => this.#machine(node);
+    return new LeavingNode({
+      node,
+      plan: leaves,
+      machine: {
+        takeAway: () => machine().takeAway(),
+        bringBack: () => machine().bringBack(),
+        loseDisk: () => machine().diskDies(0),
+      },
+      stepsLeft: () => this.#stepsLeft,
+      keepsDiskClosed: !this.#breaks.opensDisks,
+      onEvent: (what) => this.#trace.add('administrator', what),
+      onBreach: (error) => this.breach(error),
+    });
   }
 
   #sleep(delayMs: number): Promise<void> {
@@ -641,15 +668,18 @@ class Simulation {
   #powerLoss(machines: readonly Machine[], downForMs: number): void {
     this.#lookAtDisks();
     for (const machine of machines) machine.powerLoss(downForMs);
-    if (machines.includes(this.#coordinator)) {
-      this.#diskTellsStable = false;
-      const alive = new Set([...this.#clients.values()].map(({ life }) => life.name));
-      this.#history.lostPower((client) => alive.has(client));
-    }
+    if (machines.includes(this.#coordinator)) this.#coordinatorForgets();
     if (machines.some((machine) => this.#nodes.includes(machine))) {
       const put = this.#history.mayComeYet;
       this.#history.change((fs) => nodesLostPower(fs, put));
     }
+  }
+
+  /** What was not stable may be gone, from the end of its log backwards: by a loss of power, or after a sync that failed. */
+  #coordinatorForgets(): void {
+    this.#diskTellsStable = false;
+    const alive = new Set([...this.#clients.values()].map(({ life }) => life.name));
+    this.#history.lostPower((client) => alive.has(client));
   }
 
   /** After one lease the gate of the restart opens for those who are there (M6). */

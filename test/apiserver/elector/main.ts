@@ -1,6 +1,6 @@
 /**
- * A process that stands for election as the operator does, and says on stdout when it leads and when it ends: `main.ts KUBECONFIG
- * NAMESPACE IDENTITY`. While it leads it writes its identity into a ConfigMap, over and over.
+ * A process that stands for election as the operator does, and says in its log when its work begins and when it has ended:
+ * `main.ts KUBECONFIG NAMESPACE IDENTITY`. While it leads it writes its identity into a ConfigMap, over and over.
  */
 import { sleep } from '@collective/base/clock';
 import { CollectiveError, toCollectiveError } from '@collective/base/errors';
@@ -21,7 +21,7 @@ const log = createLog({ program: identity });
 const api = new HttpKubeApi(await KubeAccess.fromKubeconfig(kubeconfig, { clock }), { clock, log });
 
 const lead = async (signal: AbortSignal): Promise<void> => {
-  process.stdout.write('leads\n');
+  log.info({}, 'work begins');
   for (let write = 1; !signal.aborted; write++) {
     const data = { leader: identity, write: String(write) };
     const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { namespace, name: 'led' }, data };
@@ -30,7 +30,7 @@ const lead = async (signal: AbortSignal): Promise<void> => {
     });
     await sleep(clock, WRITE_EVERY_MS, signal).catch(() => undefined);
   }
-  process.stdout.write('ended\n');
+  log.info({}, 'work has ended');
 };
 
 process.exitCode = await serve({

@@ -1,28 +1,14 @@
 /** K2, K3: a pool grows and shrinks while what is stored stays where nodes are left; volumes grow in place. */
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import type { KubeObject } from '../../apiserver/api-client.ts';
 import { seededBytes, sha256Of } from '../../integration/random-file.ts';
-import { clusterOfThisFile } from '../cluster.ts';
-import { ClusterMember, collectiveObject } from '../cluster-member.ts';
-import { installOperator } from '../installed-operator.ts';
+import { aliceOfThisFile } from '../members-of-file.ts';
 
 const FILE_BYTES = 64 * 1024 * 1024;
 const SEED = 11;
 
-const running = new AsyncDisposableStack();
-let alice: ClusterMember;
-const cluster = clusterOfThisFile({
-  namespace: 'pool-size',
-  prepare: async (ready) => {
-    await installOperator();
-    await ready.apply(collectiveObject());
-    alice = running.use(new ClusterMember(ready, { name: 'alice' }));
-    await alice.apply();
-    await alice.whenReady();
-  },
-});
-after(() => running.disposeAsync());
+const { cluster, alice } = aliceOfThisFile('pool-size');
 
 const pool = (replicas: number, capacity: string) => ({ nodePools: [{ name: 'disks', replicas, capacity }] });
 

@@ -14,7 +14,6 @@ const GRACE_SECONDS = 20;
 /** The cluster counts a node as gone when it has been silent for 50 s; a machine under load takes longer over all of it. */
 const NOTICED_WITHIN_MS = 180_000;
 const MOVED_WITHIN_MS = 180_000;
-const OUT_OF_SERVICE = 'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute';
 
 const cluster = clusterOfThisFile({ namespace: 'stopped-node' });
 const pod = () => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: `${KEEPER}-0`, namespace: cluster.namespace } });
@@ -23,7 +22,7 @@ let stopped = '';
 after(async () => {
   if (stopped === '') return;
   await cluster.startNode(stopped);
-  await cluster.kubectl(['taint', 'node', stopped, `${OUT_OF_SERVICE}-`], { mayFail: true });
+  await cluster.unmarkOutOfService(stopped);
 });
 
 test('a pod of a stopped node comes back elsewhere with its volume once the node is said to be out of service', async () => {
@@ -50,7 +49,7 @@ test('a pod of a stopped node comes back elsewhere with its volume once the node
   );
   assert.equal(leaving.metadata.uid, first.metadata.uid, 'nobody may replace it yet');
 
-  await cluster.kubectl(['taint', 'node', stopped, OUT_OF_SERVICE]);
+  await cluster.markOutOfService(stopped);
   const second = await cluster.api.when(
     pod(),
     (one) => one.metadata.uid !== first.metadata.uid && hasCondition(one, 'Ready'),
@@ -65,7 +64,7 @@ test('a pod of a stopped node comes back elsewhere with its volume once the node
 
 test('the node takes pods again once it runs and the mark is taken off', async () => {
   await cluster.startNode(stopped);
-  await cluster.kubectl(['taint', 'node', stopped, `${OUT_OF_SERVICE}-`]);
+  await cluster.unmarkOutOfService(stopped);
   const back = stopped;
   stopped = '';
   const nodeSelector = { 'kubernetes.io/hostname': back };
