@@ -19,6 +19,8 @@ export type FileOutcome = {
   readonly path: string;
   readonly passed: number;
   readonly failures: readonly Failure[];
+  /** Of an earlier run of the file, beside others; alone it passed. */
+  readonly unsteady?: readonly Failure[];
   readonly skips: readonly Skip[];
   /** End of what the file wrote to stdout and stderr. */
   readonly output: string;

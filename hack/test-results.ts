@@ -24,7 +24,7 @@ const DAY_MS = 86_400_000;
 const RESULTS_PAGE = 'docs/status.md';
 
 /** Of a file that passed: `output` is not kept. */
-export type KeptResult = Omit<FileOutcome, 'failures' | 'output'> & { readonly commit: string };
+export type KeptResult = Omit<FileOutcome, 'failures' | 'unsteady' | 'output'> & { readonly commit: string };
 
 export class TestResults {
   readonly key: string;

@@ -4,6 +4,7 @@
 //   npm test -- --name "D4"            tests whose name matches
 //   npm test -- --level unit           one level; `full` runs only so
 //   npm test -- --concurrency 1 --deadline-ms 60000
+//   npm test -- --second-look          what fails among real processes runs once more, alone; what passes then is shown as unsteady
 //   npm test -- --level e2e-full --resume   leaves out files that passed on this very tree; a table of all results at the end
 
 import { userInfo } from 'node:os';
@@ -11,7 +12,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { listFiles, REPOSITORY_ROOT, workspaceFolders } from './repository.ts';
-import { type FileOutcome, killRunningFiles, type RunOptions, runTestFile } from './test-file-run.ts';
+import { LEVELS_LOOKED_AT_TWICE, lookAgain, SECOND_LOOKS_MAX } from './second-look.ts';
+import { type Failure, type FileOutcome, killRunningFiles, type RunOptions, runTestFile } from './test-file-run.ts';
 import {
   DEFAULT_LEVELS,
   findTestFiles,
@@ -29,6 +31,8 @@ const CONCURRENT_FILES = 2;
 /** A cold build of Kubernetes takes some twenty minutes on two cores. */
 const PREPARE_WITHIN_MS = 50 * 60_000;
 const OUTPUT_KEPT = 20_000;
+/** In the list at the end, for readers who have only the end. */
+const DETAIL_LINES_MAX = 12;
 
 type Counts = { passed: number; failed: number; skipped: number };
 
@@ -53,6 +57,7 @@ async function main(): Promise<number> {
       concurrency: { type: 'string', default: String(CONCURRENT_FILES) },
       'deadline-ms': { type: 'string', default: String(FILE_DEADLINE_MS) },
       resume: { type: 'boolean', default: false },
+      'second-look': { type: 'boolean', default: false },
     },
   });
   const files = findTestFiles(REPOSITORY_ROOT, workspaceFolders()).filter((path) => matches(path, positionals));
@@ -63,15 +68,24 @@ async function main(): Promise<number> {
   const options: RunOptions = { deadlineMs: Number(values['deadline-ms']), namePattern: values.name };
   const startMs = performance.now();
   const outcomes: FileOutcome[] = [];
+  let secondLooks = values['second-look'] ? SECOND_LOOKS_MAX : 0;
   for (const level of levels) {
     const concurrency = SERIAL_LEVELS.has(level) ? 1 : Number(values.concurrency);
     const ofLevel = files.filter((path) => levelOf(path) === level);
     const waiting = values.resume ? ofLevel.filter((path) => results?.passed(path) === undefined) : ofLevel;
     if (waiting.length < ofLevel.length)
       console.log(`${level}: ${ofLevel.length - waiting.length} files passed before`);
-    outcomes.push(
-      ...(await runLevel(level, waiting, { concurrency, ...options }, KEPT_LEVELS.has(level) ? results : undefined)),
+    const first = await runLevel(
+      level,
+      waiting,
+      { concurrency, ...options },
+      KEPT_LEVELS.has(level) ? results : undefined,
     );
+    const looked = LEVELS_LOOKED_AT_TWICE.has(level)
+      ? await lookAgain(first, secondLooks, (path) => runAgain(path, options))
+      : first;
+    secondLooks -= looked.filter((outcome) => !first.includes(outcome)).length;
+    outcomes.push(...looked);
   }
   if (stoppedBy !== undefined) return stoppedBy === 'SIGINT' ? 130 : 143;
   const wanted = files.filter((path) => levels.includes(levelOf(path)));
@@ -132,6 +146,13 @@ async function runLevel(
   return outcomes;
 }
 
+async function runAgain(path: string, options: RunOptions): Promise<FileOutcome> {
+  console.log(`${path} failed beside other files: once more, alone`);
+  const outcome = await runTestFile(path, options);
+  printFile(outcome);
+  return outcome;
+}
+
 /** Makes what the level needs. Undefined when it is there; what went wrong counts as one failed test. */
 async function prepare(level: TestLevel): Promise<FileOutcome | undefined> {
   const startMs = performance.now();
@@ -176,14 +197,23 @@ function summarise(outcomes: readonly FileOutcome[], tookMs: number, passedBefor
   const skipped = outcomes.flatMap(({ path, skips }) => skips.map((skip) => ({ path, ...skip })));
   if (skipped.length > 0) console.log('Skipped:');
   for (const { path, title, reason } of skipped) console.log(`  ${path}: ${title}: ${reason}`);
-  const failures = outcomes.flatMap(({ path, failures }) => failures.map(({ title }) => ({ path, title })));
-  if (failures.length > 0) console.log('Failed:');
-  for (const { path, title } of failures) console.log(`  ${path}: ${title}`);
+  const unsteady = outcomes.flatMap(({ path, unsteady = [] }) => unsteady.map((failure) => ({ path, ...failure })));
+  list('Unsteady, failed beside other files and passed alone; each is a defect to be found:', unsteady);
+  const failures = outcomes.flatMap(({ path, failures }) => failures.map((failure) => ({ path, ...failure })));
+  list('Failed:', failures);
   const counts = count(outcomes);
   if (counts.passed + counts.failed === 0) console.log(passedBefore ? 'Every file passed before.' : 'No test ran.');
   console.log(`Total time ${seconds(tookMs)}`);
   console.log(describe(counts));
   return counts.failed > 0 || (counts.passed === 0 && !passedBefore) ? 1 : 0;
+}
+
+function list(heading: string, failures: readonly (Failure & { readonly path: string })[]): void {
+  if (failures.length > 0) console.log(heading);
+  for (const { path, title, detail } of failures) {
+    console.log(`  ${path}: ${title}`);
+    console.log(indent(detail.split('\n').slice(0, DETAIL_LINES_MAX).join('\n')));
+  }
 }
 
 function count(outcomes: readonly FileOutcome[]): Counts {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { constants } from 'node:os';
@@ -134,8 +134,9 @@ test('a stop in the middle of the start is a stop: nothing is left running, and 
     'the first part runs',
     STARTED_WITHIN_MS,
   );
-  // While it stands still the start cannot end.
+  // While it stands still the start cannot end. A thread that has yet to stop would take the SIGTERM below and end the process.
   process.kill(coordinator, 'SIGSTOP');
+  await until(() => standsStill(coordinator), 'every thread of the part stands still', STARTED_WITHIN_MS);
   const parts = await partsOf(data);
   const { pid, state } = JSON.parse(await readFile(join(data, 'up.json'), 'utf8')) as { pid: number; state: string };
   assert.equal(state, 'starting');
@@ -149,9 +150,15 @@ test('a stop in the middle of the start is a stop: nothing is left running, and 
   assert.equal((await up.stop()).exit, 0);
 });
 
-/** A SIGTERM waits for the process, which is stopped, or it has ended. */
+/** Linux stops a process thread by thread: proc(5), the state `T`. */
+function standsStill(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) =>
+    /^State:\s+T/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8')),
+  );
+}
+
+/** A SIGTERM waits for the process, which is stopped. */
 function isAskedToEnd(pid: number): boolean {
-  if (!isAlive(pid)) return true;
   const pending = /^ShdPnd:\s+([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   assert.ok(pending !== undefined, `/proc/${pid}/status has ShdPnd`);
   return (BigInt(`0x${pending}`) & (1n << BigInt(constants.signals.SIGTERM - 1))) !== 0n;
