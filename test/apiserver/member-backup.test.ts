@@ -100,9 +100,16 @@ test('K3, M2a: a lost volume is restored by an order: a backup that is damaged s
   };
   const newest = backupsIn(folder).at(-1);
   assert.deepEqual([coordinator.restored.order, coordinator.restored.file], ['latest', newest]);
-  const made = await world.server.admin.find(claim);
-  assert.equal(made?.metadata.uid, coordinator.restored.volumeUid);
-  assert.deepEqual(Object.keys(made?.metadata.annotations ?? {}), ['collective.storage/applied'], 'no order is left');
+  // The claim is marked by the look after the one that tells of it in the status.
+  const made = await world.server.admin.when(
+    claim,
+    ({ metadata }) => metadata.annotations?.['collective.storage/began'] === 'true',
+    'is marked as the one that has served',
+    JOB_WITHIN_MS,
+  );
+  assert.equal(made.metadata.uid, coordinator.restored.volumeUid);
+  const marks = Object.keys(made.metadata.annotations ?? {}).sort();
+  assert.deepEqual(marks, ['collective.storage/applied', 'collective.storage/began'], 'no order is left');
 
   await using session = await world.userSession('alice');
   assert.equal(await sha256Of(session.files.read('/before')), await sha256Of(seededBytes(1, FILE_BYTES)));
