@@ -212,6 +212,7 @@ export class Background implements AsyncDisposable {
     if (awaySinceMs !== undefined && clock.bootMs() - awaySinceMs >= settings().repairAfterSeconds * 1_000)
       this.#inventory.ask(node);
     if (this.#garbage.figures.waitsFor.has(node)) this.#collecting.poke();
+    this.#replicas.nodeCame();
   }
 
   /** A node has another duty or another disk: it is looked at now. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { InodeNumber } from '@collective/base/ids';
+import type { InodeNumber, NodeName } from '@collective/base/ids';
 import { commit, numbersFrom } from '../ops/one-file.ts';
 import { ROOT, replicaOf } from '../session/scripted-operations.ts';
 import { UNFIRM } from '../tables/tables.ts';
@@ -133,6 +133,21 @@ test('D8: when no node can take a copy it is said why, without a try, and done o
   scene.addNode('n9');
   await scene.untilMended();
   assert.deepEqual(scene.held('n9'), [1, 2]);
+});
+
+test('D8: a node that was away between two looks gets what was written without it as soon as it is back', async () => {
+  await using scene = await RepairScene.open(2);
+  const { clock } = scene.world;
+  await clock.advance(5_000);
+  scene.down('n2', 'away');
+  await scene.store([1], ['n1']);
+  await clock.advance(200);
+  assert.deepEqual(await scene.placesOf(1), ['n1']);
+  scene.up('n2');
+  scene.background.nodeCame('n2' as NodeName);
+  await clock.advance(3_000);
+  assert.deepEqual(await scene.placesOf(1), ['n1', 'n2']);
+  assert.deepEqual(scene.held('n2'), [1]);
 });
 
 test('D5: a damaged copy that its node reports is replaced where it lies, and named in an event', async () => {

@@ -167,11 +167,7 @@ export class ReplicaKeeping implements Disposable {
       },
       wasDeaf: () => nodes.wasDeaf(),
       onJudgementChanged: () => this.#askForSurvey(SURVEY_AFTER_MS),
-      onMorePossible: () => {
-        // A node that has come back is worth a try at once, however often it failed while it was going.
-        this.#nodeBackoffs.forgive();
-        this.#lookAtAll({ forgives: true });
-      },
+      onMorePossible: () => this.nodeCame(),
       onGivenUp: ({ name, awayForMs }) =>
         parts.event(
           'node-given-up',
@@ -212,6 +208,15 @@ export class ReplicaKeeping implements Disposable {
   nodesChanged(): void {
     this.#watch.look();
     this.#askForSurvey(0);
+  }
+
+  /**
+   * A node that has come back is worth a try at once, however often it failed while it was going. Said also of one that was away between
+   * two looks: what was judged without it would wait for the next survey.
+   */
+  nodeCame(): void {
+    this.#nodeBackoffs.forgive();
+    this.#lookAtAll({ forgives: true });
   }
 
   /** What was left as it is may be done now: by other settings, or since a node that had given a chunk up may take it again. */
