@@ -112,7 +112,10 @@ export class ChunkWriter {
         return await this.#stockOf(realm).take(bytes, signal);
       } catch (error) {
         const isFull = error instanceof CollectiveError && error.code === 'no_space';
-        if (!isFull || !this.#pool.someAway()) throw error;
+        if (!isFull) throw error;
+        // The coordinator may have known for a moment that nodes are away, and we not yet.
+        await this.#session.renew(signal);
+        if (!this.#pool.someAway()) throw error;
         if (this.#clock.bootMs() > deadlineMs)
           throw new CollectiveError(
             'unavailable',
@@ -121,7 +124,6 @@ export class ChunkWriter {
           );
       }
       await sleep(this.#clock, RETRY_AFTER_MS, signal);
-      await this.#session.renew(signal);
     }
   }
 

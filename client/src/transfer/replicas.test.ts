@@ -214,6 +214,21 @@ test('D8: a realm that needs two replicas waits for the second, and gives up aft
   await assert.rejects(world.store(content), code('unavailable'));
 });
 
+test('D8: a write waits for nodes that the coordinator has given up before we know it', async () => {
+  await using world = await World.create(['a', 'b'], ['a', 'b']);
+  const { answer } = world.coordinator;
+  const nodes = [...world.nodes.nodes.values()];
+  for (const node of nodes) node.state = NodeState.AWAY;
+  world.coordinator.answer = () => ({
+    result: { $case: 'failure', value: { code: 'no_space', message: '', details: {} } },
+  });
+  world.clock.setTimer(10_000, () => {
+    for (const node of nodes) node.state = NodeState.READY;
+    world.coordinator.answer = answer;
+  });
+  assert.deepEqual(nodesOf(await world.store(content)), ['a', 'b']);
+});
+
 test('M10: when every node is full the write fails with no_space at once', async () => {
   await using world = await World.create(['a', 'b'], ['a', 'b']);
   for (const node of world.nodes.nodes.values()) node.put = 'no_space';
