@@ -8,7 +8,7 @@ import { CertManager } from './cert-manager.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const DOMAIN = 'alice.photos.test';
-const HANDSHAKE_WITHIN_MS = 10_000;
+const HANDSHAKE_WITHIN_MS = 60_000;
 
 const running = new AsyncDisposableStack();
 let server: TestApiServer;

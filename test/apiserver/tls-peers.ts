@@ -13,7 +13,7 @@ import { parseSpiffeId } from '@collective/protocol/tls/spiffe-id';
 import { secureContextOptions } from '@collective/protocol/tls/trust-files';
 import { isIssuedBy, parseTrustSet, type TrustPems, type TrustSet } from '@collective/protocol/tls/trust-set';
 
-const ANSWER_WITHIN_MS = 20_000;
+const ANSWER_WITHIN_MS = 60_000;
 const clock = new SystemClock();
 
 export class TlsPeer implements AsyncDisposable {

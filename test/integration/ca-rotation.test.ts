@@ -81,7 +81,7 @@ describe('a member whose authority is replaced while somebody writes', () => {
     credentials = join(member.folder, 'ann');
     await mkdir(credentials);
     await writeTrustFiles(credentials, await old.peer('user', 'ann'));
-    session = await connect(member.connectOptions(credentials), { signal: AbortSignal.timeout(20_000) });
+    session = await connect(member.connectOptions(credentials), { signal: AbortSignal.timeout(60_000) });
     writer = new Writer(session);
   });
   after(async () => {
@@ -141,7 +141,7 @@ describe('a member whose authority is replaced while somebody writes', () => {
       const laptop = join(member.folder, 'laptop');
       await mkdir(laptop);
       await writeTrustFiles(laptop, await old.peer('user', 'ann'));
-      const moment = await connect(member.connectOptions(laptop), { signal: AbortSignal.timeout(20_000) });
+      const moment = await connect(member.connectOptions(laptop), { signal: AbortSignal.timeout(60_000) });
       await moment.close();
       const bundle = await readFile(join(laptop, 'trust.pem'), 'utf8');
       assert.deepEqual(parsedRoots({ bundlePem: bundle }).sort(), [root(old), root(next)].sort());
@@ -190,7 +190,7 @@ describe('a member whose authority is replaced while somebody writes', () => {
     const leaf = await old.peer('user', 'ann');
     await writeTrustFiles(absent, { ...leaf, bundlePem: old.bundlePem + next.bundlePem });
     await assert.rejects(
-      connect(member.connectOptions(absent), { signal: AbortSignal.timeout(20_000) }),
+      connect(member.connectOptions(absent), { signal: AbortSignal.timeout(60_000) }),
       (error: unknown) => error instanceof CollectiveError && error.code === 'unauthenticated',
     );
     await writer.stop();

@@ -16,7 +16,7 @@ import { freePorts } from './free-ports.ts';
 import { PartProcess } from './part-process.ts';
 import { domainOf } from './raw-session.ts';
 
-const STATUS_WITHIN_MS = 10_000;
+const STATUS_WITHIN_MS = 60_000;
 let swaps = 0;
 
 /** As kubelet does: a folder with the time in its name, then one rename of `..data`. */

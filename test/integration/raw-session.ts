@@ -28,7 +28,7 @@ import { readTrustPems, type Trust } from '@collective/protocol/tls/trust-files'
 import { parseBundle, parseTrustSet, type TrustPems, type TrustSet } from '@collective/protocol/tls/trust-set';
 import type { RunningMember } from './running-member.ts';
 
-const ANSWER_WITHIN_MS = 20_000;
+const ANSWER_WITHIN_MS = 60_000;
 export const clock = new SystemClock();
 export const signal = (): AbortSignal => AbortSignal.timeout(ANSWER_WITHIN_MS);
 

@@ -15,6 +15,7 @@ import { PartProcess } from './part-process.ts';
 
 /** Against hanging, not a promise: tests share the machine with others. */
 const CONNECTED_WITHIN_MS = 60_000;
+const STATUS_WITHIN_MS = 30_000;
 const clock = new SystemClock();
 const random = new SystemRandom();
 
@@ -142,7 +143,7 @@ export class RunningMember implements AsyncDisposable {
 
   async status(): Promise<MemberStatus> {
     using connected = await connectAdmin(this.connectOptions());
-    return await connected.admin.status({ signal: AbortSignal.timeout(5_000) });
+    return await connected.admin.status({ signal: AbortSignal.timeout(STATUS_WITHIN_MS) });
   }
 
   /** Waits for a level of the member's status. */
