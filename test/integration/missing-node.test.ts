@@ -97,7 +97,11 @@ describe('one of two nodes is away', () => {
 
   test('D8: without any node a write waits and fails with a reason, and metadata goes on', ENDS, async () => {
     await Promise.all(member.nodes.map((node) => node.kill()));
-    await member.untilStatus(({ nodes }) => nodes.every(({ state }) => state === 'away'), 'both are away', GIVEN_UP_WITHIN_MS);
+    await member.untilStatus(
+      ({ nodes }) => nodes.every(({ state }) => state === 'away'),
+      'both are away',
+      GIVEN_UP_WITHIN_MS,
+    );
     const given = AbortSignal.timeout(3_000);
     await assert.rejects(session.files.write('/nowhere.raw', seededFile(3, MiB), { signal: given }), (thrown) => {
       assert.equal(thrown, given.reason, 'it waits until its caller gives up');
