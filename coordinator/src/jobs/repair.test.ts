@@ -428,3 +428,25 @@ test('D8: no copy is made for a node that has just given the chunk up', async ()
   assert.deepEqual([...new Set(fetchedBy.map(([node]) => node))], ['n3']);
   assert.equal(scene.background.replicas.mover.failures, 0);
 });
+
+test('D8: what was in the way while a started coordinator had not heard of its nodes is not told of a long drain that goes on', async () => {
+  await using scene = await RepairScene.open(3);
+  scene.settings = { ...scene.settings, repairBytesPerSecond: 20 };
+  // More than are worked on at once: a look at all of them takes as long as the drain.
+  await scene.store(numbersFrom(1, 600), ['n1', 'n2']);
+  scene.set('n1', { duty: 'draining' });
+  const { clock } = scene.world;
+  await clock.advance(8_000);
+  for (const node of ['n1', 'n2', 'n3']) scene.down(node, 'away');
+  await scene.restart();
+  await clock.advance(500);
+  const left = (): string[] => [...(scene.background.replicas.repair.leftOn.get('n1' as NodeName)?.keys() ?? [])];
+  assert.deepEqual(left(), ['no-source']);
+  for (const node of ['n1', 'n2', 'n3']) scene.up(node);
+  await clock.advance(2_000);
+  assert.deepEqual(left(), []);
+  await clock.advance(60_000);
+  assert.equal(scene.background.replicas.counting, false);
+  assert.ok(scene.background.replicas.repair.leftChunks > 300, 'it goes on');
+  assert.deepEqual(left(), []);
+});

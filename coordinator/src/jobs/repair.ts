@@ -50,7 +50,7 @@ export interface RepairFigures {
   /** Chunks that are noted, and bytes that are to be copied for them; exact after each look at all. */
   readonly leftChunks: number;
   readonly leftBytes: number;
-  /** Why chunks were left as they are, by the last look at all. */
+  /** Why chunks were left as they are, by the last look at all; where there is none, by the one under way so far. */
   readonly left: LeftCounts;
   /** The same for those that lie on a draining node. */
   readonly leftOn: ReadonlyMap<NodeName, LeftCounts>;
@@ -110,7 +110,14 @@ export class RepairJob {
   /** The next round looks at all that is noted. `forgives`: the world has changed, so also at what failed a moment ago. */
   lookAtAll({ forgives }: { readonly forgives: boolean }): void {
     this.#looksAtAll = true;
-    if (forgives) this.#backoffs.forgive();
+    if (!forgives) return;
+    this.#backoffs.forgive();
+    this.forgetLeft();
+  }
+
+  /** What was in the way need not be so any more, and a look at all of a long drain ends with the drain: nobody is to wait for that. */
+  forgetLeft(): void {
+    this.#counts = new LeftTally();
   }
 
   async work(round: Round): Promise<void> {
@@ -134,6 +141,7 @@ export class RepairJob {
     this.#looksAtAll = false;
     this.#walk.all();
     this.#counting = new LeftTally();
+    if (this.#counts.all.size === 0) this.#counts = this.#counting;
     const todo = { chunks: 0, bytes: 0 };
     let after: string | undefined;
     do {
@@ -165,7 +173,8 @@ export class RepairJob {
       if (isWhole && reason !== undefined) this.#counting.add(each, reason, outlook());
       return !isWaiting;
     });
-    if (isWhole && step.last === undefined) this.#counts = this.#counting;
+    // Another look at all was asked for meanwhile: what this one saw is not so any more.
+    if (isWhole && step.last === undefined && !this.#looksAtAll) this.#counts = this.#counting;
     return fresh;
   }
 

@@ -132,6 +132,7 @@ export class ReplicaKeeping implements Disposable {
       await this.#survey.work(round);
       this.#answered = asked;
       // What it noted is under way; what cannot be done is counted by a look at all.
+      this.#repair.forgetLeft();
       this.#lookAtAll({ forgives: false });
     });
     this.#repair = new RepairJob({

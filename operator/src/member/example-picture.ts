@@ -1,5 +1,6 @@
 /** A member as the cluster shows it, for tests of planners: volumes, StatefulSets and pods of `alice`, and what its coordinator says. */
 import type { NodeHolding, NodeStatus } from '@collective/client';
+import type { Condition } from '../api/condition.ts';
 import { ANNOTATIONS } from '../api/group.ts';
 import type { Member } from '../api/member.ts';
 import type { CoordinatorAnswer, CoordinatorStatus } from '../coordinator/coordinator-answer.ts';
@@ -120,6 +121,17 @@ export function began(
   change: Partial<NonNullable<NonNullable<Member['status']>['coordinator']>> = {},
 ): Member['status'] {
   return { coordinator: { state: 'Ready', volumeUid: 'claim-coordinator', began: true, ...change } };
+}
+
+/** What a status says of a coordinator that has not answered for so long. */
+export function silentFor(ms: number): Condition {
+  return {
+    type: 'CoordinatorReady',
+    status: 'False',
+    reason: 'Unreachable',
+    message: '',
+    lastTransitionTime: new Date(NOW_MS - ms).toISOString(),
+  };
 }
 
 export interface AnswerFacts {

@@ -12,6 +12,7 @@ import {
   exampleObjects,
   examplePicture,
   NOW_MS,
+  silentFor,
 } from './example-picture.ts';
 import type { MemberPicture } from './picture.ts';
 import { type ConditionsInput, type MemberConditions, planConditions } from './plan-conditions.ts';
@@ -294,13 +295,17 @@ test('K2: a drain that cannot go on and a part that fails are both told', () => 
   assert.match(stalled.Reconciling.message, /^Node disk-1 cannot go: .*no node has room\. Volume claim alice-disk-0/);
 });
 
-test('K2: what waits for a silent coordinator says so, beside what is wrong with the coordinator', () => {
+test('K2: what waits for a coordinator that has been silent for long says so, beside what is wrong with the coordinator', () => {
   const member = {
     ...exampleMember({ nodePools: [{ name: 'disk', replicas: 1, capacity: '100Gi' }] }),
     status: began(),
   };
   const objects = exampleObjects(['disk-0', { name: 'disk-1', mark: 'Draining' }]);
-  const silent = conditions({ member, objects, coordinator: { state: 'silent', why: 'no answer within 5s' } });
+  const coordinator = { state: 'silent', why: 'no answer within 5s' } as const;
+  const justNow = conditions({ member, objects, coordinator });
+  assert.equal(summary(justNow), 'False Unreachable, True Unreachable, False NotStalled');
+  const longSilent = { ...member, status: { ...began(), conditions: [silentFor(120_000)] } };
+  const silent = conditions({ member: longSilent, objects, coordinator });
   assert.equal(summary(silent), 'False Unreachable, True DrainStuck, False NotStalled');
   assert.match(silent.Reconciling.message, /its coordinator cannot be asked what lies there \(no answer within 5s\)/);
 });

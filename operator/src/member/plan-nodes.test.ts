@@ -4,7 +4,7 @@ import { ANNOTATIONS } from '../api/group.ts';
 import type { CoordinatorAnswer } from '../coordinator/coordinator-answer.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
 import { exampleCollective, exampleMember, operatorSettings } from './example-member.ts';
-import { answered, type ExampleNode, exampleObjects, examplePicture, NOW_MS } from './example-picture.ts';
+import { answered, type ExampleNode, exampleObjects, examplePicture, NOW_MS, silentFor } from './example-picture.ts';
 import type { MemberPicture } from './picture.ts';
 import { type NodesPlan, nodesToCount, planNodes } from './plan-nodes.ts';
 import { shapeOf } from './shape.ts';
@@ -18,6 +18,8 @@ interface Given {
   readonly coordinator?: CoordinatorAnswer;
   /** By the status. */
   readonly removing?: readonly string[];
+  /** By the status, how long its coordinator has not answered. */
+  readonly silentForMs?: number;
 }
 
 const draining = { duty: 'draining', leftChunks: 0 };
@@ -142,11 +144,53 @@ const cases: readonly { readonly name: string; readonly given: Given; readonly w
     want: ['disk-0 ends Drained', 'remove PersistentVolumeClaim alice-disk-0 claim-disk-0'],
   },
   {
+    name: 'K2: what is in the way by a coordinator that still counts, as after its start, is not believed',
+    given: {
+      replicas: 0,
+      nodes: [{ name: 'disk-0', mark: 'Draining' }],
+      coordinator: answered({
+        nodes: [
+          {
+            name: 'disk-0',
+            duty: 'draining',
+            leftChunks: 0,
+            waiting: [{ reason: 'no-source', says: 'the nodes that have a copy are away', chunks: 7 }],
+          },
+        ],
+        replication: { counting: true },
+      }),
+    },
+    want: ['disk-0 runs Draining', 'count disk-0'],
+  },
+  {
+    name: 'K2: a coordinator that starts anew keeps a drain for a moment, and it is not stuck',
+    given: {
+      replicas: 0,
+      nodes: [{ name: 'disk-0', mark: 'Draining' }],
+      coordinator: { state: 'unasked', why: 'its pod is not ready' },
+    },
+    want: ['disk-0 runs Draining'],
+  },
+  {
+    name: 'K2: nor while it is silent for less than two minutes',
+    given: {
+      replicas: 0,
+      nodes: [
+        { name: 'disk-0', mark: 'Draining' },
+        { name: 'disk-1', mark: 'Drained', without: ['statefulSet', 'pod'] },
+      ],
+      coordinator: { state: 'silent', why: 'no answer within 5s' },
+      silentForMs: 119_000,
+    },
+    want: ['disk-0 runs Draining', 'disk-1 ends Drained'],
+  },
+  {
     name: 'K3: a coordinator that is silent holds the volume',
     given: {
       replicas: 0,
       nodes: [{ name: 'disk-0', mark: 'Drained', without: ['statefulSet', 'pod'] }],
       coordinator: { state: 'silent', why: 'no answer within 5s' },
+      silentForMs: 120_000,
     },
     want: ['disk-0 ends Drained', 'stuck disk-0: its coordinator cannot be asked to forget it (no answer within 5s)'],
   },
@@ -156,6 +200,7 @@ const cases: readonly { readonly name: string; readonly given: Given; readonly w
       replicas: 0,
       nodes: [{ name: 'disk-0', mark: 'Draining' }],
       coordinator: { state: 'silent', why: 'no answer within 5s' },
+      silentForMs: 120_000,
     },
     want: [
       'disk-0 runs Draining',
@@ -341,10 +386,13 @@ function told(given: Given): string[] {
 }
 
 function planned(
-  { replicas = 0, pool = 'disk', nodes = [], drain, coordinator, removing = [] }: Given,
+  { replicas = 0, pool = 'disk', nodes = [], drain, coordinator, removing = [], silentForMs }: Given,
   change: Partial<MemberPicture> = {},
 ): { readonly plan: NodesPlan; readonly picture: MemberPicture } {
-  const status = { nodes: removing.map((name) => ({ name, pool: 'disk', state: 'Removing' as const })) };
+  const status = {
+    nodes: removing.map((name) => ({ name, pool: 'disk', state: 'Removing' as const })),
+    conditions: silentForMs === undefined ? [] : [silentFor(silentForMs)],
+  };
   const spec = { nodePools: [{ name: pool, replicas, capacity: '100Gi' }] };
   const annotated = drain === undefined ? {} : { annotations: { [ANNOTATIONS.drainNodes]: drain } };
   const member = { ...exampleMember(spec, annotated), status };

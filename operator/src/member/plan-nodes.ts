@@ -17,6 +17,8 @@ import type { MemberShape } from './shape.ts';
 import { podTrouble } from './troubles.ts';
 
 const PODS_TOLD_MAX = 3;
+/** A coordinator that starts anew is silent for moments, on another machine for longer; CoordinatorReady says so at once. */
+const SILENT_AFTER_MS = 120_000;
 
 export type RemovalStep = 'Draining' | 'Drained';
 
@@ -171,7 +173,10 @@ function nextStep(picture: MemberPicture, shape: MemberShape, wanted: WantedNode
   if ((mark === 'Drained' && !isTaken) || world.claim === undefined) return removeStep(picture, world, { name, pool });
   const node: PlannedNode = { name, pool, leaving: 'Draining', runs: true };
   if (picture.coordinator.state !== 'answered')
-    return { node, stuck: `its coordinator cannot be asked what lies there (${picture.coordinator.why})` };
+    return {
+      node,
+      ...silentFor(picture, `its coordinator cannot be asked what lies there (${picture.coordinator.why})`),
+    };
   if (reported === undefined) {
     if (isReadyPod(world.pod)) return { node, stuck: UNREGISTERED };
     if (picture.coordinator.status.garbage.waits) return { node, stuck: RESTORED };
@@ -185,9 +190,18 @@ function nextStep(picture: MemberPicture, shape: MemberShape, wanted: WantedNode
     if (picture.coordinator.status.garbage.waits) return { node, stuck: RESTORED };
     return { node: { ...node, leaving: 'Drained' } };
   }
+  // As after its start, before all nodes have registered: what was in the way a moment ago says nothing.
+  if (picture.coordinator.status.replication.counting) return { node };
   const left = holding?.chunks ?? reported.leftChunks;
   const waiting = reported.waiting.map(({ chunks, says }) => `${chunks} chunks: ${says}`);
   return waiting.length === 0 ? { node } : { node, stuck: `${left} chunks lie there still; ${waiting.join('; ')}` };
+}
+
+/** It is what `why` says, once that has lasted. */
+function silentFor({ member, nowMs }: MemberPicture, why: string): { readonly stuck?: string } {
+  const ready = member.status?.conditions?.find(({ type }) => type === 'CoordinatorReady');
+  const isLong = ready?.status === 'False' && nowMs - Date.parse(ready.lastTransitionTime) >= SILENT_AFTER_MS;
+  return isLong ? { stuck: why } : {};
 }
 
 /** A pod is ready once it has registered, so this is a matter of moments. */
@@ -225,7 +239,7 @@ function removeStep(
     return trouble === undefined ? { node } : { node, stuck: trouble.message };
   }
   if (picture.coordinator.state !== 'answered')
-    return { node, stuck: `its coordinator cannot be asked to forget it (${picture.coordinator.why})` };
+    return { node, ...silentFor(picture, `its coordinator cannot be asked to forget it (${picture.coordinator.why})`) };
   const reported = reportedNode(picture.coordinator, name);
   // One that still is to take chunks is never forgotten.
   if (reported !== undefined && reported.duty !== 'draining')
