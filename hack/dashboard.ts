@@ -37,10 +37,17 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         `collective_member_used_bytes${MEMBER} / collective_member_capacity_bytes${MEMBER}`,
         '{{namespace}}/{{member}}',
       ]),
-      lines('Chunks with too few replicas', 24, 'short', [
+      lines('Chunks with too few replicas', 12, 'short', [
         `collective_member_under_replicated_chunks${MEMBER}`,
         '{{namespace}}/{{member}}',
       ]),
+      lines(
+        'Chunks without a sound copy, lost blocks',
+        12,
+        'short',
+        [`collective_member_unreadable_chunks${MEMBER}`, '{{namespace}}/{{member}} without a sound copy'],
+        [`collective_member_lost_blocks${MEMBER}`, '{{namespace}}/{{member}} lost'],
+      ),
     ],
   },
   {

@@ -54,7 +54,7 @@ const MEMBER_STATUS: Required<MemberStatus> = {
   nodesReady: '1/2',
   capacity: '950Gi',
   used: '240Gi',
-  replication: { underReplicated: 1, unreadable: 2, toMove: 3, counting: true },
+  replication: { underReplicated: 1, unreadable: 2, toMove: 3, lost: 4, counting: true },
   ca: {
     generation: 2,
     phase: 'Distributing',

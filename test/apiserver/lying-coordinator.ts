@@ -1,8 +1,10 @@
 /**
  * A coordinator in the hands of somebody else (T5): it has the coordinator's own identity and answers as the real one does, but what it
- * says of requests for certificates is what the test tells it to say. What it is answered is kept.
+ * says of requests for certificates is what the test tells it to say, and so is how many blocks were lost (D3), which takes
+ * a loss of power otherwise. What it is answered is kept.
  */
 
+import { assert } from '@collective/base/assert';
 import { SystemClock } from '@collective/base/system-clock';
 import {
   AdminClient,
@@ -11,6 +13,7 @@ import {
   AnsweredCertificateRequest,
   CertificateRequests,
   type KeptCertificateRequest,
+  Status,
 } from '@collective/protocol/gen/admin';
 import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-credentials';
 import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
@@ -41,6 +44,8 @@ export class LyingCoordinator implements AsyncDisposable {
   readonly #behind: AdminClient;
   readonly #claims = new Map<string, KeptCertificateRequest>();
   port = 0;
+  /** Blocks that were lost, and that nobody has settled. */
+  lost = 0;
 
   static async start(options: LyingCoordinatorOptions): Promise<LyingCoordinator> {
     const liar = new LyingCoordinator(options);
@@ -102,10 +107,16 @@ export class LyingCoordinator implements AsyncDisposable {
         callback(null, Buffer.from(AnsweredCertificateRequest.encode({ wasWaiting }).finish()));
       };
     return ({ request }, callback) => {
-      this.#behind.makeUnaryRequest(path, same, same, request, (error, answer) =>
-        error === null ? callback(null, answer) : callback(error),
+      this.#behind.makeUnaryRequest(path, same, same, request, (error, answer = Buffer.of()) =>
+        error === null ? callback(null, name === 'getStatus' ? this.#withLosses(answer) : answer) : callback(error),
       );
     };
+  }
+
+  #withLosses(answer: Buffer): Buffer {
+    const { replication, ...status } = Status.decode(answer);
+    assert(replication !== undefined, 'a status says how replicas are');
+    return Buffer.from(Status.encode({ ...status, replication: { ...replication, lost: this.lost } }).finish());
   }
 }
 

@@ -31,6 +31,16 @@ const cases: { name: string; given: MemberObject; want: string }[] = [
     want: 'DAMAGED: 1 chunk without a readable copy',
   },
   {
+    name: 'so do blocks that were lost, until somebody has settled them',
+    given: member({ conditions: states(WELL), replication: { lost: 2 } }),
+    want: 'DAMAGED: 2 blocks lost what was written last',
+  },
+  {
+    name: 'both are told',
+    given: member({ conditions: states(WELL), replication: { unreadable: 2, lost: 1 } }),
+    want: 'DAMAGED: 2 chunks without a readable copy, 1 block lost what was written last',
+  },
+  {
     name: 'stalled says what to do',
     given: member({ conditions: states({ Ready: 'False', Stalled: 'True' }, { Stalled: 'create the StorageClass' }) }),
     want: 'STALLED: create the StorageClass',

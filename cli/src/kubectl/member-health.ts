@@ -27,8 +27,8 @@ const EXPLAINING = ['CertificatesReady', 'CoordinatorReady', 'NodesReady', 'Repl
 export function healthOf(member: MemberObject): Health {
   const { metadata, spec, status } = member;
   if (metadata.deletionTimestamp !== undefined) return { word: 'DELETING', why: saidBy(reasonFor(member)) };
-  const unreadable = status?.replication?.unreadable ?? 0;
-  if (unreadable > 0) return { word: 'DAMAGED', why: `${counted(unreadable, 'chunk')} without a readable copy` };
+  const damage = damageOf(member);
+  if (damage !== undefined) return { word: 'DAMAGED', why: damage };
   if (isTrue(member, 'Stalled')) return { word: 'STALLED', why: saidBy(conditionOf(member, 'Stalled')) };
   if (spec?.maintenance?.paused)
     return { word: 'PAUSED', why: 'spec.maintenance.paused: the operator changes nothing' };
@@ -54,6 +54,16 @@ export function healthOf(member: MemberObject): Health {
 export function healthText(member: MemberObject): string {
   const { word, why } = healthOf(member);
   return why === undefined ? word : `${word}: ${why}`;
+}
+
+/** What is gone for good, unless somebody brings it back or writes it again; what is to be done is said by ReplicationHealthy. */
+function damageOf({ status }: MemberObject): string | undefined {
+  const { unreadable = 0, lost = 0 } = status?.replication ?? {};
+  const parts = [
+    ...(unreadable > 0 ? [`${counted(unreadable, 'chunk')} without a readable copy`] : []),
+    ...(lost > 0 ? [`${counted(lost, 'block')} lost what was written last`] : []),
+  ];
+  return parts.length === 0 ? undefined : parts.join(', ');
 }
 
 function reasonFor(member: MemberObject): Condition | undefined {

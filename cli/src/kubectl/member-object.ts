@@ -48,6 +48,7 @@ export interface MemberStatus {
     readonly underReplicated?: number;
     readonly unreadable?: number;
     readonly toMove?: number;
+    readonly lost?: number;
     readonly counting?: boolean;
   };
   readonly ca?: CaSeen;

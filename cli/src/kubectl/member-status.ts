@@ -44,10 +44,13 @@ function coordinatorText({ spec, status }: MemberObject): string {
 }
 
 function replicationText({ status }: MemberObject): string | undefined {
-  const { underReplicated = 0, unreadable = 0, toMove = 0, counting = false } = status?.replication ?? {};
+  const { underReplicated = 0, unreadable = 0, toMove = 0, lost = 0, counting = false } = status?.replication ?? {};
   if (status?.replication === undefined) return undefined;
-  if (counting) return 'being counted';
+  // They do not change by being counted.
+  const losses = lost > 0 ? [`${counted(lost, 'block')} LOST what was written last`] : [];
+  if (counting) return [...losses, 'being counted'].join(', ');
   const parts = [
+    ...losses,
     ...(unreadable > 0 ? [`${unreadable} UNREADABLE`] : []),
     ...(underReplicated > 0 ? [`${underReplicated} with too few copies`] : []),
     ...(toMove > 0 ? [`${toMove} to move`] : []),

@@ -70,6 +70,7 @@ export const CONDITIONS_EXPLAINED: Readonly<Record<MemberCondition, string>> = {
   CertificatesReady: 'every certificate is issued, not near its end, and signed by the present authority',
   CoordinatorReady: 'the coordinator serves',
   NodesReady: 'every node serves',
-  ReplicationHealthy: 'every block lies on as many nodes as it should',
+  ReplicationHealthy:
+    'every block lies on as many nodes as it should, and none that was lost waits for somebody to see to it',
   Upgrading: 'pods are being replaced, one node at a time',
 };

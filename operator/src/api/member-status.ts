@@ -123,8 +123,13 @@ export const memberStatusSchema = object('How the member is, as the operator saw
   replication: optional(
     object('Whether every block has its replicas.', {
       underReplicated: count('Chunks with fewer replicas than wanted.'),
-      unreadable: count('Chunks without any replica that can be read now.'),
+      unreadable: count('Chunks without any sound replica left; among the former.'),
       toMove: count('Chunks that lie where they should not stay.'),
+      lost: optional(
+        count(
+          'Blocks that lost what was written to them last, and show what was before, until somebody has settled them.',
+        ),
+      ),
       counting: boolean('Whether all chunks are being counted anew, so that more may be short.'),
     }),
   ),

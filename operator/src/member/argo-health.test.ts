@@ -85,6 +85,14 @@ const cases: readonly {
     says: /as they should be$/,
   },
   {
+    name: 'Ready, although blocks were lost',
+    given: looked({
+      coordinator: answered({ nodes: NODES.map((name) => ({ name })), replication: { lost: 2 } }),
+    }),
+    want: 'Healthy',
+    says: /as they should be$/,
+  },
+  {
     name: 'Reconciling, since a node starts',
     given: looked({ objects: starting }),
     want: 'Progressing',

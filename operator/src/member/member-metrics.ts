@@ -16,6 +16,8 @@ export class MemberMetrics {
   readonly #nodesReady: Gauge;
   readonly #nodesDesired: Gauge;
   readonly #underReplicated: Gauge;
+  readonly #unreadable: Gauge;
+  readonly #lost: Gauge;
   readonly #generation: Gauge;
   readonly #capacity: Gauge;
   readonly #used: Gauge;
@@ -30,6 +32,8 @@ export class MemberMetrics {
       'collective_member_under_replicated_chunks',
       'Chunks with fewer replicas than wanted',
     );
+    this.#unreadable = this.#gauge('collective_member_unreadable_chunks', 'Chunks without any sound replica left');
+    this.#lost = this.#gauge('collective_member_lost_blocks', 'Blocks that lost what was written last, until settled');
     this.#generation = this.#gauge('collective_member_ca_generation', 'Generation of the authority');
     this.#capacity = this.#gauge('collective_member_capacity_bytes', 'What all nodes can hold');
     this.#used = this.#gauge('collective_member_used_bytes', 'What all nodes hold');
@@ -51,7 +55,10 @@ export class MemberMetrics {
     this.#generation.set(labels, status.ca?.generation ?? 0);
     this.#reachable.set(labels, coordinator.state === 'answered' ? 1 : 0);
     if (coordinator.state === 'answered') {
-      this.#underReplicated.set(labels, coordinator.status.replication.underReplicated);
+      const { underReplicated, unreadable, lost } = coordinator.status.replication;
+      this.#underReplicated.set(labels, underReplicated);
+      this.#unreadable.set(labels, unreadable);
+      this.#lost.set(labels, lost);
       this.#capacity.set(labels, coordinator.status.capacityBytes);
       this.#used.set(labels, coordinator.status.usedBytes);
     }

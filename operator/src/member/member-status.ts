@@ -170,11 +170,12 @@ function roomOf(
 
 function replicationOf(coordinator: CoordinatorAnswer): MemberStatus['replication'] {
   if (coordinator.state !== 'answered') return undefined;
-  const { underReplicated, unreadable, toMove, counting } = coordinator.status.replication;
+  const { underReplicated, unreadable, toMove, lost, counting } = coordinator.status.replication;
   return {
     underReplicated: roughCount(underReplicated),
     unreadable: roughCount(unreadable),
     toMove: roughCount(toMove),
+    lost,
     counting,
   };
 }

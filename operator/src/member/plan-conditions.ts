@@ -4,12 +4,12 @@
  * a Member neither unready nor Reconciling: it serves, and ReplicationHealthy says so.
  */
 import type { MemberCondition } from '../api/group.ts';
-import { type CoordinatorAnswer, reportedNode } from '../coordinator/coordinator-answer.ts';
+import { reportedNode } from '../coordinator/coordinator-answer.ts';
 import { isReadyPod } from '../kube/object-facts.ts';
 import { namesOf, podOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import type { NodesPlan, PlannedNode } from './plan-nodes.ts';
-import type { ReplicationGate } from './plan-rollout.ts';
+import { replicationCondition } from './plan-replication.ts';
 import type { PlannedCondition } from './plan-types.ts';
 import type { VolumesPlan } from './plan-volumes.ts';
 import type { MemberShape } from './shape.ts';
@@ -70,41 +70,6 @@ export function plainConditions(stalled: PlannedCondition | undefined, ready: Pl
     ReplicationHealthy: unknown,
     Upgrading: { status: 'False', reason: ready.reason, message: '' },
   };
-}
-
-export function replicationCondition(answer: CoordinatorAnswer): PlannedCondition {
-  if (answer.state !== 'answered') {
-    return {
-      status: 'Unknown',
-      reason: 'CoordinatorSilent',
-      message: `The coordinator cannot be asked: ${answer.why}`,
-    };
-  }
-  const { underReplicated, unreadable, counting, waiting } = answer.status.replication;
-  const more = waiting.map(({ chunks, says }) => `; ${chunks} wait: ${says}`).join('');
-  if (unreadable > 0) {
-    return {
-      status: 'False',
-      reason: 'Unreadable',
-      message: 'No sound copy is left of some chunks; `collective verify / --only-bad` names the files',
-    };
-  }
-  if (underReplicated > 0)
-    return { status: 'False', reason: 'UnderReplicated', message: `Chunks lack replicas and are copied${more}` };
-  if (counting)
-    return { status: 'Unknown', reason: 'Counting', message: 'Nodes have changed: all chunks are looked at' };
-  return { status: 'True', reason: 'Replicated', message: 'Every chunk lies on as many nodes as it should' };
-}
-
-export function replicationGate(answer: CoordinatorAnswer): ReplicationGate {
-  const { status, reason, message } = replicationCondition(answer);
-  // What has no copy left is not made worse by a node that starts anew, and must not hold the image that mends it.
-  const isLost =
-    reason === 'Unreadable' &&
-    answer.state === 'answered' &&
-    answer.status.replication.underReplicated === 0 &&
-    !answer.status.replication.counting;
-  return { isHealthy: status === 'True' || isLost, why: message };
 }
 
 function coordinatorCondition({ picture, shape, volumes, refused }: ConditionsInput): PlannedCondition {

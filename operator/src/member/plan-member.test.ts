@@ -1,4 +1,4 @@
-/** What a plan of a whole member does with requests for certificates (T5), and which ports its status remembers (D10). */
+/** What a plan of a whole member does with requests for certificates (T5) and lost blocks (D3, K2), and which ports its status remembers (D10). */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { makeCsr } from '@collective/protocol/tls/make-csr';
@@ -87,4 +87,25 @@ test('D10: the ports of a member are remembered in its status while it is expose
   const gone = { objects: { ...objects, services: new Map() }, member: { ...exampleMember(), status: first.told } };
   assert.deepEqual(ports('NodePort', gone).ports, first.ports);
   assert.deepEqual(ports('LoadBalancer', gone).ports, [undefined, undefined, undefined]);
+});
+
+test('K2, D3: lost blocks are in the status to the last one, also while the coordinator is silent, and keep no node from being evicted', () => {
+  const nodePools = [{ name: 'disk', replicas: 2, capacity: '100Gi' }];
+  const looked = (change: Partial<MemberPicture>) => {
+    const member = { ...exampleMember({ nodePools }), ...change.member };
+    const picture = examplePicture({ objects: exampleObjects(['disk-0', 'disk-1']), ...change, member });
+    const plan = planned(picture);
+    const status = statusOf({ picture, plan, conditions: conditionsOf(plan, picture, []), settingsWait: false });
+    const budget = plan.applies.find(({ object }) => object.kind === 'PodDisruptionBudget')?.object.spec;
+    return { status, minAvailable: (budget as { minAvailable?: number } | undefined)?.minAvailable };
+  };
+  const lost = looked({ coordinator: answered({ replication: { lost: 1_234_567 } }) });
+  assert.deepEqual([lost.status.replication?.lost, lost.minAvailable], [1_234_567, 1]);
+  const silent = looked({
+    coordinator: { state: 'silent', why: 'no answer within 5s' },
+    member: { ...exampleMember({ nodePools }), status: lost.status },
+  });
+  assert.deepEqual([silent.status.replication?.lost, silent.minAvailable], [1_234_567, 2]);
+  const short = looked({ coordinator: answered({ replication: { lost: 1, underReplicated: 1 } }) });
+  assert.equal(short.minAvailable, 2);
 });

@@ -14,17 +14,12 @@ import { planSubjects, type SubjectOrder, type SubjectsPlan } from '../users/pla
 import { namesOf, podOf } from './names.ts';
 import type { MemberPicture } from './picture.ts';
 import { planReferences } from './plan-claims.ts';
-import {
-  type MemberConditions,
-  plainConditions,
-  planConditions,
-  replicationCondition,
-  replicationGate,
-} from './plan-conditions.ts';
+import { type MemberConditions, plainConditions, planConditions } from './plan-conditions.ts';
 import { type DeletionPlan, planDeletion } from './plan-deletion.ts';
 import { memberLeaves } from './plan-leaves.ts';
 import { type NodeOrder, type NodesPlan, planNodes } from './plan-nodes.ts';
 import { type ObjectsPlan, planObjects, podsToTouch } from './plan-objects.ts';
+import { hasAllReplicas, replicationGate } from './plan-replication.ts';
 import { planRestore } from './plan-restore.ts';
 import { planRollout, type RolloutPlan } from './plan-rollout.ts';
 import type { Apply, PlannedEvent, Removal } from './plan-types.ts';
@@ -53,6 +48,8 @@ export interface MemberPlan {
   readonly rollout: RolloutPlan;
   readonly subjects: SubjectsPlan;
   readonly isPaused: boolean;
+  /** Every chunk, and that is known. */
+  readonly isReplicated: boolean;
   /** The coordinator serves, for the first time that is known. */
   readonly begins: boolean;
   /** Its settings of the beginning are still to be written. */
@@ -122,8 +119,8 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     foreign: picture.foreign,
     peers: facts.peers,
   });
-  const isReplicationHealthy = replicationCondition(picture.coordinator).status === 'True';
-  const planned = planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicationHealthy });
+  const isReplicated = hasAllReplicas(picture.coordinator);
+  const planned = planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicated });
   const rollout = planRollout({
     nowMs,
     nodes: planned.nodeSets,
@@ -147,6 +144,7 @@ function planRun(picture: MemberPicture, shape: MemberShape, facts: CertificateF
     rollout,
     subjects,
     isPaused,
+    isReplicated,
     begins,
     settingsWait,
     orderIsOver: restore.orderIsOver && !isPaused,
@@ -225,9 +223,9 @@ export function conditionsOf(
 
 /** When to look again although nothing was heard. */
 export function requeueAfterMs(plan: MemberPlan, conditions: MemberConditions): number {
-  const { certificates, requests, rollout } = plan;
+  const { certificates, requests, rollout, isReplicated } = plan;
   const isSettled = conditions.Ready.status === 'True' && conditions.Reconciling.status === 'False';
-  const restMs = isSettled && rollout.upgrading.status !== 'True' && conditions.ReplicationHealthy.status === 'True';
+  const restMs = isSettled && rollout.upgrading.status !== 'True' && isReplicated;
   return Math.min(
     restMs ? AT_REST_MS : UNDER_WAY_MS,
     certificates.requeueAfterMs ?? AT_REST_MS,

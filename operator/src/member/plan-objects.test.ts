@@ -33,7 +33,7 @@ function plan({ spec, status, objects = NO_OBJECTS, ready = ALL_READY, networkPo
   const volumes = planVolumes(picture, shape, nodes);
   const certificates = { ready: new Set(ready) };
   const restore = planRestore(picture, shape, volumes.coordinator);
-  return planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicationHealthy: true });
+  return planObjects({ picture, shape, nodes, volumes, restore, certificates, isReplicated: true });
 }
 
 function names({ applies }: ObjectsPlan, kind: string): string[] {

@@ -31,7 +31,7 @@ export interface ObjectsInput {
   readonly volumes: VolumesPlan;
   readonly restore: Pick<RestorePlan, 'applies' | 'removals'>;
   readonly certificates: Pick<CertificatePlan, 'ready'>;
-  readonly isReplicationHealthy: boolean;
+  readonly isReplicated: boolean;
 }
 
 export interface ObjectsPlan {
@@ -43,7 +43,7 @@ export interface ObjectsPlan {
 }
 
 export function planObjects(input: ObjectsInput): ObjectsPlan {
-  const { picture, shape, nodes, volumes, restore, isReplicationHealthy } = input;
+  const { picture, shape, nodes, volumes, restore, isReplicated } = input;
   const coordinatorSet = coordinatorSetOf(input);
   const nodeSets = nodes.nodes.flatMap((node) => nodeSetOf(input, node));
   const exposed = shape.exposure.type === 'ClusterIP' ? [] : nodes.nodes;
@@ -55,7 +55,7 @@ export function planObjects(input: ObjectsInput): ObjectsPlan {
     ),
   ];
   const running = nodes.nodes.filter(({ runs }) => runs).length;
-  const budgets = running === 0 ? [] : [nodesDisruptionBudget(shape, { nodes: running, isReplicationHealthy })];
+  const budgets = running === 0 ? [] : [nodesDisruptionBudget(shape, { nodes: running, isReplicated })];
   const policies = shape.networkPolicies ? networkPolicies(shape) : [];
   const rests = volumes.coordinator.state !== 'fine';
   const cronJobs = shape.backup === undefined ? [] : [backupCronJob(shape, shape.backup, { rests })];

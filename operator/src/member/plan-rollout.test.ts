@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { answered, type ExampleNode, exampleObjects, NOW_MS } from './example-picture.ts';
-import { replicationGate } from './plan-conditions.ts';
+import { type ExampleNode, exampleObjects, NOW_MS } from './example-picture.ts';
 import { planRollout, type RolloutInput } from './plan-rollout.ts';
 
 const old = { podHash: 'old' };
@@ -181,17 +180,6 @@ test('K3: a pod that expects data which was given up is replaced', () => {
     plan.removals.map(({ uid }) => uid),
     ['pod-coordinator'],
   );
-});
-
-test('K2: the gate is shut while chunks lack copies or are being counted, and open for what is lost for good', () => {
-  const gate = (replication: object) => replicationGate(answered({ replication })).isHealthy;
-  assert.equal(gate({}), true);
-  assert.equal(gate({ underReplicated: 1 }), false);
-  assert.equal(gate({ counting: true }), false);
-  assert.equal(gate({ unreadable: 2 }), true);
-  assert.equal(gate({ unreadable: 2, underReplicated: 1 }), false);
-  assert.equal(gate({ unreadable: 2, counting: true }), false);
-  assert.equal(replicationGate({ state: 'silent', why: 'no answer' }).isHealthy, false);
 });
 
 function input(nodes: readonly ExampleNode[], coordinator: ExampleNode): RolloutInput {

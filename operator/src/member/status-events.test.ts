@@ -73,3 +73,37 @@ test('K2: a drain that gets stuck is told once, also while something else keeps 
   assert.deepEqual(events(stuck, stuck), []);
   assert.deepEqual(events(before, stalled), ['Warning DrainStuck']);
 });
+
+test('D3: blocks that were lost are told once, when the first is, over restarts of the coordinator', () => {
+  const told = (lost: number | undefined, [is, reason]: readonly ['True' | 'False' | 'Unknown', string]) => ({
+    ...status([['ReplicationHealthy', is, reason]]),
+    replication: {
+      underReplicated: 0,
+      unreadable: 0,
+      toMove: 0,
+      counting: false,
+      ...(lost === undefined ? {} : { lost }),
+    },
+  });
+  const well = told(0, ['True', 'Replicated']);
+  const lost = told(2, ['False', 'BlocksLost']);
+  const silent = told(2, ['Unknown', 'CoordinatorSilent']);
+  assert.deepEqual(statusEvents(well, lost), [{ type: 'Warning', reason: 'BlocksLost', message: 'says BlocksLost' }]);
+  assert.deepEqual(events(lost, told(3, ['False', 'BlocksLost'])), []);
+  assert.deepEqual(events(lost, silent), []);
+  assert.deepEqual(events(silent, lost), []);
+  assert.deepEqual(events(lost, well), []);
+  assert.deepEqual(events(undefined, lost), ['Warning BlocksLost']);
+  // CRDs of the version before: the number is not kept.
+  assert.deepEqual(events(told(undefined, ['False', 'BlocksLost']), lost), []);
+});
+
+test('D8: chunks without a sound copy are told once, and blocks that are lost beside them too', () => {
+  const told = (unreadable: number, lost: number, is: 'False' | 'Unknown' = 'False') => ({
+    ...status([['ReplicationHealthy', is, is === 'False' ? 'Unreadable' : 'CoordinatorSilent']]),
+    replication: { underReplicated: unreadable, unreadable, toMove: 0, lost, counting: false },
+  });
+  assert.deepEqual(events(undefined, told(1, 0)), ['Warning Unreadable']);
+  assert.deepEqual(events(told(1, 0, 'Unknown'), told(1, 0)), []);
+  assert.deepEqual(events(told(1, 0), told(1, 1)), ['Warning BlocksLost']);
+});

@@ -15,7 +15,7 @@ const ORDINARY: ReadonlySet<string> = new Set([
 ]);
 
 export function statusEvents(before: MemberStatus | undefined, after: MemberStatus): PlannedEvent[] {
-  return [...conditionEvents(before, after), ...nodeEvents(before, after)];
+  return [...conditionEvents(before, after), ...damageEvents(before, after), ...nodeEvents(before, after)];
 }
 
 function conditionEvents(before: MemberStatus | undefined, after: MemberStatus): PlannedEvent[] {
@@ -31,10 +31,22 @@ function conditionEvents(before: MemberStatus | undefined, after: MemberStatus):
   const [goingWas, going] = [conditionOf(before, 'Reconciling'), conditionOf(after, 'Reconciling')];
   if (going?.reason === 'DrainStuck' && goingWas?.reason !== 'DrainStuck')
     events.push({ type: 'Warning', reason: 'DrainStuck', message: going.message });
-  const [safeWas, safe] = [conditionOf(before, 'ReplicationHealthy'), conditionOf(after, 'ReplicationHealthy')];
-  if (safe?.reason === 'Unreadable' && safeWas?.reason !== 'Unreadable')
-    events.push({ type: 'Warning', reason: 'Unreadable', message: safe.message });
   return events;
+}
+
+const DAMAGE = [
+  ['Unreadable', 'unreadable'],
+  ['BlocksLost', 'lost'],
+] as const;
+
+/** By the number, which outlasts a coordinator that is silent; and by the reason, since CRDs of a version before know no lost blocks. */
+function damageEvents(before: MemberStatus | undefined, after: MemberStatus): PlannedEvent[] {
+  const [was, is] = [conditionOf(before, 'ReplicationHealthy'), conditionOf(after, 'ReplicationHealthy')];
+  return DAMAGE.flatMap(([reason, field]): PlannedEvent[] => {
+    const isNew = (after.replication?.[field] ?? 0) > 0 && (before?.replication?.[field] ?? 0) === 0;
+    if (!isNew || is?.status !== 'False' || was?.reason === reason) return [];
+    return [{ type: 'Warning', reason, message: is.message }];
+  });
 }
 
 function nodeEvents(before: MemberStatus | undefined, after: MemberStatus): PlannedEvent[] {

@@ -10,7 +10,7 @@ import { raw } from './raw.ts';
 
 export function nodesDisruptionBudget(
   { namespace, member, collective, owner }: MemberShape,
-  { nodes, isReplicationHealthy }: { readonly nodes: number; readonly isReplicationHealthy: boolean },
+  { nodes, isReplicated }: { readonly nodes: number; readonly isReplicated: boolean },
 ): KubeObject {
   return raw({
     apiVersion: 'policy/v1',
@@ -22,7 +22,7 @@ export function nodesDisruptionBudget(
       ownerReferences: [{ ...owner }],
     },
     spec: {
-      minAvailable: isReplicationHealthy ? Math.max(0, nodes - 1) : nodes,
+      minAvailable: isReplicated ? Math.max(0, nodes - 1) : nodes,
       selector: { matchLabels: selectorOf({ member, component: 'node' }) },
       unhealthyPodEvictionPolicy: 'AlwaysAllow',
     },

@@ -42,7 +42,7 @@ const manifests: Readonly<Record<string, readonly KubeObject[]>> = {
   'small-member': [
     serviceAccount(small),
     nodesService(small),
-    nodesDisruptionBudget(small, { nodes: 2, isReplicationHealthy: true }),
+    nodesDisruptionBudget(small, { nodes: 2, isReplicated: true }),
     ...networkPolicies(small),
   ],
   'large-coordinator': [coordinatorStatefulSet(large, { expectsData: true }), coordinatorService(large)],
@@ -51,7 +51,7 @@ const manifests: Readonly<Record<string, readonly KubeObject[]>> = {
     nodeService(large, { node: 'disk-0', pool: 'disk', nodePort: 30_431 }),
   ],
   'large-member': [
-    nodesDisruptionBudget(large, { nodes: 3, isReplicationHealthy: false }),
+    nodesDisruptionBudget(large, { nodes: 3, isReplicated: false }),
     ...networkPolicies(large),
     ...(large.backup === undefined ? [] : [backupCronJob(large, large.backup, { rests: false })]),
     restoreJob(large, { from: 'alice-20261126T034500Z.backup', claimUid: 'c1a1' }),
