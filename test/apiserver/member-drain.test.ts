@@ -8,7 +8,7 @@ import { MemberWorld, NAMESPACE, pool } from './member-world.ts';
 const FILES = 8;
 const FILE_BYTES = 5 * 1024 * 1024 + 3;
 /** So slow that the drain outlasts the first count of a coordinator that has just started. */
-const REPAIR_BYTES_PER_SECOND = 512 * 1024;
+const REPAIR_BYTES_PER_SECOND = 1024 * 1024;
 const DRAINED_WITHIN_MS = 240_000;
 
 const running = new AsyncDisposableStack();

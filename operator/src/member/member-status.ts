@@ -130,7 +130,7 @@ function nodeState(
     volumeUid: objects.volumeClaims.get(name)?.metadata.uid,
     capacity: reported === undefined ? undefined : roughQuantity(reported.capacityBytes),
     used: reported === undefined ? undefined : roughQuantity(reported.usedBytes),
-    leftChunks: node.leaving === 'Draining' && reported !== undefined ? roughCount(reported.leftChunks) : undefined,
+    leftChunks: node.leaving === 'Draining' ? leftOn(coordinator, node.name) : undefined,
     image: containerImage(pod),
     nodePort: rememberedPort(shape, { part: node.name, service: objects.services.get(name), before: member.status }),
   });
@@ -151,6 +151,13 @@ function stateOf(
   if (pod === undefined) return 'Pending';
   if (!isReadyPod(pod)) return reported?.state === 'away' ? 'Away' : 'Starting';
   return reported?.state === 'full' ? 'Full' : 'Ready';
+}
+
+/** As it was counted for this very look: what the coordinator's own work knows is nothing until its first walk after a start. */
+function leftOn(coordinator: CoordinatorAnswer, node: string): number | undefined {
+  const counted = coordinator.state === 'answered' ? coordinator.holdings.get(node)?.chunks : undefined;
+  const left = counted ?? reportedNode(coordinator, node)?.leftChunks;
+  return left === undefined ? undefined : roughCount(left);
 }
 
 /** In steps of an eighth at most: what is left of thousands need not be exact. */

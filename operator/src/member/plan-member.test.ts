@@ -109,3 +109,20 @@ test('K2, D3: lost blocks are in the status to the last one, also while the coor
   const short = looked({ coordinator: answered({ replication: { lost: 1, underReplicated: 1 } }) });
   assert.equal(short.minAvailable, 2);
 });
+
+test('K2: what is left on a node that drains is told as it was counted now, also by a coordinator that has just started', () => {
+  const left = (holdings: Record<string, number>): number | undefined => {
+    const nodePools = [{ name: 'disk', replicas: 0, capacity: '100Gi' }];
+    const nodes = [{ name: 'disk-0', duty: 'draining', leftChunks: 0 }];
+    const picture = examplePicture({
+      member: exampleMember({ nodePools }),
+      objects: exampleObjects([{ name: 'disk-0', mark: 'Draining' }]),
+      coordinator: answered({ nodes, holdings, replication: { counting: true } }),
+    });
+    const plan = planned(picture);
+    return statusOf({ picture, plan, conditions: conditionsOf(plan, picture, []), settingsWait: false }).nodes?.[0]
+      ?.leftChunks;
+  };
+  assert.equal(left({ 'disk-0': 12 }), 12);
+  assert.equal(left({}), 0);
+});
