@@ -2,6 +2,9 @@
  * The connection for unary calls. It is shown one certificate for as long as it stands, so a changed identity gets a
  * connection of its own, and calls under way end on the one before (T6): otherwise a program that runs for months would
  * go on with a leaf, and trust in a server's leaf, of an authority that is given up meanwhile.
+ *
+ * Nor does it outlive a call that failed without a connection. gRPC sets no end to a dial that nobody answers, as when the coordinator
+ * has just moved to another machine, and fails every call until the kernel gives up, after two minutes; the next call dials anew.
  */
 import type { Clock } from '@collective/base/clock';
 import { CollectiveError } from '@collective/base/errors';
@@ -10,7 +13,7 @@ import { channelCredentials, dialOptions } from '@collective/protocol/tls/grpc-c
 import type { PeerIdentity } from '@collective/protocol/tls/peer-identity';
 import type { ExpectedServer } from '@collective/protocol/tls/spiffe-id';
 import type { Trust } from '@collective/protocol/tls/trust-files';
-import { InterceptingCall, type Interceptor } from '@grpc/grpc-js';
+import { connectivityState, InterceptingCall, type Interceptor, status as outcome } from '@grpc/grpc-js';
 
 export interface AdminClientsOptions {
   readonly address: string;
@@ -27,15 +30,18 @@ export class AdminClients implements Disposable {
   constructor(options: AdminClientsOptions) {
     this.#options = options;
     this.#current = new CountedClient(options);
-    this.#unsubscribe = options.trust.onChange(() => {
-      const before = this.#current;
-      this.#current = new CountedClient(this.#options);
-      before.closeWhenIdle();
-    });
+    this.#unsubscribe = options.trust.onChange(() => this.#replace());
   }
 
   get current(): AdminClient {
+    if (this.#current.isStuck) this.#replace();
     return this.#current.client;
+  }
+
+  #replace(): void {
+    const before = this.#current;
+    this.#current = new CountedClient(this.#options);
+    before.closeWhenIdle();
   }
 
   [Symbol.dispose](): void {
@@ -48,23 +54,33 @@ export class AdminClients implements Disposable {
 class CountedClient {
   readonly client: AdminClient;
   #calls = 0;
+  #isStuck = false;
   #leaving = false;
   #closed = false;
 
   constructor({ address, expected, trust, clock }: AdminClientsOptions) {
-    const count: Interceptor = (options, next) =>
-      new InterceptingCall(next(options), {
+    const count: Interceptor = (options, next) => {
+      let isUnderWay = true;
+      return new InterceptingCall(next(options), {
         start: (metadata, _listener, start) => {
           this.#calls++;
           start(metadata, {
             onReceiveStatus: (status, tell) => {
+              isUnderWay = false;
               this.#calls--;
+              this.#isStuck ||= status.code !== outcome.OK && this.#isDialling;
               tell(status);
               this.#closeIfIdle();
             },
           });
         },
+        // Its status comes later than the caller goes on.
+        cancel: (cancel) => {
+          this.#isStuck ||= isUnderWay && this.#isDialling;
+          cancel();
+        },
       });
+    };
     // A channel that is closed while it waits to dial again dials once more, and would keep what it gets for ever.
     const refuseUnwanted = ({ uri }: PeerIdentity): void => {
       if (this.#closed)
@@ -76,6 +92,11 @@ class CountedClient {
     });
   }
 
+  /** A call has failed while there was no connection. */
+  get isStuck(): boolean {
+    return this.#isStuck;
+  }
+
   closeWhenIdle(): void {
     this.#leaving = true;
     this.#closeIfIdle();
@@ -84,6 +105,11 @@ class CountedClient {
   close(): void {
     this.#closed = true;
     this.client.close();
+  }
+
+  get #isDialling(): boolean {
+    const state = this.client.getChannel().getConnectivityState(false);
+    return state === connectivityState.CONNECTING || state === connectivityState.TRANSIENT_FAILURE;
   }
 
   #closeIfIdle(): void {

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type LeaseSpec, specOf } from '@collective/operator/runtime/lease';
+import { TcpProxy } from '../tcp-proxy.ts';
 import { until } from '../until.ts';
 import { ForeignProcess } from './foreign-process.ts';
 import { configMap, namespaceNamed, OPERATOR } from './operator-side.ts';
-import { TcpProxy } from './tcp-proxy.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const WITHIN_MS = 60_000;

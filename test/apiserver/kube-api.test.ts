@@ -10,10 +10,10 @@ import type { WatchEvent } from '@collective/operator/kube/kube-api';
 import { KubeError } from '@collective/operator/kube/kube-error';
 import type { KubeObject, ObjectReference } from '@collective/operator/kube/kube-object';
 import { RESOURCES } from '@collective/operator/kube/resources';
+import { TcpProxy } from '../tcp-proxy.ts';
 import { until } from '../until.ts';
 import { installCrd } from './crds.ts';
 import { configMap, namespaceNamed, operatorApi, WIDGET_DEFINITION, WIDGETS, widget } from './operator-side.ts';
-import { TcpProxy } from './tcp-proxy.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const clock = new SystemClock();

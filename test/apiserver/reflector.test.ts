@@ -8,10 +8,10 @@ import type { KubeObject } from '@collective/operator/kube/kube-object';
 import { RESOURCES } from '@collective/operator/kube/resources';
 import type { ObjectChange } from '@collective/operator/runtime/object-store';
 import { Reflector } from '@collective/operator/runtime/reflector';
+import { TcpProxy } from '../tcp-proxy.ts';
 import { until } from '../until.ts';
 import { installCrd } from './crds.ts';
 import { configMap, namespaceNamed, operatorApi, WIDGET_DEFINITION, WIDGETS, widget } from './operator-side.ts';
-import { TcpProxy } from './tcp-proxy.ts';
 import { TestApiServer } from './test-apiserver.ts';
 
 const clock = new SystemClock();

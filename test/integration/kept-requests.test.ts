@@ -16,8 +16,12 @@ import {
   enrol,
   type KeptCertificateRequest,
 } from '@collective/client';
+import { makeCsr } from '@collective/protocol/tls/make-csr';
+import { MemoryTrust } from '@collective/protocol/tls/memory-trust';
+import { requestRenewal } from '@collective/protocol/tls/request-renewal';
 import { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
 import { readTrustPems, writeTrustFiles } from '@collective/protocol/tls/trust-files';
+import { TcpProxy } from '../tcp-proxy.ts';
 import { CliWorld, until } from './cli-world.ts';
 import { MountedMember } from './mounted-member.ts';
 import { domainOf, signal } from './raw-session.ts';
@@ -56,9 +60,15 @@ describe('a member whose authority is elsewhere', () => {
   const tokenFor = async (role: 'client' | 'user', name: string): Promise<string> =>
     (await admin.createToken({ role, name, ttlSeconds: 600 }, { signal: signal() })).token;
 
-  const enrolWith = async (token: string, name: string, folder = name, stop = signal()): Promise<unknown> =>
+  const enrolWith = async (
+    token: string,
+    name: string,
+    folder = name,
+    stop = signal(),
+    at = coordinator(),
+  ): Promise<unknown> =>
     await enrol({
-      coordinator: coordinator(),
+      coordinator: at,
       trustDomain: DOMAIN,
       caPem: authority.bundlePem,
       token,
@@ -149,6 +159,34 @@ describe('a member whose authority is elsewhere', () => {
     await member.coordinator.start();
     await signFor('client/patient');
     await entering;
+  });
+
+  /** Once it knows that its request waits, the connection breaks, and nobody answers its next dial, as behind a coordinator that moves. */
+  const acrossSilence = async (subject: string, ask: (at: string) => Promise<unknown>): Promise<void> => {
+    await using proxy = await TcpProxy.to(member.coordinatorPort);
+    const asking = ask(`127.0.0.1:${proxy.port}`);
+    await keptFor(subject);
+    await sleep(clock, SLOW_MS);
+    proxy.silence();
+    proxy.cut();
+    await sleep(clock, SLOW_MS);
+    proxy.speak();
+    await signFor(subject);
+    await asking;
+  };
+
+  test('T5: who waits need not ask again after a dial that nobody answered', async () => {
+    const token = await tokenFor('client', 'stranded');
+    await acrossSilence('client/stranded', (at) =>
+      enrolWith(token, 'stranded', 'stranded', AbortSignal.timeout(PATIENCE_MS), at),
+    );
+  });
+
+  test('T5: nor need who renews a certificate', async () => {
+    const identity = await authority.peer('user', 'ann');
+    const { csr } = await makeCsr(identity.id);
+    const trust = new MemoryTrust(identity);
+    await acrossSilence('user/ann', (coordinator) => requestRenewal({ trust, clock, coordinator, csr }));
   });
 
   test('T3, T5: requests are for the operator alone', async () => {

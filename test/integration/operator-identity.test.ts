@@ -8,6 +8,7 @@ import { MemoryTrust } from '@collective/protocol/tls/memory-trust';
 import type { ScratchAuthority } from '@collective/protocol/tls/scratch-authority';
 import { spiffeId } from '@collective/protocol/tls/spiffe-id';
 import { readTrustPems, writeTrustFiles } from '@collective/protocol/tls/trust-files';
+import { TcpProxy } from '../tcp-proxy.ts';
 import { until } from './cli-world.ts';
 import { freePorts } from './free-ports.ts';
 import { domainOf, signal, stolenAuthority } from './raw-session.ts';
@@ -52,6 +53,16 @@ describe('the operator with an identity in memory', () => {
     while (!(await backup.next()).done) pieces++;
     assert.ok(pieces > 1, 'the backup came to its end');
     assert.equal((await admin.whoAmI({ signal: signal() })).subject, OPERATOR);
+  });
+
+  test('T3a: a dial that nobody answers costs the call that waited for it, and not those after it', async () => {
+    await using proxy = await TcpProxy.to(member.coordinatorPort);
+    using connection = await connect(proxy.port, { callWithinMs: 2_000 });
+    const { admin } = connection;
+    proxy.silence();
+    await fails('deadline_exceeded', admin.whoAmI());
+    proxy.speak();
+    assert.equal((await admin.whoAmI()).subject, OPERATOR);
   });
 
   test('T3a: it writes subjects: the same again changes nothing, a changed right counts at once for open sessions', async () => {

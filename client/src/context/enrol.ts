@@ -10,7 +10,7 @@ import { dialOptions, enrolmentCredentials } from '@collective/protocol/tls/grpc
 import { type ExpectedServer, type PeerRole, parseTrustDomain, spiffeId } from '@collective/protocol/tls/spiffe-id';
 import { writeTrustFiles } from '@collective/protocol/tls/trust-files';
 import { untilSigned } from '@collective/protocol/tls/until-signed';
-import { unaryCall } from '../admin.ts';
+import { type Begin, unaryCall } from '../admin.ts';
 import { parseCoordinatorAddress } from '../coordinator-address.ts';
 import { explained } from '../explain-unavailable.ts';
 import { forgetPending, pendingRequest } from './pending-enrolment.ts';
@@ -31,6 +31,8 @@ export interface EnrolOptions {
 
 /** Seconds are usual; after this the person is told, and may repeat the command. */
 const SIGNED_WITHIN_MS = 120_000;
+/** Of one try: above the 8 s for which a coordinator waits for the signature. */
+const ANSWERED_WITHIN_MS = 10_000;
 /** After these the same request will not be answered otherwise. */
 const FINAL: readonly string[] = ['token_invalid', 'csr_refused'];
 
@@ -43,15 +45,25 @@ export async function enrol(options: EnrolOptions): Promise<{ readonly subject: 
   const id = spiffeId(trustDomain, options.role, options.name);
   const { csr, keyPem } = await pendingRequest({ folder, token, id });
   const expected: ExpectedServer = { trustDomain, role: 'coordinator' };
-  const credentials = enrolmentCredentials(options.caPem, expected, clock);
-  const client = new EnrolmentClient(address, credentials, dialOptions(expected));
+  const what = `Enrol ${options.role}/${options.name} at ${address}`;
+  const ask = async (): Promise<IssuedCertificate> => {
+    // A client a try: gRPC sets no end to a dial that nobody answers, and would fail every call until the kernel does, after minutes.
+    let over = false;
+    const credentials = enrolmentCredentials(options.caPem, expected, clock, ({ uri }) => {
+      // A closed channel may dial once more, and would keep what it gets.
+      if (over) throw new CollectiveError('interrupted', `Connect to ${uri}: the connection was given up meanwhile`);
+    });
+    const client = new EnrolmentClient(address, credentials, dialOptions(expected));
+    const begin: Begin<IssuedCertificate> = (done) => client.enrol({ token, csr }, done);
+    try {
+      const answer = unaryCall(clock, what, options.signal, begin, ANSWERED_WITHIN_MS);
+      return await explained(answer, { address, expected, bundlePem: options.caPem, clock });
+    } finally {
+      over = true;
+      client.close();
+    }
+  };
   try {
-    const what = `Enrol ${options.role}/${options.name} at ${address}`;
-    const ask = (): Promise<IssuedCertificate> =>
-      explained(
-        unaryCall<IssuedCertificate>(clock, what, options.signal, (done) => client.enrol({ token, csr }, done)),
-        { address, expected, bundlePem: options.caPem, clock },
-      );
     const issued = await untilSigned(ask, { clock, withinMs: SIGNED_WITHIN_MS, signal: options.signal });
     const { certificatePem, bundlePem, subject } = issued;
     await writeTrustFiles(folder, { certificatePem, keyPem, bundlePem });
@@ -60,7 +72,5 @@ export async function enrol(options: EnrolOptions): Promise<{ readonly subject: 
   } catch (thrown) {
     if (thrown instanceof CollectiveError && FINAL.includes(thrown.code)) await forgetPending(folder);
     throw thrown;
-  } finally {
-    client.close();
   }
 }

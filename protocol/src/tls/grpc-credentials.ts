@@ -62,10 +62,15 @@ export function channelCredentials(
 }
 
 /** For `Enrol`: the server is verified, the caller has no certificate yet. */
-export function enrolmentCredentials(bundlePem: string, expected: ExpectedServer, clock: Clock): ChannelCredentials {
+export function enrolmentCredentials(
+  bundlePem: string,
+  expected: ExpectedServer,
+  clock: Clock,
+  onSecured?: (peer: PeerIdentity) => void,
+): ChannelCredentials {
   const member = { trustDomain: expected.trustDomain, roots: parseBundle(bundlePem, 'the trust bundle given') };
   return credentials.createSsl(Buffer.from(bundlePem), null, null, {
-    checkServerIdentity: serverCheck(() => member, expected, clock),
+    checkServerIdentity: serverCheck(() => member, expected, clock, onSecured),
     rejectUnauthorized: true,
   });
 }

@@ -20,31 +20,35 @@ export class TcpProxy implements AsyncDisposable {
   private constructor(port: number) {
     this.#server = createServer((near) => {
       const far = connect(port, '127.0.0.1');
-      for (const [from, to] of [
-        [near, far],
-        [far, near],
-      ] as const) {
+      // What was silenced hears nothing of the server any more, not even that it hung up.
+      let silenced = false;
+      const pass = (from: Socket, to: Socket, hangsUp: () => boolean): void => {
         this.#sockets.add(from);
         from.on('data', (piece: Buffer) => {
+          silenced ||= this.#silent;
           if (!this.#silent) to.write(piece);
         });
-        from.once('end', () => to.end());
+        from.once('end', () => {
+          if (hangsUp()) to.end();
+        });
         from.once('close', () => {
           this.#sockets.delete(from);
-          to.destroy();
+          if (hangsUp()) to.destroy();
         });
         // What breaks here closes both ends, which is what they are told.
-        from.on('error', () => to.destroy());
-      }
+        from.on('error', () => undefined);
+      };
+      pass(near, far, () => true);
+      pass(far, near, () => !silenced);
     });
   }
 
   get url(): string {
-    return `https://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `https://127.0.0.1:${this.port}`;
   }
 
-  get connections(): number {
-    return this.#sockets.size / 2;
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
   /** Every connection breaks; new ones are taken. */
