@@ -190,7 +190,7 @@ export const ERROR_CODES = {
     'PERMISSION_DENIED',
     4,
     'A certificate request asks for a name or a use that its sender may not have (T5).',
-    'Make the request with `collective init` or `collective node`; the message names the offending part.',
+    'Make the request with `collective init` or `collective node`; the message names the offending part, or who denied it. Who enrolled needs a new token then.',
   ),
   not_signed_yet: entry(
     'EAGAIN',

@@ -60,7 +60,10 @@ export function realmAt(tx: Transaction, path: string): { realm: RealmId; row: R
   const realm = root === undefined ? undefined : (tx.get(INODES, root)?.realm as RealmId | undefined);
   const row = realm === undefined ? undefined : tx.get(REALMS, realm);
   if (root === undefined || realm === undefined || row?.root !== root)
-    throw new CollectiveError('not_found', `Find realm '${path}': no realm begins there`);
+    throw new CollectiveError(
+      'not_found',
+      `Find realm '${path}': no realm begins there; 'collective realm list' shows those there are, 'collective realm create' makes one`,
+    );
   return { realm, row, root };
 }
 

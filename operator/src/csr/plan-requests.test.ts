@@ -146,7 +146,10 @@ test('T5: a denied or failed request is refused; one that nobody approves is tol
   ]);
   const waiting = answer({});
   assert.deepEqual([waiting.answers, waiting.objects, waiting.removals], [[], [], []]);
-  assert.match(waiting.events[0]?.message ?? '', /switched off \(disableAutoApproval\); then approve it with cmctl/);
+  assert.match(
+    waiting.events[0]?.message ?? '',
+    /switched off \(disableAutoApproval\); then cmctl approve -n team alice-csr-[0-9a-f]+, or/,
+  );
   assert.deepEqual(answer({ conditions: [condition('Approved', 'True')] }).events, []);
 });
 

@@ -128,7 +128,8 @@ function wrongBecause(pem: string, { peer, publicKey }: Fit, roots: readonly X50
 function waitingEvents(object: KubeObject, nowMs: number): readonly PlannedEvent[] {
   const sinceMs = Date.parse(object.metadata.creationTimestamp ?? '');
   if (conditionOf(object, 'Approved')?.status === 'True' || !(nowMs - sinceMs > APPROVED_WITHIN_MS)) return [];
-  const message = `Nobody approves the CertificateRequest ${object.metadata.name}: cert-manager's own approver does unless it is switched off (disableAutoApproval); then approve it with cmctl approve, or let a policy approve those of ${object.metadata.labels?.['app.kubernetes.io/managed-by'] ?? 'the operator'}`;
+  const { name, namespace = '', labels } = object.metadata;
+  const message = `Nobody approves the CertificateRequest ${name}: cert-manager's own approver does unless it is switched off (disableAutoApproval); then cmctl approve -n ${namespace} ${name}, or let a policy approve those of ${labels?.['app.kubernetes.io/managed-by'] ?? 'the operator'}`;
   return [{ type: 'Warning', reason: 'RequestNotApproved', message }];
 }
 
