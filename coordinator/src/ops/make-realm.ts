@@ -6,7 +6,7 @@ import { InodeType } from '@collective/protocol/gen/session';
 import type { OperationRun } from '../engine/operation-run.ts';
 import type { RealmRow } from '../tables/gen/tables.ts';
 import { prefixEnd } from '../tables/table.ts';
-import { DENTRIES, INODES, type NameKey, nameBytes, REALMS, TRASH_NAMES } from '../tables/tables.ts';
+import { DENTRIES, INODES, type NameKey, nameBytes, REALMS, SUBJECTS, TRASH_NAMES } from '../tables/tables.ts';
 import { ATTRIBUTES, type OperationContext } from './context.ts';
 import { addEntry } from './entries.ts';
 import { childPath } from './path-of.ts';
@@ -75,13 +75,20 @@ function makeDirectory(context: OperationContext, parent: InodeNumber, name: Nam
   const row = tx.get(INODES, parent);
   if (row === undefined) throw new CollectiveError('internal', `Make a directory in ${parent}: it has no row`);
   const root = tx.newInode();
-  const { realm, uid, gid, walked } = row;
+  const { realm, walked } = row;
+  const { uid, gid } = whoAsks(context) ?? row;
   const made = directoryRow(tx, { realm: realm as RealmId, mode: 0o755, uid, gid, parent, name: nameBytes(name) });
   tx.put(INODES, { ...made, walked }, root);
   tx.addUsage(realm, { inodes: 1, directories: 1 });
   const child = { inode: root, type: InodeType.DIRECTORY };
   tx.put(INODES, addEntry(context, { inode: parent, row }, name, child), parent);
   return root;
+}
+
+/** As with mkdir, a squashed one's directory is its own (T3a). Undefined for who acts with the uids of a machine: none was told. */
+function whoAsks({ tx, caller }: OperationContext): { readonly uid: number; readonly gid: number } | undefined {
+  const subject = tx.get(SUBJECTS, caller.subject);
+  return subject === undefined || subject.trusted ? undefined : subject;
 }
 
 function directoryCalled(tx: OperationRun, parent: InodeNumber, name: NameKey): InodeNumber | undefined {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ROOT_INODE } from '@collective/base/ids';
 import {
   type FallocateMode,
   InodeType,
@@ -8,6 +9,7 @@ import {
   type Operation,
   RenameMode,
 } from '@collective/protocol/gen/session';
+import { THE_MEMBER } from '../session/realm-rights.ts';
 import {
   code,
   commitOp,
@@ -21,6 +23,7 @@ import {
   unlinkOp,
 } from '../session/scripted-operations.ts';
 import { type ScriptedClient, SessionWorld } from '../session/session-harness.ts';
+import { INODES } from '../tables/tables.ts';
 import { PLAIN_OPERATIONS, SESSION_OPERATIONS } from './operations.ts';
 import { realmAt } from './realm-settings.ts';
 
@@ -339,4 +342,23 @@ test('M9: a realm is called what its directories are called now, also after a re
   const other = await world.finish(world.core.createRealm(request('/a/r')));
   assert.notEqual(other.realm, made.realm);
   assert.deepEqual(await paths(), ['/', '/x/s', '/a/r']);
+});
+
+test('M9, T3a: a directory that is made for a realm belongs to the squashed one who asked, else to the owner of the one around it', async () => {
+  await using world = await SessionWorld.start();
+  const squashed = await world.subject('ann', { admin: true, trusted: false, uid: 100_007, gid: 100_008 });
+  const trusted = await world.subject('root', { admin: true });
+  const { engine } = world.core;
+  const rowOf = (path: string) =>
+    world.finish(engine.run((tx) => tx.get(INODES, path === '/' ? ROOT_INODE : realmAt(tx, path).root)));
+  const around = await rowOf('/');
+  for (const [path, subject, uid, gid] of [
+    ['/hers', squashed, 100_007, 100_008],
+    ['/ours', trusted, around?.uid, around?.gid],
+    ['/of-the-operator', 'spiffe://alice.home/operator', around?.uid, around?.gid],
+  ] as const) {
+    await world.finish(world.core.createRealm(request(path), { ...THE_MEMBER, subject }));
+    const made = await rowOf(path);
+    assert.deepEqual([made?.uid, made?.gid, made?.mode], [uid, gid, 0o755], path);
+  }
 });
