@@ -2,6 +2,9 @@
 import type { KubeObject } from './kube-object.ts';
 import { bytesOf } from './quantity.ts';
 
+/** A volume that follows its pod is let go elsewhere within seconds, as a rule. */
+const BEGINS_WITHIN_MS = 30_000;
+
 export interface SeenCondition {
   readonly type: string;
   readonly status: string;
@@ -71,6 +74,12 @@ export function waitingContainer(pod: KubeObject | undefined): WaitingContainer 
     return { reason, message: String(partOf(waiting, 'message') ?? last ?? '') };
   }
   return undefined;
+}
+
+/** A pod that a machine has and whose containers are still not made: images and volumes take seconds. */
+export function waitsLongToBegin(pod: KubeObject, nowMs: number): boolean {
+  const isNew = nowMs - Date.parse(pod.metadata.creationTimestamp ?? '') < BEGINS_WITHIN_MS;
+  return !isNew && waitingContainer(pod)?.reason === 'ContainerCreating';
 }
 
 /** A container runs and is past its startup probe. */

@@ -41,6 +41,20 @@ test('something is missing: a pod of a StatefulSet, or the volume of a claim', (
   assert.equal(isMissingSomething({ ...objects, volumeClaims: pending }, NOW_MS), true);
 });
 
+test('so is what a pod waits for that has long been given a machine: its volume may be attached to another', () => {
+  const objects = exampleObjects(['disk-0']);
+  const pod = objects.pods.get('alice-disk-0-0') as KubeObject;
+  const waitsFor = (ms: number): boolean => {
+    const metadata = { ...pod.metadata, creationTimestamp: new Date(NOW_MS - ms).toISOString() };
+    const status = { containerStatuses: [{ state: { waiting: { reason: 'ContainerCreating' } } }] };
+    return isMissingSomething(
+      { ...objects, pods: new Map([...objects.pods, ['alice-disk-0-0', { ...pod, metadata, status }]]) },
+      NOW_MS,
+    );
+  };
+  assert.deepEqual([waitsFor(20_000), waitsFor(60_000)], [false, true]);
+});
+
 test('what has just been made is not missing anything yet', () => {
   const madeAgo = (ms: number, map: ReadonlyMap<string, KubeObject>): ReadonlyMap<string, KubeObject> => {
     const creationTimestamp = new Date(NOW_MS - ms).toISOString();

@@ -1,11 +1,11 @@
 /**
  * What the cluster warns of, for things that no status tells: why a StatefulSet makes no pod (a quota), why a claim gets no
- * volume (a missing class). Events are asked for only while something of that kind is missing, and then not too often.
+ * volume (a missing class), why a pod does not get its volume (another machine has it). Events are asked for only while something of that kind is missing, and then not too often.
  */
 import { type Clock, wallMs } from '@collective/base/clock';
 import type { KubeApi } from '../kube/kube-api.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { claimFacts, isReadyPod, partOf } from '../kube/object-facts.ts';
+import { claimFacts, isReadyPod, partOf, waitsLongToBegin } from '../kube/object-facts.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { podOf } from './names.ts';
 import { NamespaceQuestion } from './namespace-question.ts';
@@ -38,7 +38,7 @@ export class ClusterWarnings {
   }
 }
 
-/** A pod that is not there although its StatefulSet is, or a claim without a volume, for longer than it takes to make them. */
+/** A pod that is not there although its StatefulSet is, a claim without a volume, or a pod that does not begin, for longer than that takes. */
 export function isMissingSomething({ statefulSets, pods, volumeClaims }: MemberObjects, nowMs: number): boolean {
   const lacksPod = [...statefulSets].some(([name, set]) => !pods.has(podOf(name)) && !isNew(set, nowMs));
   const lacksVolume = [...volumeClaims.values()].some(
@@ -47,7 +47,7 @@ export function isMissingSomething({ statefulSets, pods, volumeClaims }: MemberO
       !isNew(claim, nowMs) &&
       !isReadyPod(pods.get(podOf(claim.metadata.name))),
   );
-  return lacksPod || lacksVolume;
+  return lacksPod || lacksVolume || [...pods.values()].some((pod) => waitsLongToBegin(pod, nowMs));
 }
 
 /** By the server's clock, which may be ahead of ours: what is made in the future is not new. */

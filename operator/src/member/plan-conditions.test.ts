@@ -89,6 +89,11 @@ const waiting = (reason: string, message: string) => ({
   containerStatuses: [{ state: { waiting: { reason, message } } }],
 });
 
+const multiAttach = {
+  reason: 'FailedAttachVolume',
+  message: 'Multi-Attach error for volume "pvc-7" Volume is already exclusively attached to one node',
+};
+
 const troubles: readonly {
   readonly name: string;
   readonly picture: Partial<MemberPicture>;
@@ -128,6 +133,15 @@ const troubles: readonly {
     picture: leavingPod('alice-disk-1-0', NOW_MS - 10_000),
     want: 'False Starting, True Starting, False NotStalled',
     says: /2 of 3 nodes are ready; not: disk-1/,
+  },
+  {
+    name: 'a pod whose volume is still attached to a machine that is gone',
+    picture: {
+      ...withPod('alice-disk-1-0', waiting('ContainerCreating', '')),
+      warnings: new Map([['Pod/alice-disk-1-0', multiAttach]]),
+    },
+    want: 'False VolumeNotAttached, True VolumeNotAttached, False NotStalled',
+    says: /Pod alice-disk-1-0 waits for its volume: Multi-Attach error .*kubectl delete volumeattachment/,
   },
   {
     name: 'a volume that is gone below its claim needs a person',

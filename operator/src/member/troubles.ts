@@ -4,7 +4,15 @@
  */
 import { LABELS } from '../api/group.ts';
 import type { KubeObject } from '../kube/kube-object.ts';
-import { claimFacts, conditionOf, containerImage, isReadyPod, partOf, waitingContainer } from '../kube/object-facts.ts';
+import {
+  claimFacts,
+  conditionOf,
+  containerImage,
+  isReadyPod,
+  partOf,
+  waitingContainer,
+  waitsLongToBegin,
+} from '../kube/object-facts.ts';
 import { MANAGED_SELECTOR, podOf } from './names.ts';
 import type { ClusterWarning, MemberPicture } from './picture.ts';
 
@@ -17,6 +25,7 @@ export type TroubleReason =
   | 'VolumeCannotGrow'
   | 'VolumeUnlabelled'
   | 'VolumeGone'
+  | 'VolumeNotAttached'
   | 'PodRefused'
   | 'PodCrashes'
   | 'PodNotStarted'
@@ -46,7 +55,9 @@ export function partTrouble(picture: MemberPicture, name: string): Trouble | und
   const claim = objects.volumeClaims.get(name);
   return (
     claimTrouble(claim, warnings.get(`PersistentVolumeClaim/${name}`)) ??
-    (pod === undefined ? missingPod(name, objects.statefulSets.get(name), warnings) : podTrouble(pod, nowMs))
+    (pod === undefined
+      ? missingPod(name, objects.statefulSets.get(name), warnings)
+      : (podTrouble(pod, nowMs) ?? unattachedVolume(pod, warnings.get(`Pod/${podOf(name)}`), nowMs)))
   );
 }
 
@@ -178,6 +189,16 @@ export function podTrouble(pod: KubeObject, nowMs: number): Trouble | undefined 
 }
 
 /** A machine that is silent may run the pod still, so Kubernetes starts it nowhere else until somebody says that it does not. */
+/** A volume that moves is still attached where it was for a moment; where that machine is gone, it stays so for minutes. */
+function unattachedVolume(pod: KubeObject, warning: ClusterWarning | undefined, nowMs: number): Trouble | undefined {
+  if (warning === undefined || !/attach/i.test(warning.message) || !waitsLongToBegin(pod, nowMs)) return undefined;
+  return {
+    reason: 'VolumeNotAttached',
+    message: `Pod ${pod.metadata.name} waits for its volume: ${warning.message}. If it is held by a machine that is off and does not come back, kubectl get volumeattachments, and kubectl delete volumeattachment that of this volume there; Kubernetes does so after six minutes`,
+    needsPerson: false,
+  };
+}
+
 function endlessPod(pod: KubeObject): Trouble {
   const machine = String(partOf(pod.spec, 'nodeName') ?? 'its machine');
   return {
