@@ -178,6 +178,20 @@ test('a replica that was put after the list was made is not missing', async () =
   assert.deepEqual(await scene.places(1), ['n1', 'n2', 'n3']);
 });
 
+test('D2: what is collected while the list is on its way is no orphan, and what nobody committed is one', async () => {
+  await using scene = await Scene.open();
+  await scene.commit(1, ['n1', 'n2']);
+  scene.orders.put('n1', idOf(2));
+  scene.orders.onListed = async (node) => {
+    if (node !== 'n1' || !scene.orders.node('n1').copies.has(idOf(1))) return;
+    for (const name of ['n1', 'n2']) scene.orders.node(name).copies.delete(idOf(1));
+    await scene.world.core.engine.run((tx) => tx.remove(CHUNKS, idOf(1)));
+  };
+  await scene.compare();
+  assert.deepEqual(await scene.noted(), ['n1 2']);
+  assert.equal(scene.inventory.figures.get('n1' as NodeName)?.orphans, 1);
+});
+
 test('D2: an upload that nobody commits is kept for the grace time, then refused, then forgotten', async () => {
   await using scene = await Scene.open();
   scene.orders.put('n1', idOf(1));

@@ -122,9 +122,10 @@ export class InventoryJob {
       while (after !== through) {
         const from: ChunkId | undefined = after;
         const found = await this.#parts.engine.run((tx) => compareStep(tx, inventory, from, through), { signal });
-        counts.orphans += found.unnamed;
-        if (found.missing.length + found.orphans.length + found.settled.length > 0) {
-          const noted = await this.#parts.engine.run((tx) => noteFindings(tx, store, found), {
+        const orphans = await this.#stillHeld(store, from, found.orphans, signal);
+        counts.orphans += found.unnamed - found.orphans.length + orphans.length;
+        if (found.missing.length + orphans.length + found.settled.length > 0) {
+          const noted = await this.#parts.engine.run((tx) => noteFindings(tx, store, { ...found, orphans }), {
             durability: 'written',
             signal,
           });
@@ -137,6 +138,23 @@ export class InventoryJob {
     }
     this.#done.set(node, { disk, incarnation, inventory: { ...counts, endedMs: this.#parts.clock.bootMs() } });
     if (counts.missing > 0) this.#parts.onMissing(store, counts.missing, lost);
+  }
+
+  /**
+   * Of chunks above `after` that no row names: those that a list has which was made since their rows were looked for. Garbage that was
+   * collected between list and look is none of them: its node forgets it before its row goes (`garbage.ts`), and a note of it would stay
+   * until the next comparison.
+   */
+  async #stillHeld(
+    store: InventoriedStore,
+    after: ChunkId | undefined,
+    unnamed: readonly ChunkId[],
+    signal: AbortSignal,
+  ): Promise<readonly ChunkId[]> {
+    if (unnamed.length === 0) return [];
+    const { chunks } = await this.#page(store, after, signal);
+    const held = new Set(chunks);
+    return unnamed.filter((chunk) => held.has(chunk));
   }
 
   /** Throws `unavailable` when the node has another store by now: what it says is not about this one. */

@@ -36,6 +36,8 @@ export class ScriptedOrders implements NodeOrders {
   takesMs = 5;
   /** Called when an order has reached its node, before it acts. */
   onOrder: ((order: string, node: string) => Promise<void> | void) | undefined;
+  /** Called when a node has made its list, which is on its way then. */
+  onListed: ((node: string) => Promise<void> | void) | undefined;
   readonly #clock: Clock;
 
   constructor(clock: Clock) {
@@ -73,6 +75,7 @@ export class ScriptedOrders implements NodeOrders {
     const node = await this.#reach('list', name, [], limit);
     const all = [...node.copies.keys()].sort().filter((chunk) => after === undefined || chunk > after);
     const { sequence, incarnation } = node;
+    await this.onListed?.(name);
     return { chunks: all.slice(0, limit), end: all.length <= limit, sequence, incarnation };
   }
 
